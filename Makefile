@@ -1,0 +1,48 @@
+# Two commands do everything on a machine with Python 3.10 to 3.12 and a package registry: make demo, make test.
+PYTHON ?= python3
+VENV := .venv
+STUDIO_VENV := .venv-label-studio
+BIN := $(VENV)/bin
+REQUIREMENTS := $(wildcard requirements/*.txt)
+PIP := -m pip install --quiet --disable-pip-version-check
+
+# What `make demo` passes on; README.md says what each does.
+DEMO_OPTIONS := $(if $(CLIPS),--clips "$(CLIPS)") $(if $(LABELS),--labels "$(LABELS)") $(if $(UNATTENDED),--unattended) \
+	$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BATCH),--batch $(BATCH)) $(if $(REPORT),--report "$(REPORT)") \
+	$(if $(PORT),--port $(PORT)) $(if $(SEED),--seed $(SEED))
+
+.PHONY: help install serve demo test lint clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+
+install: $(VENV)/.installed $(STUDIO_VENV)/.installed ## make both environments: ours, and Label Studio's
+
+$(VENV)/.installed: $(REQUIREMENTS) pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(PIP) --constraint requirements/constraints.txt --requirement requirements/runtime.txt --requirement requirements/development.txt
+	$(BIN)/python $(PIP) --no-deps --requirement requirements/label-studio-ml.txt --editable .
+	touch $@
+
+$(STUDIO_VENV)/.installed: requirements/label-studio.txt
+	$(PYTHON) -m venv $(STUDIO_VENV)
+	$(STUDIO_VENV)/bin/python $(PIP) --requirement requirements/label-studio.txt
+	touch $@
+
+serve: $(VENV)/.installed ## run the backend, a worker and the sidecar for a Label Studio you already have (settings: TSAL_*)
+	$(BIN)/python scripts/serve.py
+
+demo: install ## the whole loop on this machine: Label Studio, backend, worker, sidecar, frames
+	$(BIN)/python scripts/demo.py $(DEMO_OPTIONS)
+
+test: install ## all tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean: ## remove environments and what runs wrote
+	rm -rf $(VENV) $(STUDIO_VENV) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,87 @@
+"""The errors this project raises on purpose; `server` maps them to HTTP statuses and `scripts` to exit codes."""
+
+from __future__ import annotations
+
+
+class BackendError(Exception):
+    """Something a user can mend; the message says what to change."""
+
+    http_status = 500
+    exit_code = 1
+
+
+class SettingsError(BackendError):
+    """A setting is missing or has a value that cannot be used."""
+
+    exit_code = 2
+
+
+class InvalidRequest(BackendError):
+    """A request or a command line that is not of the expected form."""
+
+    http_status = 400
+    exit_code = 2
+
+
+class Unauthorized(BackendError):
+    """A request without the right password or secret."""
+
+    http_status = 401
+
+
+class ConfigurationUnusable(BackendError):
+    """A labelling configuration that this backend cannot work with."""
+
+    http_status = 400
+    exit_code = 2
+
+
+class UnknownLabel(BackendError):
+    """An annotation that names a symptom outside the label set."""
+
+    http_status = 400
+
+
+class FrameUnreadable(BackendError):
+    """A frame that cannot be fetched or decoded; costs only itself."""
+
+    http_status = 422
+
+
+class WeightsUnavailable(BackendError):
+    """Pre-trained weights that cannot be had on this machine."""
+
+    exit_code = 3
+
+
+class StudioUnavailable(BackendError):
+    """Label Studio does not answer."""
+
+    http_status = 503
+    exit_code = 4
+
+
+class StudioRefused(BackendError):
+    """Label Studio answered, and refused: unknown project, wrong token, invalid values."""
+
+    http_status = 502
+    exit_code = 5
+
+
+class RedisUnavailable(BackendError):
+    """Redis does not answer."""
+
+    http_status = 503
+    exit_code = 6
+
+
+class NotEnoughLabels(BackendError):
+    """A training set the network cannot learn from; more annotations will mend it."""
+
+    http_status = 409
+
+
+class VersionUnknown(BackendError):
+    """A model version that is not in the store, or is damaged."""
+
+    http_status = 404

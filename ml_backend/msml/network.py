@@ -1,0 +1,250 @@
+"""MSML: a pre-trained trunk that never changes, and a tail of the last three weight-holding layers that does."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ml_backend.errors import VersionUnknown
+from ml_backend.msml import backbones, frames
+from ml_backend.msml.backbones import Backbone
+
+Precision = Literal["float32", "bfloat16"]
+
+TRUNK_BATCH = 32
+TAIL_BATCH = 256
+_LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
+
+
+class Tail(nn.Module):
+    """The body's last two convolutions, global average pooling and one fully connected output per label."""
+
+    def __init__(self, body: nn.Module, features: int, label_count: int) -> None:
+        super().__init__()
+        self.body = body
+        self.classifier = nn.Linear(features, label_count)
+
+    def features(self, activations: Tensor) -> Tensor:
+        """Return the pooled features (n, features) of boundary activations (n, c, h, w)."""
+        pooled: Tensor = self.body(activations).mean(dim=(2, 3))
+        return pooled
+
+    def forward(self, activations: Tensor) -> Tensor:
+        """Return the logits (n, labels) of boundary activations (n, c, h, w)."""
+        logits: Tensor = self.classifier(self.features(activations))
+        return logits
+
+
+class Network(nn.Module):
+    """MSML on one backbone: `trunk` and `tail`, with exactly one tensor crossing between them.
+
+    Only the last two convolutions, their normalisation's affine pairs and the classifier require gradients;
+    normalisation uses its pre-trained statistics always.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: Backbone, trunk: nn.Module, tail: Tail, precision: Precision = "float32") -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.trunk = trunk
+        self.tail = tail
+        self.precision = precision
+        self.register_buffer("mean", 255 * torch.tensor(backbone.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(backbone.std).view(3, 1, 1), persistent=False)
+        self._trunk_key: str | None = None
+        self.requires_grad_(False)
+        for layer in _trained_layers(tail):
+            layer.requires_grad_(True)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> Network:
+        """Stay in evaluation mode whatever is asked: normalisation statistics are frozen."""
+        return super().train(False)
+
+    @property
+    def label_count(self) -> int:
+        """The number of outputs."""
+        return self.tail.classifier.out_features
+
+    @property
+    def activation_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one frame's boundary activations."""
+        return self.backbone.boundary
+
+    @property
+    def trunk_key(self) -> str:
+        """32 hexadecimal digits that name backbone, preprocessing and every frozen weight; equal in every process."""
+        if self._trunk_key is None:
+            self._trunk_key = self._digest()
+        return self._trunk_key
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (n, labels) of uint8 frames (n, 224, 224, 3), through the whole network."""
+        logits: Tensor = self.tail(self.trunk(self._normalised(images)))
+        return logits
+
+    def activations(self, images: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """Return what the trunk makes of frames (n, 224, 224, 3) uint8: boundary activations (n, c, h, w) float16.
+
+        float16 always, so that a value is the same bits whether it was computed or read from a cache. Raises ValueError
+        for another shape or dtype.
+        """
+        if images.dtype != np.uint8 or images.shape[1:] != frames.SHAPE:
+            raise ValueError(f"frames must be uint8 (n, 224, 224, 3), not {images.dtype} {images.shape}")
+
+        def forward(batch: NDArray[Any]) -> NDArray[np.float16]:
+            result = self.trunk(self._normalised(torch.tensor(batch)))
+            return _array(result.float().clamp(-_LARGEST_FLOAT16, _LARGEST_FLOAT16).half())
+
+        result = np.empty((len(images), *self.activation_shape), np.float16)
+        return self._batched(forward, images, TRUNK_BATCH, result)
+
+    def probabilities(self, activations: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Return every label's probability (n, labels), float32 in [0, 1], from boundary activations (n, c, h, w)."""
+
+        def forward(batch: NDArray[Any]) -> NDArray[np.float32]:
+            return _array(torch.sigmoid(self.tail(self.tensor(batch)).float()))
+
+        result = np.empty((len(activations), self.label_count), np.float32)
+        return self._batched(forward, activations, TAIL_BATCH, result)
+
+    def embed(self, activations: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Return one vector a frame (n, c), float32, the spatial mean of boundary activations: it never changes."""
+        return np.asarray(np.mean(activations, axis=(2, 3), dtype=np.float32))
+
+    def tensor(self, activations: NDArray[np.floating[Any]]) -> Tensor:
+        """Return boundary activations (n, c, h, w) as the tail's float32 tensor; another shape raises ValueError."""
+        if activations.shape[1:] != self.activation_shape:
+            raise ValueError(f"activations must be (n, {self.activation_shape}), not {activations.shape}")
+        copy = torch.from_numpy(np.array(activations, dtype=np.float32))
+        return copy.to(self.mean.device, memory_format=torch.channels_last)
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which forward passes run at the network's precision."""
+        return torch.autocast(self.mean.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    def trainable_state(self) -> dict[str, NDArray[np.float32]]:
+        """Return copies of the weights that training changes, by name."""
+        return {name: _array(parameter.detach().contiguous()).copy() for name, parameter in self._trainable()}
+
+    def load_trainable_state(self, state: Mapping[str, NDArray[np.float32]]) -> None:
+        """Replace the weights that training changes; VersionUnknown, with nothing changed, if `state` does not fit."""
+        own = dict(self._trainable())
+        if own.keys() != state.keys():
+            raise VersionUnknown(f"The weights are of other layers: {', '.join(sorted(own.keys() ^ state.keys()))}.")
+        for name, parameter in own.items():
+            if state[name].shape != tuple(parameter.shape):
+                raise VersionUnknown(
+                    f"The weights of {name} have shape {state[name].shape}, this network's {tuple(parameter.shape)}."
+                )
+            if not np.isfinite(state[name]).all():
+                raise VersionUnknown(f"The weights of {name} are not finite: the version is damaged.")
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(torch.from_numpy(np.array(state[name], dtype=np.float32)))
+
+    def save_tail(self, path: Path, metadata: Mapping[str, str]) -> None:
+        """Write the trained weights and `metadata` to `path` (safetensors), aside first and then moved into place."""
+        written = dict(metadata) | {"backbone": self.backbone.name, "trunk_key": self.trunk_key}
+        content = safetensors.numpy.save(self.trainable_state(), metadata=written)
+        descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(aside).replace(path)
+        except BaseException:
+            Path(aside).unlink(missing_ok=True)
+            raise
+
+    def load_tail(self, path: Path) -> dict[str, str]:
+        """Load what `save_tail` wrote and return its metadata.
+
+        Raises VersionUnknown, changing nothing, for a missing or damaged file and for one of another backbone, trunk or
+        number of labels.
+        """
+        try:
+            with safetensors.safe_open(path, framework="numpy") as file:
+                metadata = dict(file.metadata() or {})
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a dict
+        except (OSError, safetensors.SafetensorError) as error:
+            raise VersionUnknown(f"The weights {path} cannot be read: {error}.") from error
+        for name, own in (("backbone", self.backbone.name), ("trunk_key", self.trunk_key)):
+            if metadata.get(name) != own:
+                raise VersionUnknown(
+                    f"{path} was trained on {name} {metadata.get(name)}, this network has {own}: set TSAL_BACKBONE and "
+                    f"TSAL_WEIGHTS as they were then, or train a new version."
+                )
+        self.load_trainable_state(state)
+        return metadata
+
+    def _trainable(self) -> Iterable[tuple[str, nn.Parameter]]:
+        return ((name, value) for name, value in self.named_parameters() if value.requires_grad)
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        # Frames lie as (n, height, width, channel): seen as (n, channel, height, width) they are channels-last already.
+        return (images.to(self.mean.device).permute(0, 3, 1, 2).float() - self.mean) / self.std
+
+    def _batched(
+        self, forward: Callable[[NDArray[Any]], NDArray[Any]], rows: NDArray[Any], size: int, result: NDArray[Any]
+    ) -> NDArray[Any]:
+        with torch.inference_mode(), self.autocast():
+            for start in range(0, len(rows), size):
+                result[start : start + size] = forward(rows[start : start + size])
+        return result
+
+    def _digest(self) -> str:
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(repr((self.backbone.name, frames.PREPROCESSING, self.backbone.mean, self.backbone.std)).encode())
+        trained = {name for name, _ in self._trainable()}
+        for name, value in sorted(self.state_dict().items()):
+            if name not in trained and not name.endswith("num_batches_tracked"):
+                digest.update(f"{name} {tuple(value.shape)}".encode())
+                digest.update(_array(value.contiguous()).astype("<f4", copy=False).data)
+        return digest.hexdigest()
+
+
+def build(
+    backbone: str, label_count: int, weights: str | None = None, seed: int = 0, precision: Precision = "float32"
+) -> Network:
+    """Return MSML on the named backbone, its classifier drawn from `seed` (torch's global generator is not touched).
+
+    `weights` as in `backbones.load`: None for ImageNet's, "random", or a file. Raises WeightsUnavailable.
+    """
+    found, trunk, body = backbones.load(backbone, weights)
+    with torch.device("meta"):
+        tail = Tail(body, found.features, label_count)
+    tail.classifier.to_empty(device="cpu")
+    bound = found.features**-0.5
+    with torch.no_grad():
+        tail.classifier.weight.uniform_(-bound, bound, generator=torch.Generator().manual_seed(seed))
+        tail.classifier.bias.zero_()
+    network = Network(found, trunk, tail, precision)
+    network.to(memory_format=torch.channels_last)
+    return network
+
+
+def _trained_layers(tail: Tail) -> list[nn.Module]:
+    """Return the last three layers that hold weights, with the normalisation between them: METHOD.md's reading."""
+    layers = [layer for layer in tail.modules() if next(layer.parameters(recurse=False), None) is not None]
+    convolutions = [index for index, layer in enumerate(layers) if isinstance(layer, nn.Conv2d)]
+    return layers[convolutions[-2] :]
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = tensor.cpu().numpy()
+    return array

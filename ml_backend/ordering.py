@@ -1,0 +1,253 @@
+"""Keeping the queue in order: score the pool, push validated predictions, switch Label Studio to them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml_backend.errors import StudioRefused
+from ml_backend.logs import event
+from ml_backend.predictor import Frame, Scores, concatenate
+from ml_backend.services import Services
+from ml_backend.store.orders import NAME, About, Order
+from ml_backend.store.versions import Manifest
+from ml_backend.studio.configuration import Configuration
+from ml_backend.studio.payloads import Checker, Prediction, prediction_payload
+from ml_backend.tsal.acquisition import rank, score
+from ml_backend.tsal.diversity import spread
+
+logger = logging.getLogger(__name__)
+SAMPLING = "Uncertainty sampling"
+Report = Callable[[str, int, int], None]
+
+
+def refresh(services: Services, project: int, report: Report) -> Order | None:
+    """Score every frame without a confirmed annotation with the active version and make Label Studio serve them so.
+
+    Before the first version the order is by diversity of the pre-trained features, and the predictions are empty.
+    Returns the order that is served now, or None where there is nothing to annotate.
+
+    Raises:
+        StudioRefused: where Label Studio did not take every prediction; the order before stays in force.
+    """
+    started = time.monotonic()
+    studio = services.studio
+    settings = services.settings
+    orders = services.orders(project)
+    store = services.versions(project)
+    info = studio.project(project)
+    configuration = Configuration.parse(info.label_config)
+    manifest = active_manifest(services, project, configuration)
+    frames = [
+        Frame(task.id, str(task.data.get(configuration.image_key, "")))
+        for task in studio.tasks(project, only_unlabelled=True)
+    ]
+    if not frames:
+        return None
+    name = orders.next_name(manifest.version if manifest else None, studio.model_versions(project))
+    seed = [settings.seed, manifest.number if manifest else 0]
+    rng = np.random.default_rng(seed)
+
+    if manifest is None:
+        tasks, informativeness, unreadable, predictions = _by_diversity(
+            services, frames, configuration, name, rng, report
+        )
+        strategy = "diversity"
+    else:
+        pieces: list[Scores] = []
+        for piece in services.predictor.scores(frames, manifest, store):
+            pieces.append(piece)
+            report("scoring", sum(len(p.tasks) + len(p.unreadable) for p in pieces), len(frames))
+        scores = concatenate(pieces, len(manifest.label_names))
+        strategy, unreadable = settings.strategy, scores.unreadable
+        order = rank(scores.probabilities, strategy, rng)
+        values = score(scores.probabilities, strategy, np.random.default_rng(seed))
+        tasks, informativeness = scores.tasks[order], values[order]
+        predictions = predictions_of(scores, configuration, name, strategy, _positions(order, len(frames)))
+    last = sorted(unreadable)
+    predictions += [
+        Prediction(task, None, (len(tasks) + place) / len(frames), name, {"unreadable": unreadable[task]})
+        for place, task in enumerate(last)
+    ]
+    scored_seconds = time.monotonic() - started
+
+    report("pushing", 0, len(predictions))
+    push_started = time.monotonic()
+    studio.import_predictions(project, _checked(predictions, configuration, project))
+    placed = Order(
+        About(
+            name=name,
+            version=manifest.version if manifest else None,
+            strategy=strategy,
+            created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            seed=settings.seed,
+            unreadable=unreadable,
+            seconds={
+                "scoring": round(scored_seconds, 3),
+                "refresh": round(time.monotonic() - started, 3),
+                "push": round(time.monotonic() - push_started, 3),
+            },
+        ),
+        np.concatenate([tasks, np.array(last, np.int64)]),
+        np.concatenate([informativeness, np.full(len(last), np.inf)]),
+    )
+    orders.save(placed)
+    studio.update_project(project, model_version=name, sampling=SAMPLING, show_collab_predictions=True)
+    orders.activate(name)
+    event(
+        logger,
+        "queue in order",
+        project=project,
+        order=name,
+        strategy=strategy,
+        frames=len(frames),
+        unreadable=len(last),
+        seconds=round(time.monotonic() - started, 1),
+    )
+    return placed
+
+
+def needs_refresh(services: Services, project: int, look_for_frames: bool) -> str | None:
+    """Why the queue must be put in order again, or None while the order that Label Studio serves is right.
+
+    Listing the pool is the dear part, so it is done only where ``look_for_frames`` says that frames may have come.
+    """
+    info = services.studio.project(project)
+    manifest = active_manifest(services, project, Configuration.parse(info.label_config))
+    order = services.orders(project).current()
+    if order is not None:
+        if order.about.version != (manifest.version if manifest else None):
+            return "another version is active"
+        if manifest is not None and order.about.strategy != services.settings.strategy:
+            return "another strategy is set"
+        if info.model_version != order.about.name:
+            return "Label Studio serves another version"
+    if look_for_frames:
+        known = set(order.tasks.tolist()) if order else set()
+        unknown = sum(task.id not in known for task in services.studio.tasks(project, only_unlabelled=True))
+        if unknown:
+            return f"{unknown} new frames"
+    return None
+
+
+def active_manifest(services: Services, project: int, configuration: Configuration) -> Manifest | None:
+    """The version that serves, None before the first or where the project's symptoms are others than the version's."""
+    store = services.versions(project)
+    active = store.active()
+    if active is None:
+        return None
+    manifest = store.get(active)
+    if manifest.label_names != configuration.label_set.names:
+        event(
+            logger,
+            "symptoms changed",
+            level=logging.WARNING,
+            project=project,
+            version=active,
+            reason="the next confirmed batch starts a new line of versions",
+        )
+        return None
+    return manifest
+
+
+def predictions_of(
+    scores: Scores, configuration: Configuration, name: str, strategy: str, positions: NDArray[np.float64]
+) -> list[Prediction]:
+    """What travels to Label Studio for each row of ``scores``; ``positions`` (n,) in [0, 1], lowest asked first."""
+    names = configuration.label_set.names
+    decode = configuration.label_set.decode
+    return [
+        Prediction(
+            int(scores.tasks[row]),
+            scores.labels[row],
+            float(positions[row]),
+            name,
+            {
+                "probabilities": {
+                    symptom: round(float(p), 4) for symptom, p in zip(names, scores.probabilities[row], strict=True)
+                },
+                "margin": round(float(scores.margins[row]), 4),
+                "distance": round(float(scores.distances[row]), 4),
+                "plain": decode(scores.plain[row]),
+                "strategy": strategy,
+            },
+        )
+        for row in range(len(scores.tasks))
+    ]
+
+
+def prune(services: Services, project: int) -> str | None:
+    """Remove the predictions of the oldest order that is no longer needed; one a call, never the one that serves."""
+    studio, orders = services.studio, services.orders(project)
+    current = orders.current_name()
+    served = studio.project(project).model_version
+    ours = [name for name in studio.model_versions(project) if NAME.match(name) and name not in (current, served)]
+    ours.sort(key=lambda name: _age(services, project, name))
+    surplus = ours[: max(0, len(ours) - (services.settings.keep_pushed - 1))]
+    if not surplus:
+        return None
+    studio.delete_model_version(project, surplus[0])
+    orders.prune(ours[1:])
+    event(logger, "old predictions removed", project=project, order=surplus[0])
+    return surplus[0]
+
+
+def _age(services: Services, project: int, name: str) -> tuple[str, str]:
+    order = services.orders(project).get(name)
+    return (order.about.created_at if order else "", name)
+
+
+def _by_diversity(
+    services: Services,
+    frames: Sequence[Frame],
+    configuration: Configuration,
+    name: str,
+    rng: np.random.Generator,
+    report: Report,
+) -> tuple[NDArray[np.int64], NDArray[np.float64], dict[int, str], list[Prediction]]:
+    report("scoring", 0, len(frames))
+    tasks, features, unreadable = services.predictor.embeddings(frames, len(configuration.label_set))
+    order = spread(features, services.settings.k_max, rng)
+    positions = np.arange(len(order)) / max(1, len(frames))
+    asked = tasks[order]
+    predictions = [
+        Prediction(int(task), None, float(position), name, {"strategy": "diversity"})
+        for task, position in zip(asked, positions, strict=True)
+    ]
+    return asked, positions, unreadable, predictions
+
+
+def _positions(order: NDArray[np.intp], total: int) -> NDArray[np.float64]:
+    positions = np.empty(len(order))
+    positions[order] = np.arange(len(order)) / max(1, total)
+    return positions
+
+
+def _checked(predictions: Sequence[Prediction], configuration: Configuration, project: int) -> list[dict[str, object]]:
+    """Payloads that Label Studio's own check accepts; one that it does not is sent empty and logged."""
+    checker = Checker(configuration)
+    payloads = []
+    for prediction in predictions:
+        payload = prediction_payload(prediction, configuration)
+        problems = checker.errors(payload)
+        if problems:
+            event(
+                logger,
+                "prediction refused",
+                level=logging.ERROR,
+                project=project,
+                task=prediction.task,
+                reason=problems[0],
+            )
+            payload = prediction_payload(
+                Prediction(prediction.task, None, prediction.score, prediction.model_version, {}), configuration
+            )
+            if checker.errors(payload):
+                raise StudioRefused(f"the prediction of task {prediction.task} is not valid: {problems[0]}")
+        payloads.append(payload)
+    return payloads

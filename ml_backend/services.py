@@ -1,0 +1,75 @@
+"""Everything that one process needs, built from the settings when first asked for."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from redis import Redis
+
+from ml_backend.predictor import Predictor
+from ml_backend.settings import Settings
+from ml_backend.store.features import FeatureStore
+from ml_backend.store.orders import OrderStore
+from ml_backend.store.pending import Pending, connect
+from ml_backend.store.versions import VersionStore
+from ml_backend.studio.client import Studio
+from ml_backend.studio.images import FrameFetcher
+
+
+class Services:
+    """Label Studio, Redis, the network and the stores of one installation."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @cached_property
+    def studio(self) -> Studio:
+        """Label Studio as the user of the configured token."""
+        return Studio(self.settings.label_studio_url, self.settings.token())
+
+    @cached_property
+    def redis(self) -> Redis:
+        """Redis, known to have answered once."""
+        return connect(self.settings.redis_url)
+
+    @cached_property
+    def fetcher(self) -> FrameFetcher:
+        """Fetches frames, from Label Studio and the allowed hosts only."""
+        settings = self.settings
+        return FrameFetcher(
+            settings.label_studio_url,
+            lambda: self.studio.authorization(),
+            document_root=settings.document_root,
+            allowed_hosts=settings.allowed_hosts,
+            max_bytes=settings.max_frame_bytes,
+            seconds=settings.fetch_seconds,
+        )
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The network with its cache."""
+        settings = self.settings
+        features = FeatureStore(settings.data_dir / "features", int(settings.cache_gigabytes * 1e9))
+        return Predictor(settings, self.fetcher, features)
+
+    def folder(self, project: int) -> Path:
+        """Where a project's state lies."""
+        return self.settings.data_dir / "projects" / str(project)
+
+    def projects(self) -> list[int]:
+        """Projects that were connected to this installation."""
+        folder = self.settings.data_dir / "projects"
+        return sorted(int(entry.name) for entry in folder.glob("*") if entry.name.isdigit()) if folder.is_dir() else []
+
+    def versions(self, project: int) -> VersionStore:
+        """A project's model versions."""
+        return VersionStore(self.folder(project))
+
+    def orders(self, project: int) -> OrderStore:
+        """A project's pushed orders."""
+        return OrderStore(self.folder(project))
+
+    def pending(self, project: int) -> Pending:
+        """A project's annotations since the newest version."""
+        return Pending(self.redis, project)

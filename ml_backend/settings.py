@@ -1,0 +1,156 @@
+"""The one settings object: environment variables with the prefix ``TSAL_``, read once, typed, failing loudly."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from ml_backend.errors import SettingsError
+
+PREFIX = "TSAL_"
+TEST_PREFIX = "TSAL_TEST_"
+
+
+class Settings(BaseSettings):
+    """Everything a team can set; the description of each field is the README's table."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    # Label Studio
+    label_studio_url: str = Field("http://localhost:8080", description="address of your Label Studio")
+    label_studio_token: SecretStr | None = Field(
+        None, description="access token of a Label Studio user: a personal access token or a legacy token"
+    )
+    document_root: Path | None = Field(
+        None,
+        description="folder that Label Studio serves as local files, if seen from here too: frames are read there",
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="hosts besides Label Studio that frames may come from: `name` or `name:port`, comma between",
+    )
+
+    # Our own server
+    backend_url: str = Field("http://localhost:9090", description="where Label Studio reaches the backend")
+    host: str = Field("127.0.0.1", description="address that the backend listens on")
+    port: int = Field(9090, ge=0, le=65535, description="port that the backend listens on")
+    threads: int = Field(8, ge=1, description="requests the backend answers at the same time")
+    webhook_secret: SecretStr | None = Field(
+        None, description="secret that Label Studio sends with its webhooks; required unless HOST is a loopback address"
+    )
+    basic_auth_user: str | None = Field(None, description="user name that Label Studio sends to the backend")
+    basic_auth_password: SecretStr | None = Field(
+        None, description="password for it; both required unless HOST is a loopback address"
+    )
+
+    # Where things are kept
+    data_dir: Path = Field(Path("data"), description="folder for model versions, cached activations and embedded Redis")
+    redis_url: str | None = Field(
+        None, description="your Redis (`redis://` or `unix://`); unset: `make serve` starts an embedded one"
+    )
+    cache_gigabytes: float = Field(20.0, gt=0, description="disk budget of the cache of trunk activations, in GB")
+
+    # The network
+    backbone: str = Field(
+        "resnet50", description="`resnet50`, `resnet34`, `resnet101`, `vgg16` or `efficientnet_lite0`"
+    )
+    weights: str | None = Field(
+        None, description="file with ImageNet weights, or `random`; unset: the library's own, downloaded on first use"
+    )
+    epochs: int = Field(10, ge=1, description="passes over the confirmed frames in a fine-tune")
+    minimum_steps: int = Field(100, ge=0, description="gradient steps that a fine-tune takes at least")
+    views: int = Field(8, ge=1, description="augmented views that are kept of each confirmed frame")
+    learning_rate: float = Field(2e-3, gt=0, description="learning rate of the fine-tune (SGD, momentum 0.9, batch 32)")
+    compute_threads: int = Field(0, ge=0, description="processor cores a process may compute on; 0: all")
+    seed: int = Field(0, ge=0, description="seed of everything random; written into every version")
+
+    # The loop
+    k_max: int = Field(100, ge=1, description="newly confirmed annotations that start a fine-tune")
+    strategy: Literal["mlm", "lc", "mle", "random"] = Field(
+        "mlm", description="what the queue is ordered by: `mlm`, `lc`, `mle` or `random`"
+    )
+    hold_out: float = Field(0.2, ge=0, lt=1, description="share of patients kept for validation, never trained on")
+    annotation_budget: int | None = Field(None, ge=1, description="confirmed annotations after which the loop ends")
+    target_exact_match: float | None = Field(
+        None, gt=0, le=1, description="exact match on held-out patients at which the loop ends"
+    )
+    poll_seconds: float = Field(30.0, gt=0, description="how often the sidecar looks for what webhooks did not tell")
+    keep_pushed: int = Field(2, ge=1, description="pushed orders whose predictions stay in Label Studio")
+    job_timeout: int = Field(3600, ge=60, description="seconds after which a fine-tune is given up")
+
+    # Frames
+    max_frame_bytes: int = Field(50_000_000, ge=1, description="largest file that is fetched as a frame, in bytes")
+    fetch_seconds: float = Field(20.0, gt=0, description="time that fetching one frame may take, in seconds")
+    fetch_workers: int = Field(8, ge=1, description="frames fetched at the same time")
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: object) -> object:
+        return tuple(host.strip() for host in value.split(",") if host.strip()) if isinstance(value, str) else value
+
+    @field_validator("label_studio_url", "backend_url")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return value.rstrip("/")
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the backend can be reached from this machine only."""
+        return self.host in ("127.0.0.1", "::1", "localhost")
+
+    def token(self) -> str:
+        """Return Label Studio's token.
+
+        Raises:
+            SettingsError: where none is set.
+        """
+        if self.label_studio_token is None:
+            raise SettingsError(
+                f"{PREFIX}LABEL_STUDIO_TOKEN is not set: in Label Studio open Account & Settings, make an access token "
+                "and set it"
+            )
+        return self.label_studio_token.get_secret_value()
+
+    def require_authentication(self) -> None:
+        """Refuse to serve other machines without a webhook secret and basic authentication.
+
+        Raises:
+            SettingsError: naming what is missing.
+        """
+        missing = [
+            f"{PREFIX}{name.upper()}"
+            for name in ("webhook_secret", "basic_auth_user", "basic_auth_password")
+            if getattr(self, name) is None
+        ]
+        if missing and not self.loopback:
+            raise SettingsError(f"set {', '.join(missing)}: required because {PREFIX}HOST={self.host} is not loopback")
+
+
+def load(**overrides: object) -> Settings:
+    """Read the settings from the environment; ``overrides`` (by field name) win.
+
+    Raises:
+        SettingsError: naming each variable that cannot be used and why.
+    """
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    unknown = sorted(
+        name
+        for name in os.environ
+        if name.startswith(PREFIX) and not name.startswith(TEST_PREFIX) and name not in known
+    )
+    if unknown:
+        raise SettingsError(f"{', '.join(unknown)}: no such setting; the README's table has them all")
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{PREFIX}{'.'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
+            for problem in error.errors(include_input=False)
+        )
+        raise SettingsError(problems) from None

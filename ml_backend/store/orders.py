@@ -1,0 +1,109 @@
+"""Orders of the queue that were pushed to Label Studio, kept for audits and for placing single frames."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from ml_backend.store.versions import read_json, write_aside
+
+UNTRAINED = "diversity"
+NAME = re.compile(r"^(?P<source>diversity|msml-\d{4,}-[0-9a-f]{8})\.(?P<serial>\d+)$")
+
+
+class About(BaseModel):
+    """What an order is: its name is Label Studio's ``model_version`` of the predictions that carry it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    version: str | None
+    strategy: str
+    created_at: str
+    seed: int
+    unreadable: dict[int, str]
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Order:
+    """A queue.
+
+    ``tasks`` (n,) int64, asked first to last; ``informativeness`` (n,) float64, ascending where the strategy is a score
+    of each frame by itself, else the position.
+    """
+
+    about: About
+    tasks: NDArray[np.int64]
+    informativeness: NDArray[np.float64]
+
+    def place(self, informativeness: float) -> float:
+        """Queue position in [0, 1] of a frame that is not in the order (0: asked first)."""
+        if len(self.tasks) == 0:
+            return 0.0
+        return float(np.searchsorted(self.informativeness, informativeness) / len(self.tasks))
+
+
+class OrderStore:
+    """The orders of one project below ``folder``; ``current`` names the one that Label Studio serves."""
+
+    def __init__(self, folder: Path) -> None:
+        self._orders = folder / "orders"
+        self._pointer = folder / "order"
+
+    def next_name(self, version: str | None, taken: list[str]) -> str:
+        """A name for the next order of a version that neither this store nor Label Studio (``taken``) has."""
+        source = version or UNTRAINED
+        here = [path.name.removesuffix(".npz") for path in self._orders.glob("*.npz")]
+        serials = [
+            int(match["serial"]) for name in here + taken if (match := NAME.match(name)) and match["source"] == source
+        ]
+        return f"{source}.{max(serials, default=0) + 1}"
+
+    def save(self, order: Order) -> None:
+        """Keep an order; it is current only after `activate`."""
+        self._orders.mkdir(parents=True, exist_ok=True)
+        descriptor, aside = tempfile.mkstemp(prefix=".aside-", dir=self._orders)
+        with os.fdopen(descriptor, "wb") as file:
+            np.savez(file, tasks=order.tasks, informativeness=order.informativeness)
+        Path(aside).replace(self._orders / f"{order.about.name}.npz")
+        write_aside(self._orders / f"{order.about.name}.json", order.about.model_dump_json(indent=1))
+
+    def activate(self, name: str) -> None:
+        """Note that Label Studio serves this order now."""
+        write_aside(self._pointer, name + "\n")
+
+    def current_name(self) -> str | None:
+        """Name of the order that Label Studio serves, None before the first."""
+        try:
+            return self._pointer.read_text().strip() or None
+        except FileNotFoundError:
+            return None
+
+    def current(self) -> Order | None:
+        """The order that Label Studio serves, None before the first."""
+        name = self.current_name()
+        return self.get(name) if name else None
+
+    def get(self, name: str) -> Order | None:
+        """One order by name, None where it is not there."""
+        about = read_json(self._orders / f"{name}.json")
+        if about is None:
+            return None
+        with np.load(self._orders / f"{name}.npz", allow_pickle=False) as arrays:
+            return Order(About.model_validate(about), arrays["tasks"], arrays["informativeness"])
+
+    def prune(self, keep: list[str]) -> None:
+        """Forget all orders but these and the current one."""
+        wanted = {*keep, self.current_name()}
+        for path in self._orders.glob("*.npz"):
+            if path.name.removesuffix(".npz") not in wanted:
+                path.unlink()
+                path.with_suffix(".json").unlink(missing_ok=True)

@@ -1,0 +1,89 @@
+"""What was confirmed since the newest version, as webhooks told it; Label Studio has the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from ml_backend.errors import RedisUnavailable
+
+
+class Pending:
+    """A project's annotations that no version has seen yet, in Redis.
+
+    A hint that makes the loop prompt: it may be incomplete or lost, and `replace` puts it right from Label Studio.
+    """
+
+    def __init__(self, redis: Redis, project: int) -> None:
+        self._redis = redis
+        self._annotations = f"tsal:{project}:pending"
+        self._wanted = f"tsal:{project}:wanted"
+        self._news = f"tsal:{project}:news"
+
+    def add(self, annotations: Mapping[int, int]) -> None:
+        """Note annotations, as {annotation: task}."""
+        if annotations:
+            self._redis.hset(self._annotations, mapping={str(a): str(t) for a, t in annotations.items()})
+
+    def remove(self, annotations: list[int]) -> None:
+        """Forget annotations that were deleted or turned into skips."""
+        if annotations:
+            self._redis.hdel(self._annotations, *(str(annotation) for annotation in annotations))
+
+    def replace(self, annotations: Mapping[int, int]) -> None:
+        """Put what Label Studio says in the place of what was noted, in one step."""
+        with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.delete(self._annotations)
+            if annotations:
+                pipeline.hset(self._annotations, mapping={str(a): str(t) for a, t in annotations.items()})
+            pipeline.execute()
+
+    def tasks(self) -> set[int]:
+        """The frames with a pending annotation."""
+        return {int(task) for task in self._redis.hvals(self._annotations)}
+
+    def count(self) -> int:
+        """How many frames have a pending annotation."""
+        return len(self.tasks())
+
+    def wanted(self) -> int:
+        """Frames that must be pending before the next try; 0 unless the last one had too little to learn from."""
+        return int(self._redis.get(self._wanted) or 0)
+
+    def postpone(self, wanted: int) -> None:
+        """Let the next fine-tune wait for this many pending frames."""
+        self._redis.set(self._wanted, wanted)
+
+    def resume(self) -> None:
+        """Take back `postpone`."""
+        self._redis.delete(self._wanted)
+
+    def announce(self) -> None:
+        """Tell the sidecar that something changed in the project."""
+        self._redis.incr(self._news)
+
+    def news(self) -> int:
+        """A number that changes with every `announce`."""
+        return int(self._redis.get(self._news) or 0)
+
+
+def connect(url: str | None) -> Redis:
+    """Connect to Redis and make sure that it answers.
+
+    Raises:
+        RedisUnavailable: where it does not, or no address is known.
+    """
+    if url is None:
+        raise RedisUnavailable(
+            "no Redis is configured: set TSAL_REDIS_URL, or start everything with `make serve`, which brings one"
+        )
+    try:
+        redis = Redis.from_url(url, socket_connect_timeout=5)
+        redis.ping()
+    except (RedisError, ValueError, OSError) as error:
+        raise RedisUnavailable(
+            f"Redis does not answer: start it or correct TSAL_REDIS_URL ({type(error).__name__})"
+        ) from None
+    return redis

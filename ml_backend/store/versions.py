@@ -1,0 +1,188 @@
+"""Model versions: immutable folders, one active pointer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ml_backend.errors import VersionUnknown
+
+MANIFEST = "manifest.json"
+TAIL = "tail.safetensors"
+NAME = re.compile(r"^msml-(\d{4,})-[0-9a-f]{8}$")
+
+
+class TrainedOn(BaseModel):
+    """One confirmed annotation as a version saw it; ``updated_at`` tells whether it was changed since."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    annotation: int
+    task: int
+    updated_at: str
+
+
+class Manifest(BaseModel):
+    """What a version is and where it comes from; written once, never changed.
+
+    ``table`` is the correlation table as JSON; ``metrics`` are those on held-out patients; ``batch`` is how the
+    parent's defaults did on the annotations that are new in this version, taken before training on them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: str = ""
+    parent: str | None
+    project: int
+    created_at: str
+    job: str | None
+    trigger: str | None = None
+    backbone: str
+    weights: str
+    trunk_key: str
+    label_names: tuple[str, ...]
+    trained_on: tuple[TrainedOn, ...]
+    held_out: tuple[TrainedOn, ...]
+    left_out: tuple[TrainedOn, ...] = ()
+    table: dict[str, Any]
+    metrics: dict[str, Any]
+    batch: dict[str, Any]
+    losses: tuple[float, ...]
+    seconds: dict[str, float]
+    settings: dict[str, Any]
+    seed: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def number(self) -> int:
+        """Place in the project's line of versions, from 1."""
+        match = NAME.match(self.version)
+        return int(match.group(1)) if match else 0
+
+    @property
+    def seen(self) -> tuple[TrainedOn, ...]:
+        """Every confirmed annotation this version knew: trained on, held out, or left out as unreadable."""
+        return self.trained_on + self.held_out + self.left_out
+
+
+class VersionStore:
+    """The versions of one project below ``folder``.
+
+    Every write goes to a neighbouring temporary name, is flushed to disk and renamed, so a version is there whole or
+    not at all, and the active pointer names only whole versions.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._versions = folder / "versions"
+        self._pointer = folder / "active"
+
+    def create(self, manifest: Manifest, write_tail: Callable[[Path], None]) -> Manifest:
+        """Store a new version and return its manifest with the name it got.
+
+        The name is the next number and a digest of tail and manifest, so that no two versions ever share it.
+        """
+        self._versions.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=self._versions))
+        try:
+            write_tail(aside / TAIL)
+            digest = hashlib.sha256((aside / TAIL).read_bytes() + manifest.model_dump_json().encode()).hexdigest()[:8]
+            newest = self.newest()
+            named = manifest.model_copy(update={"version": f"msml-{(newest.number if newest else 0) + 1:04d}-{digest}"})
+            write_aside(aside / MANIFEST, named.model_dump_json(indent=1))
+            _flush(aside / TAIL)
+            aside.rename(self._versions / named.version)
+            _flush(self._versions)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+        return named
+
+    def names(self) -> list[str]:
+        """Names of all whole versions, oldest first."""
+        if not self._versions.is_dir():
+            return []
+        found = [entry.name for entry in self._versions.iterdir() if NAME.match(entry.name)]
+        return sorted(found, key=lambda name: (int(name.split("-")[1]), name))
+
+    def get(self, version: str) -> Manifest:
+        """Read one version's manifest.
+
+        Raises:
+            VersionUnknown: where it is not there or cannot be read.
+        """
+        if not NAME.match(version):
+            raise VersionUnknown(f"{version!r} is not the name of a version")
+        path = self._versions / version / MANIFEST
+        try:
+            return Manifest.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            raise VersionUnknown(f"version {version} is not in {self._versions}") from None
+        except ValidationError as error:
+            raise VersionUnknown(f"the manifest of {version} cannot be read: {error.error_count()} problems") from None
+
+    def tail(self, version: str) -> Path:
+        """Where a version's tail weights lie."""
+        return self._versions / version / TAIL
+
+    def newest(self) -> Manifest | None:
+        """The version with the highest number, active or not."""
+        names = self.names()
+        return self.get(names[-1]) if names else None
+
+    def active(self) -> str | None:
+        """Name of the version that serves, or None before the first."""
+        try:
+            return self._pointer.read_text().strip() or None
+        except FileNotFoundError:
+            return None
+
+    def activate(self, version: str) -> None:
+        """Make a whole, readable version the one that serves.
+
+        Raises:
+            VersionUnknown: where the version is not in the store.
+        """
+        self.get(version)
+        write_aside(self._pointer, version + "\n")
+
+
+def write_aside(path: Path, text: str) -> None:
+    """Write a file beside its place, flush it and move it there: a reader sees the old text or the new, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(aside).replace(path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object that may not be there yet."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,127 @@
+"""The labelling configuration of a project: which choices there are, on which image."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from xml.etree import ElementTree
+from xml.parsers import expat
+
+from ml_backend.errors import ConfigurationUnusable
+from ml_backend.tsal.labels import LabelSet
+
+_KEY = re.compile(r"\$(\w+)")
+_EXAMPLE = (
+    '<View><Image name="image" value="$image"/><Choices name="symptoms" toName="image" choice="multiple">'
+    '<Choice value="Healthy"/><Choice value="Symptom"/></Choices></View>'
+)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What this backend needs to know of a labelling configuration.
+
+    ``label_set``: the choices, the first one means healthy; ``values``: what Label Studio stores for each, in the same
+    order (the alias where there is one); ``control`` and ``target``: names of the Choices and of the Image;
+    ``image_key``: key of a task's data that holds the image's address; ``xml``: all of it.
+    """
+
+    label_set: LabelSet
+    values: tuple[str, ...]
+    control: str
+    target: str
+    image_key: str
+    xml: str
+
+    @classmethod
+    def parse(cls, xml: str) -> Configuration:
+        """Read Label Studio's XML; of several multiple-choice controls on an image the first one counts.
+
+        Raises:
+            ConfigurationUnusable: saying what to change.
+        """
+        root = _root(xml)
+        images = {tag.get("name", ""): tag for tag in root.iter("Image") if tag.get("name")}
+        control, target = _control(root, images)
+        choices = list(_choices(control))
+        name = control.get("name", "")
+        if len(choices) < 2:
+            raise ConfigurationUnusable(
+                f'<Choices name="{name}"> has {len(choices)} <Choice> in it; write at least 2, the healthy one first '
+                "(choices that come from task data cannot be used)"
+            )
+        names, values = (tuple(column) for column in zip(*choices, strict=True))
+        if len(set(values)) < len(values):
+            raise ConfigurationUnusable(f'two choices of <Choices name="{name}"> have the same alias; make them differ')
+        return cls(LabelSet(names), values, name, target, _image_key(images[target]), xml)
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the symptoms in the configuration's order: what a model version is bound to."""
+        return self.label_set.names
+
+
+def _root(xml: str) -> ElementTree.Element:
+    def refuse(*_: object) -> None:
+        raise ConfigurationUnusable("the labelling configuration declares a document type; remove its <!DOCTYPE> part")
+
+    # A configuration needs no document type, and without one there are no entities that could grow or reach out.
+    guard = expat.ParserCreate()
+    guard.StartDoctypeDeclHandler = refuse
+    try:
+        guard.Parse(xml, True)
+        return ElementTree.fromstring(xml)  # noqa: S314 - no document type, see above
+    except (expat.ExpatError, ElementTree.ParseError, ValueError) as error:
+        raise ConfigurationUnusable(
+            f"the labelling configuration is not XML ({error}); correct it in the project's labelling interface"
+        ) from None
+
+
+def _control(root: ElementTree.Element, images: dict[str, ElementTree.Element]) -> tuple[ElementTree.Element, str]:
+    """Find the first multiple-choice control of a whole image, and that image's name."""
+    seen = []
+    for control in root.iter("Choices"):
+        name = control.get("name", "")
+        target = next((part for part in _names(control.get("toName", "")) if part in images), None)
+        if not name:
+            seen.append('a <Choices> without name="…"')
+        elif target is None:
+            seen.append(f'<Choices name="{name}"> is not on an <Image>: give it toName="NAME OF THE IMAGE"')
+        elif control.get("choice") != "multiple":
+            seen.append(f'<Choices name="{name}"> allows one choice only: give it choice="multiple"')
+        elif _true(control.get("perRegion")) or _true(control.get("perItem")):
+            seen.append(f'<Choices name="{name}"> is for parts of the image: remove perRegion and perItem')
+        elif any(choice.find(".//Choice") is not None for choice in control.iter("Choice")):
+            seen.append(f'<Choices name="{name}"> has choices inside choices: make them one flat list')
+        else:
+            return control, target
+    found = "; ".join(seen) or "there is no <Choices>"
+    raise ConfigurationUnusable(
+        f"the labelling configuration has no multiple-choice control on an image. {found}. An example: {_EXAMPLE}"
+    )
+
+
+def _choices(control: ElementTree.Element) -> Iterator[tuple[str, str]]:
+    """Yield (name, stored value) of each choice in document order."""
+    for choice in control.iter("Choice"):
+        value, alias = choice.get("value"), choice.get("alias")
+        yield value or alias or "", alias or value or ""
+
+
+def _image_key(image: ElementTree.Element) -> str:
+    value = image.get("value", "")
+    match = _KEY.fullmatch(value)
+    if match is None:
+        raise ConfigurationUnusable(
+            f'<Image name="{image.get("name")}"> has value="{value}"; write the task\'s key alone, as in value="$image"'
+        )
+    return match[1]
+
+
+def _names(value: str) -> list[str]:
+    return [part.strip() for part in value.split(",")]
+
+
+def _true(value: str | None) -> bool:
+    return (value or "").lower() == "true"

@@ -1,0 +1,328 @@
+"""Fetching the frame of a task: only from Label Studio and from hosts that are allowed, within limits.
+
+Task data comes from whoever can write to a project, so an address in it is not trusted. Nothing is implicit here: no
+proxy, no cookie, no ``.netrc``, no redirect that is not checked, no decompression.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import os
+import re
+import socket
+import ssl
+import stat
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from urllib.parse import SplitResult, parse_qs, quote, unquote, urljoin, urlsplit
+
+import certifi
+
+from ml_backend.errors import BackendError, FrameUnreadable, SettingsError
+
+_LOCAL_FILES = "/data/local-files/"
+# Where Label Studio keeps files. A token goes nowhere else, so that no task can make us call its API.
+_FILES = (_LOCAL_FILES, "/data/upload/", "/storage-data/")
+_CLOUD = ("s3", "gs", "azure-blob")
+_PORTS = {"http": 80, "https": 443}
+_REDIRECTS = (301, 302, 303, 307, 308)
+_HOPS = 5
+_BLOCK = 65_536
+_SAFE = "%/?:@!$&'()*+,;=~-._[]"  # what an address may hold besides letters and digits
+_HINTS = {
+    401: "; check the access token",
+    403: "; check the access token",
+    404: "; it is not there, or no storage of the project covers it",
+}
+
+
+@dataclass(frozen=True)
+class _Origin:
+    scheme: str
+    host: str
+    port: int
+
+
+class FrameFetcher:
+    """Reads the frames that tasks point to.
+
+    ``authorization`` gives the value of the Authorization header for Label Studio, and only Label Studio's own file
+    addresses are sent it. ``document_root`` is the folder that Label Studio serves as local files, None where this
+    machine does not see it: then Label Studio is asked. ``allowed_hosts`` are ``name`` (the scheme's usual port) or
+    ``name:port``. ``max_bytes`` and ``seconds`` limit one frame, redirects included.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        authorization: Callable[[], str],
+        *,
+        document_root: Path | None = None,
+        allowed_hosts: Sequence[str] = (),
+        max_bytes: int = 50_000_000,
+        seconds: float = 20.0,
+    ) -> None:
+        base = urlsplit(url.rstrip("/"))
+        origin = _origin(base)
+        if origin is None:
+            raise SettingsError("the address of Label Studio must be of the form http://HOST:PORT or https://HOST")
+        self._studio, self._base = origin, base
+        self._authorization = authorization
+        self._document_root = document_root
+        self._allowed = frozenset(_allowed_host(host) for host in allowed_hosts)
+        self._max_bytes = max_bytes
+        self._seconds = seconds
+
+    def fetch(self, url: str, task: int | None = None) -> bytes:
+        """Read the file that a task's data names; ``task`` is needed for cloud storage.
+
+        Raises:
+            FrameUnreadable: for an address that is not allowed, a file that is not there, one that is too large or
+                takes too long. The message never holds a token or the query of a signed address.
+        """
+        try:
+            if url.startswith(_LOCAL_FILES) and self._document_root is not None:
+                return self._read(_local_path(url), self._document_root)
+            return self._download(self._address(url, task), time.monotonic() + self._seconds)
+        except BackendError as error:  # a frame that cannot be read, or no token to be had
+            raise FrameUnreadable(f"{_shown(url)}: {error}") from None
+
+    def fetch_many(self, frames: Iterable[tuple[str, int | None]], workers: int) -> Iterator[bytes | FrameUnreadable]:
+        """Read the files of (address, task) pairs with some workers at a time, in the order of the pairs.
+
+        A frame that cannot be read is yielded as its error; no more than twice as many as there are workers are held.
+        """
+        pairs = iter(frames)
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="fetch")
+        try:
+            waiting: deque[Future[bytes | FrameUnreadable]] = deque(
+                pool.submit(self._tried, *pair) for pair in islice(pairs, 2 * workers)
+            )
+            while waiting:
+                content = waiting.popleft().result()
+                waiting.extend(pool.submit(self._tried, *pair) for pair in islice(pairs, 1))
+                yield content
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _tried(self, url: str, task: int | None) -> bytes | FrameUnreadable:
+        try:
+            return self.fetch(url, task)
+        except FrameUnreadable as error:
+            return error
+
+    def _address(self, url: str, task: int | None) -> SplitResult:
+        """Where to ask for what a task's data names."""
+        if url.startswith(_FILES):
+            return urlsplit(self._base.geturl() + url)
+        parts = _split(url)
+        if parts.scheme in _PORTS:
+            return parts
+        if parts.scheme not in _CLOUD:
+            raise FrameUnreadable(
+                "not an address that frames are read from; use Label Studio's local files, an upload, a cloud storage "
+                "of the project, or http(s) on an allowed host"
+            )
+        if task is None:
+            raise FrameUnreadable("a file in a cloud storage can be read only with its task")
+        name = base64.urlsafe_b64encode(url.encode()).decode()
+        return urlsplit(f"{self._base.geturl()}/tasks/{task}/resolve/?fileuri={quote(name)}")
+
+    def _read(self, name: str, root: Path) -> bytes:
+        """Read a file below the document root, wherever its links lead."""
+        try:
+            top = root.resolve(strict=True)
+            path = (top / name).resolve(strict=True)
+            if not path.is_relative_to(top):
+                raise FrameUnreadable("leads out of the folder of local files")
+            # Not blocking, because opening a pipe would wait for its writer.
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise FrameUnreadable("is not a file")
+                content = file.read(self._max_bytes + 1)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise FrameUnreadable(
+                f"cannot be read from the folder of local files {root} ({type(error).__name__}); it must be the folder "
+                "that Label Studio calls LOCAL_FILES_DOCUMENT_ROOT"
+            ) from None
+        if len(content) > self._max_bytes:
+            raise self._too_large()
+        return content
+
+    def _download(self, address: SplitResult, deadline: float) -> bytes:
+        """Follow an address over its redirects, each hop checked; the token goes no further than Label Studio."""
+        own = True
+        for _ in range(_HOPS + 1):
+            origin = _origin(address)
+            if origin is None:
+                raise FrameUnreadable("leads to an address that is not http(s) or has a user name in it")
+            own = own and origin == self._studio
+            self._require_allowed(origin, address)
+            # The host as it was written: the addresses that cloud storages sign hold for that one only.
+            headers = {"Host": address.netloc, "Accept-Encoding": "identity", "User-Agent": "lung-ultrasound-annotator"}
+            if own:
+                headers["Authorization"] = self._authorization()
+            content = self._exchange(origin, address, headers, deadline)
+            if isinstance(content, bytes):
+                return content
+            address = _split(urljoin(address.geturl(), content))
+        raise FrameUnreadable(f"is sent on more than {_HOPS} times")
+
+    def _require_allowed(self, origin: _Origin, address: SplitResult) -> None:
+        if origin == self._studio:
+            path = unquote(address.path).removeprefix(unquote(self._base.path))
+            if ".." in path.split("/") or not (path.startswith(_FILES) or re.fullmatch(r"/tasks/\d+/resolve/", path)):
+                raise FrameUnreadable(f"{path} is not among the files of Label Studio")
+            return
+        if (origin.host, None) in self._allowed and origin.port == _PORTS[origin.scheme]:
+            return
+        if (origin.host, origin.port) not in self._allowed:
+            raise FrameUnreadable(
+                f"the host {origin.host}:{origin.port} is not allowed; if frames may come from there, add it to the "
+                "allowed hosts"
+            )
+
+    def _exchange(self, origin: _Origin, address: SplitResult, headers: dict[str, str], deadline: float) -> bytes | str:
+        """One request: the file, or the address that it is sent on to."""
+        path = quote(f"{address.path or '/'}{'?' if address.query else ''}{address.query}", safe=_SAFE)
+        try:
+            with _connected(origin, deadline) as connection:
+                connection.request("GET", path, headers=headers)
+                with connection.getresponse() as response:
+                    if response.status in _REDIRECTS:
+                        return response.headers.get("Location", "")
+                    if response.status != http.client.OK:
+                        raise FrameUnreadable(
+                            f"{origin.host}:{origin.port} answered {response.status}{_HINTS.get(response.status, '')}"
+                        )
+                    return self._body(response, deadline)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            if time.monotonic() >= deadline:
+                raise self._too_slow() from None
+            raise FrameUnreadable(f"{origin.host}:{origin.port} does not answer ({type(error).__name__})") from None
+
+    def _body(self, response: http.client.HTTPResponse, deadline: float) -> bytes:
+        if response.headers.get_content_type() == "text/html":
+            raise FrameUnreadable("is a web page, not an image; check the address of Label Studio and the access token")
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise FrameUnreadable("comes compressed, which nobody asked for")
+        expected = response.length
+        if expected is not None and expected > self._max_bytes:
+            raise self._too_large()
+        content = bytearray()
+        while block := response.read1(_BLOCK):
+            content += block
+            if len(content) > self._max_bytes:
+                raise self._too_large()
+            if time.monotonic() >= deadline:
+                raise self._too_slow()
+        if time.monotonic() >= deadline:
+            raise self._too_slow()
+        if expected is not None and len(content) < expected:
+            raise FrameUnreadable(f"ended after {len(content)} of {expected} bytes")
+        return bytes(content)
+
+    def _too_large(self) -> FrameUnreadable:
+        return FrameUnreadable(f"is larger than the {self._max_bytes} bytes that a frame may have")
+
+    def _too_slow(self) -> FrameUnreadable:
+        return FrameUnreadable(f"took longer than the {self._seconds:g} s that a frame may take")
+
+
+@contextmanager
+def _connected(origin: _Origin, deadline: float) -> Iterator[http.client.HTTPConnection]:
+    """Connect, and cut the connection at the deadline: a timeout alone starts again with every byte that drips in."""
+    connection = http.client.HTTPConnection(origin.host, origin.port)
+    plain = socket.create_connection((origin.host, origin.port), timeout=max(deadline - time.monotonic(), 0.001))
+    line = plain
+    if origin.scheme == "https":
+        line = _trust().wrap_socket(plain, server_hostname=origin.host, do_handshake_on_connect=False)
+    connection.sock = line
+
+    def cut() -> None:
+        with suppress(OSError):
+            socket.socket.shutdown(line, socket.SHUT_RDWR)
+
+    timer = threading.Timer(max(deadline - time.monotonic(), 0.0), cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        if isinstance(line, ssl.SSLSocket):
+            line.do_handshake()
+        yield connection
+    finally:
+        timer.cancel()
+        connection.close()
+        line.close()
+
+
+@cache
+def _trust() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise FrameUnreadable("is not an address") from None
+
+
+def _origin(address: SplitResult) -> _Origin | None:
+    """Scheme, host and port of an http(s) address without a user name; None for any other."""
+    try:
+        port = address.port
+    except ValueError:
+        return None
+    if address.scheme not in _PORTS or not address.hostname or "@" in address.netloc:
+        return None
+    return _Origin(address.scheme, _host(address.hostname), port if port is not None else _PORTS[address.scheme])
+
+
+def _host(name: str) -> str:
+    return name.lower().rstrip(".")
+
+
+def _allowed_host(entry: str) -> tuple[str, int | None]:
+    parts = urlsplit(f"//{entry}")
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    if not parts.hostname or parts.netloc != entry or "@" in entry or (port is not None and port < 1):
+        raise SettingsError(f"the allowed host {entry!r} must be of the form HOST or HOST:PORT")
+    return _host(parts.hostname), port
+
+
+def _local_path(url: str) -> str:
+    """The file that ``/data/local-files/?d=…`` names, relative to the document root."""
+    values = parse_qs(urlsplit(url).query).get("d", [])
+    if len(values) != 1 or "\0" in values[0]:
+        raise FrameUnreadable("names no file; it must end in ?d=PATH")
+    if values[0].startswith("/"):
+        raise FrameUnreadable("names its file by an absolute path; it must be relative to the folder of local files")
+    return values[0]
+
+
+def _shown(url: str) -> str:
+    """An address as messages may show it: local files in full, others without user name, query and fragment."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address"
+    if url.startswith(_LOCAL_FILES):
+        shown = url
+    else:
+        shown = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl() or "no address"
+    return shown if len(shown) <= 200 else f"{shown[:200]}…"

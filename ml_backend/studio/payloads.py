@@ -1,0 +1,148 @@
+"""Annotation and prediction JSON on one side, label combinations on the other.
+
+A confirmed annotation without a choice, and a prediction that carries an empty list of choices, say *no symptom*. A
+prediction without any result says nothing at all: there is no model yet, or the frame cannot be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from label_studio_sdk.label_interface import LabelInterface
+from numpy.typing import NDArray
+
+from ml_backend.errors import ConfigurationUnusable, UnknownLabel
+from ml_backend.studio.configuration import Configuration
+
+# Label Studio keeps unknown keys of a result in the prediction, and its browser strips this one from the annotation
+# that is made of it; `meta` and a numeric `score` would be copied into the annotation.
+AUDIT = "tsal"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What travels to Label Studio for one frame.
+
+    ``labels`` (l,) uint8 is the pseudo-label, None where there is none; ``score`` in [0, 1] the position in the queue,
+    lowest asked first; ``audit`` what is kept for people: probabilities by name, margin, distance, the plain label.
+    """
+
+    task: int
+    labels: NDArray[np.uint8] | None
+    score: float
+    model_version: str
+    audit: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Default:
+    """What an annotator was shown: the validated combination and the plain (0.5 threshold) one, None where none was."""
+
+    labels: NDArray[np.uint8] | None
+    plain: NDArray[np.uint8] | None
+    audit: Mapping[str, Any]
+
+
+def prediction_payload(prediction: Prediction, configuration: Configuration) -> dict[str, Any]:
+    """Write a prediction as Label Studio's bulk import and its ML-backend protocol take it."""
+    result = []
+    if prediction.labels is not None:
+        result.append(
+            {
+                "id": f"{configuration.control}-{prediction.task}",
+                **choices_result(prediction.labels, configuration),
+                AUDIT: dict(prediction.audit),
+            }
+        )
+    return {
+        "task": prediction.task,
+        "model_version": prediction.model_version,
+        "score": prediction.score,
+        "result": result,
+    }
+
+
+def choices_result(labels: NDArray[np.uint8], configuration: Configuration) -> dict[str, Any]:
+    """Write a (l,) combination as one item of a result, without an id."""
+    stored = dict(zip(configuration.label_names, configuration.values, strict=True))
+    return {
+        "from_name": configuration.control,
+        "to_name": configuration.target,
+        "type": "choices",
+        "value": {"choices": [stored[name] for name in configuration.label_set.decode(labels)]},
+    }
+
+
+def labels_of(result: Sequence[Mapping[str, Any]], configuration: Configuration) -> NDArray[np.uint8]:
+    """Read a confirmed annotation's result as a (l,) uint8 combination; what other controls hold is ignored.
+
+    Raises:
+        UnknownLabel: for a choice outside the configuration, or a result that is not of Label Studio's form.
+    """
+    return configuration.label_set.encode(_names(_items(result, configuration), configuration))
+
+
+def default_of(prediction: Mapping[str, Any] | None, configuration: Configuration) -> Default:
+    """Read what an annotator was shown from the prediction behind it, as Label Studio stored it.
+
+    A prediction of an earlier configuration, whose choices are unknown now, counts as none.
+    """
+    nothing = Default(None, None, {})
+    try:
+        items = _items((prediction or {}).get("result") or [], configuration)
+        if not items:
+            return nothing
+        audit = items[0].get(AUDIT)
+        audit = audit if isinstance(audit, Mapping) else {}
+        plain = configuration.label_set.encode(audit["plain"]) if "plain" in audit else None
+        return Default(configuration.label_set.encode(_names(items, configuration)), plain, audit)
+    except UnknownLabel:
+        return nothing
+
+
+def is_confirmed(annotation: Mapping[str, Any]) -> bool:
+    """Tell whether an annotation was submitted, not skipped."""
+    return not annotation.get("was_cancelled")
+
+
+class Checker:
+    """Label Studio's own check of predictions against one configuration, its XML parsed once.
+
+    Raises ConfigurationUnusable where that check cannot read the configuration.
+    """
+
+    def __init__(self, configuration: Configuration) -> None:
+        try:
+            self._interface = LabelInterface(configuration.xml)
+        except Exception as error:  # the SDK names no exceptions of its own here
+            raise ConfigurationUnusable(
+                f"Label Studio's check cannot read the labelling configuration: {error}"
+            ) from None
+
+    def errors(self, payload: Mapping[str, Any]) -> list[str]:
+        """List what Label Studio would reject in a prediction's payload; empty where it is valid."""
+        return [str(problem) for problem in self._interface.validate_prediction(payload, return_errors=True)]
+
+
+def _items(result: Sequence[Mapping[str, Any]], configuration: Configuration) -> list[Mapping[str, Any]]:
+    if not isinstance(result, list | tuple) or not all(isinstance(item, Mapping) for item in result):
+        raise UnknownLabel("the annotation's result is not a list of items")
+    return [item for item in result if item.get("from_name") == configuration.control and item.get("type") == "choices"]
+
+
+def _names(items: Sequence[Mapping[str, Any]], configuration: Configuration) -> list[str]:
+    names = dict(zip(configuration.values, configuration.label_names, strict=True))
+    chosen = []
+    for item in items:
+        value = item.get("value")
+        choices = value.get("choices") if isinstance(value, Mapping) else None
+        if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
+            raise UnknownLabel(f"the choices of {configuration.control} are not a list of texts")
+        for choice in choices:
+            if choice not in names:
+                raise UnknownLabel(f"unknown choice {choice!r}; the configuration allows {', '.join(names)}")
+            chosen.append(names[choice])
+    return chosen

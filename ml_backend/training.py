@@ -1,0 +1,239 @@
+"""One fine-tune: from the confirmed annotations in Label Studio to a new active version."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml_backend.errors import NotEnoughLabels, UnknownLabel
+from ml_backend.logs import event
+from ml_backend.msml import finetune
+from ml_backend.predictor import Frame
+from ml_backend.services import Services
+from ml_backend.store.versions import Manifest, TrainedOn
+from ml_backend.studio.client import ConfirmedAnnotation
+from ml_backend.studio.configuration import Configuration
+from ml_backend.studio.payloads import default_of, labels_of
+from ml_backend.tsal import metrics
+from ml_backend.tsal.correlation import CorrelationTable, build
+from ml_backend.tsal.split import held_out
+
+logger = logging.getLogger(__name__)
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A frame with the confirmed annotation that counts for it."""
+
+    annotation: ConfirmedAnnotation
+    labels: NDArray[np.uint8]
+
+    @property
+    def seen(self) -> TrainedOn:
+        """What a manifest remembers of it."""
+        one = self.annotation
+        return TrainedOn(annotation=one.id, task=one.task, updated_at=one.updated_at)
+
+
+def confirmed(services: Services, project: int, configuration: Configuration) -> list[Labelled]:
+    """Pull the confirmed annotations, one a frame: of several the one that was changed last.
+
+    An annotation that the configuration does not know is logged and left out.
+    """
+    newest: dict[int, Labelled] = {}
+    for annotation in services.studio.confirmed_annotations(project):
+        try:
+            labelled = Labelled(annotation, labels_of(annotation.result, configuration))
+        except UnknownLabel as error:
+            event(
+                logger,
+                "annotation left out",
+                level=logging.WARNING,
+                project=project,
+                annotation=annotation.id,
+                reason=error,
+            )
+            continue
+        other = newest.get(annotation.task)
+        if other is None or (other.annotation.updated_at, other.annotation.id) < (annotation.updated_at, annotation.id):
+            newest[annotation.task] = labelled
+    return [newest[task] for task in sorted(newest)]
+
+
+def changed_since(labelled: Sequence[Labelled], manifest: Manifest | None) -> list[Labelled]:
+    """The annotations that a version has not seen in their present form."""
+    seen = set(manifest.seen) if manifest else set()
+    return [one for one in labelled if one.seen not in seen]
+
+
+def fine_tune(
+    services: Services, project: int, report: Report, job: str | None = None, trigger: str | None = None
+) -> Manifest:
+    """Train on everything confirmed, store the version and make it active.
+
+    Raises:
+        NotEnoughLabels: where there is too little to learn from.
+    """
+    started = time.monotonic()
+    settings = services.settings
+    store = services.versions(project)
+    info = services.studio.project(project)
+    configuration = Configuration.parse(info.label_config)
+    names = configuration.label_set.names
+    notes: list[str] = []
+
+    report("reading annotations", 0, 1)
+    labelled = confirmed(services, project, configuration)
+    parent = store.newest()
+    if parent is not None and (parent.label_names != names or parent.backbone != settings.backbone):
+        notes.append(f"starts anew: {parent.version} has other symptoms or another backbone")
+        event(logger, "new line of versions", project=project, parent=parent.version)
+        parent = None
+    fresh = changed_since(labelled, parent)
+
+    frames = [Frame(one.annotation.task, str(one.annotation.data[configuration.image_key])) for one in labelled]
+    predictor = services.predictor
+    banks: list[NDArray[np.float32]] = []
+    tasks: list[int] = []
+    for chunk in predictor.activations(frames, len(names), settings.views):
+        banks.append(chunk.activations)
+        tasks.extend(chunk.tasks.tolist())
+        report("reading frames", len(tasks), len(frames))
+    readable = set(tasks)
+    left_out = [one for one in labelled if one.annotation.task not in readable]
+    labelled = [one for one in labelled if one.annotation.task in readable]
+    if left_out:
+        notes.append(f"{len(left_out)} frames could not be read and were left out")
+    labels = np.array([one.labels for one in labelled], np.uint8).reshape(len(labelled), len(names))
+    _require_two_combinations(labels)
+    views = np.concatenate(banks)
+    read_seconds = time.monotonic() - started
+
+    validation = _validation(labelled, labels, settings.hold_out, settings.seed, notes)
+    network = predictor.fresh(len(names))
+    if parent is not None:
+        network.load_tail(store.tail(parent.version))
+    training_started = time.monotonic()
+    losses = finetune.finetune(
+        network,
+        finetune.from_bank(views[~validation]),
+        labels[~validation],
+        epochs=settings.epochs,
+        minimum_steps=settings.minimum_steps,
+        learning_rate=settings.learning_rate,
+        seed=settings.seed,
+        progress=lambda epoch, epochs, loss: report("training", epoch, epochs),
+    )
+    training_seconds = time.monotonic() - training_started
+
+    probabilities = network.probabilities(views[:, 0])
+    table = CorrelationTable.from_json(parent.table) if parent else CorrelationTable.empty(len(names))
+    table = table.update(build(labels[~validation], probabilities[~validation]))
+    manifest = store.create(
+        Manifest(
+            parent=parent.version if parent else None,
+            project=project,
+            created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            job=job,
+            trigger=trigger,
+            backbone=settings.backbone,
+            weights=settings.weights or "ImageNet",
+            trunk_key=network.trunk_key,
+            label_names=names,
+            trained_on=tuple(one.seen for one, held in zip(labelled, validation, strict=True) if not held),
+            held_out=tuple(one.seen for one, held in zip(labelled, validation, strict=True) if held),
+            left_out=tuple(one.seen for one in left_out),
+            table=table.to_json(),
+            metrics=_metrics(labels[validation], probabilities[validation], table, names),
+            batch=_batch(services, project, fresh, configuration),
+            losses=tuple(losses),
+            seconds={
+                "read": round(read_seconds, 3),
+                "finetune": round(training_seconds, 3),
+                "total": round(time.monotonic() - started, 3),
+            },
+            settings=settings.model_dump(
+                mode="json",
+                include={"epochs", "minimum_steps", "learning_rate", "views", "k_max", "strategy", "hold_out"},
+            ),
+            seed=settings.seed,
+            notes=tuple(notes),
+        ),
+        lambda path: network.save_tail(path, {"labels": " | ".join(names)}),
+    )
+    store.activate(manifest.version)
+    event(
+        logger,
+        "version active",
+        project=project,
+        version=manifest.version,
+        job=job,
+        annotations=len(labelled),
+        held_out=int(validation.sum()),
+        exact_match=manifest.metrics["exact_match"],
+        seconds=manifest.seconds["total"],
+    )
+    return manifest
+
+
+def _require_two_combinations(labels: NDArray[np.uint8]) -> None:
+    if len(np.unique(labels, axis=0)) < 2:
+        raise NotEnoughLabels(
+            "all confirmed annotations carry the same labels: the network needs two different label combinations"
+        )
+
+
+def _validation(
+    labelled: Sequence[Labelled], labels: NDArray[np.uint8], share: float, seed: int, notes: list[str]
+) -> NDArray[np.bool_]:
+    """Rows of the patients that are never trained on; a frame without a patient is a patient of its own."""
+    patients = [str(one.annotation.data.get("patient") or f"task {one.annotation.task}") for one in labelled]
+    if any("patient" not in one.annotation.data for one in labelled):
+        notes.append("frames without a patient are held out one by one, which may leak near-duplicates")
+    validation = held_out(patients, share, seed)
+    if len(np.unique(labels[~validation], axis=0)) < 2:
+        notes.append("nobody held out: the other patients have fewer than two label combinations")
+        validation[:] = False
+    return validation
+
+
+def _metrics(
+    truth: NDArray[np.uint8], probabilities: NDArray[np.float32], table: CorrelationTable, names: tuple[str, ...]
+) -> dict[str, Any]:
+    """Figures on held-out patients: of the 0.5 threshold per symptom, exact match of it and of the validated label."""
+    plain = (probabilities > 0.5).astype(np.uint8)
+    validated = table.validate(probabilities)[0] if len(truth) else plain
+    return {
+        "frames": len(truth),
+        "symptoms": metrics.per_label(truth, plain, names),
+        "exact_match": metrics.exact_match(truth, plain),
+        "exact_match_validated": metrics.exact_match(truth, validated),
+    }
+
+
+def _batch(services: Services, project: int, fresh: Sequence[Labelled], configuration: Configuration) -> dict[str, Any]:
+    """How the defaults that annotators saw did on the new annotations: a test taken before training on them."""
+    shown = services.studio.shown_predictions(project, [one.annotation for one in fresh])
+    defaults = [default_of(shown.get(one.annotation.id), configuration) for one in fresh]
+    width = len(configuration.label_set.names)
+    nothing = np.zeros(width, np.uint8)
+    truth = np.array([one.labels for one in fresh], np.uint8).reshape(len(fresh), width)
+
+    def share(columns: list[NDArray[np.uint8] | None]) -> float | None:
+        rows = np.array([nothing if row is None else row for row in columns], np.uint8).reshape(len(fresh), width)
+        return metrics.manual_share(truth, rows, np.array([row is not None for row in columns], bool))
+
+    return {
+        "annotations": len(fresh),
+        "with_default": sum(default.labels is not None for default in defaults),
+        "manual_share_validated": share([default.labels for default in defaults]),
+        "manual_share_plain": share([default.plain for default in defaults]),
+    }

@@ -1,0 +1,39 @@
+"""When a fine-tune is due and when the loop ends (METHOD.md, "The loop")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a project stands.
+
+    ``confirmed``: frames with a confirmed annotation; ``pending``: those of them that are new or changed since the
+    newest version; ``pool``: frames without one, None where unknown; ``exact_match``: the newest version's on held-out
+    patients, in [0, 1], None where not measured.
+    """
+
+    confirmed: int
+    pending: int
+    pool: int | None = None
+    exact_match: float | None = None
+
+
+def due(progress: Progress, k_max: int, budget: int | None, target: float | None) -> bool:
+    """Whether to fine-tune now: for a full batch, or for the last one when no more will come."""
+    if progress.pending == 0 or reason_to_stop(progress, budget, target) is not None:
+        return False
+    spent = budget is not None and progress.confirmed >= budget
+    return progress.pending >= k_max or progress.pool == 0 or spent
+
+
+def reason_to_stop(progress: Progress, budget: int | None, target: float | None) -> str | None:
+    """Why the loop has ended, in words for people, or None while it goes on."""
+    if target is not None and progress.exact_match is not None and progress.exact_match >= target:
+        return f"the wanted exact match of {target:.2f} is reached ({progress.exact_match:.2f} on held-out patients)"
+    if budget is not None and progress.confirmed - progress.pending >= budget:
+        return f"the annotation budget of {budget} is spent"
+    if progress.pool == 0 and progress.pending == 0 and progress.confirmed:
+        return "every frame is annotated"
+    return None

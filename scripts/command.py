@@ -1,0 +1,24 @@
+"""What every command shares: errors become one line and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from redis.exceptions import RedisError
+
+from ml_backend.errors import BackendError, RedisUnavailable
+
+
+def run(main: Callable[[], int]) -> None:
+    """Run a command and exit with its code; an error that a user can mend is printed as one line."""
+    try:
+        sys.exit(main())
+    except BackendError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except RedisError as error:
+        print(f"error: Redis does not answer ({type(error).__name__})", file=sys.stderr)
+        sys.exit(RedisUnavailable.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,194 @@
+"""Take a project of an existing Label Studio to the working state, and say each thing that is changed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from ml_backend.errors import FrameUnreadable, StudioRefused
+from ml_backend.ordering import SAMPLING
+from ml_backend.services import Services
+from ml_backend.settings import load
+from ml_backend.studio.client import Webhook
+from ml_backend.studio.configuration import Configuration
+from scripts.command import run
+
+TITLE = "Lung ultrasound annotator"
+SECRET_HEADER = "X-TSAL-Secret"  # noqa: S105  the header's name, no secret
+ACTIONS = (
+    "ANNOTATION_CREATED",
+    "ANNOTATIONS_CREATED",
+    "ANNOTATION_UPDATED",
+    "ANNOTATIONS_DELETED",
+    "TASKS_CREATED",
+    "TASKS_DELETED",
+)
+Say = Callable[[str], None]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Connect a project: check its configuration, register the backend and our webhook, set the sampling.
+
+    Needs TSAL_LABEL_STUDIO_URL, TSAL_LABEL_STUDIO_TOKEN and TSAL_BACKEND_URL, and the backend running (`make serve`).
+    Running it again changes nothing.
+    """
+    parser = argparse.ArgumentParser(description=main.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--project", type=int, required=True, metavar="ID", help="number of the project in Label Studio"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be changed")
+    options = parser.parse_args(arguments)
+    connect(Services(load()), options.project, print, dry_run=options.dry_run)
+    return 0
+
+
+def connect(services: Services, project: int, say: Say, *, dry_run: bool = False) -> None:
+    """Bring the project to the working state; each line said is ``ok``, ``change`` or ``missing``.
+
+    Raises:
+        ConfigurationUnusable: where the labelling configuration cannot be worked with.
+        StudioRefused: where Label Studio refuses a step, with what to change there.
+    """
+    change = _Changes(say, dry_run)
+    studio = services.studio
+    info = studio.project(project)
+    say(f"ok       Label Studio {studio.version()}, project {project}: {info.title}")
+    configuration = Configuration.parse(info.label_config)
+    names = ", ".join(configuration.label_names[1:])
+    say(f"ok       symptoms: {names}; healthy: {configuration.label_set.healthy}")
+    _backend(services, project, change)
+    _webhook(services, project, change)
+    _fields(services, project, change)
+    _frames(services, project, configuration, say)
+    folder = services.folder(project)
+    if not folder.is_dir():
+        change(f"the sidecar watches the project from now on ({folder})", lambda: folder.mkdir(parents=True))
+    if info.maximum_annotations > 1:
+        say(
+            f"missing  {info.maximum_annotations} annotations a task are asked for: Label Studio then serves second "
+            "annotations in random order; set 1 to keep the computed order"
+        )
+
+
+class _Changes:
+    """Says each change and makes it, unless this is a dry run."""
+
+    def __init__(self, say: Say, dry_run: bool) -> None:
+        self._say = say
+        self._dry_run = dry_run
+
+    def __call__(self, what: str, make: Callable[[], Any]) -> None:
+        self._say(f"{'would' if self._dry_run else 'change':8} {what}")
+        if not self._dry_run:
+            make()
+
+    def ok(self, what: str) -> None:
+        self._say(f"ok       {what}")
+
+
+def _backend(services: Services, project: int, change: _Changes) -> None:
+    studio, settings = services.studio, services.settings
+    for backend in studio.backends(project):
+        if backend.url.rstrip("/") == settings.backend_url:
+            change.ok(f"the backend {settings.backend_url} is registered")
+            return
+    password = settings.basic_auth_password.get_secret_value() if settings.basic_auth_password else None
+
+    def register() -> None:
+        try:
+            studio.create_backend(project, settings.backend_url, TITLE, settings.basic_auth_user, password)
+        except StudioRefused as error:
+            raise StudioRefused(f"{error}. {_backend_hint(settings.backend_url)}") from None
+
+    change(f"registers the backend {settings.backend_url}", register)
+
+
+def _backend_hint(url: str) -> str:
+    return (
+        f"Is the backend running at {url} (`make serve`), and can Label Studio reach it? For a private or loopback "
+        "address start Label Studio with USE_DEFAULT_BANNED_SUBNETS=false, or with SSRF_PROTECTION_ENABLED=false and "
+        "ML_BLOCK_LOCAL_IP=false together"
+    )
+
+
+def _webhook(services: Services, project: int, change: _Changes) -> None:
+    """Put our webhook in the place of the one that Label Studio makes, which has no secret and sends everything."""
+    studio, settings = services.studio, services.settings
+    url = f"{settings.backend_url}/webhook?project={project}"
+    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
+    headers = {SECRET_HEADER: secret} if secret else {}
+    wanted = {
+        "url": url,
+        "headers": headers,
+        "actions": tuple(sorted(ACTIONS)),
+        "send_payload": True,
+        "send_for_all_actions": False,
+        "is_active": True,
+    }
+    ours: Webhook | None = None
+    for webhook in studio.webhooks(project):
+        if webhook.url == url and ours is None:
+            ours = webhook
+        elif webhook.url.startswith(f"{settings.backend_url}/webhook"):
+            change(
+                f"removes the webhook {webhook.url} that Label Studio made", partial(studio.delete_webhook, webhook.id)
+            )
+    if ours is None:
+        if "." not in (urlsplit(url).hostname or "") and urlsplit(url).hostname != "localhost":
+            raise StudioRefused(
+                f"Label Studio takes no webhook for a host without a dot: set TSAL_BACKEND_URL to an IP address or a "
+                f"dotted name instead of {settings.backend_url}"
+            )
+        change(f"adds the webhook {url}", partial(studio.create_webhook, project, url, ACTIONS, headers))
+        return
+    differing = [name for name, value in wanted.items() if getattr(ours, name) != value]
+    if not differing:
+        change.ok(f"the webhook {url} is there")
+    else:
+        change(
+            f"corrects the webhook {url}: {', '.join(differing)}",
+            partial(studio.update_webhook, ours.id, **{**wanted, "actions": list(ACTIONS)}),
+        )
+
+
+def _fields(services: Services, project: int, change: _Changes) -> None:
+    """Set what the project must have; registering a backend has set ``model_version`` to the backend's title."""
+    studio = services.studio
+    info = studio.project(project)
+    order = services.orders(project).current_name()
+    wanted: dict[str, Any] = {"sampling": SAMPLING, "show_collab_predictions": True}
+    if order is not None and order in studio.model_versions(project):
+        wanted["model_version"] = order
+    for name, value in wanted.items():
+        if getattr(info, name) == value:
+            change.ok(f"{name} is {value}")
+        else:
+            change(
+                f"{name}: {getattr(info, name)} becomes {value}",
+                partial(studio.update_project, project, **{name: value}),
+            )
+
+
+def _frames(services: Services, project: int, configuration: Configuration, say: Say) -> None:
+    """Say whether the first frame can be read, and what is missing if it cannot."""
+    task = next(iter(services.studio.tasks(project)), None)
+    if task is None:
+        say("missing  frames: import some with scripts/import_frames.py, or in Label Studio")
+        return
+    url = str(task.data.get(configuration.image_key, ""))
+    try:
+        services.fetcher.fetch(url, task.id)
+        say(f"ok       frames can be read ({url})")
+    except FrameUnreadable as error:
+        say(
+            f"missing  the frame of task {task.id} cannot be read: {error}. Frames in Label Studio's local files need "
+            "a file storage in the project (Settings, Cloud Storage, Local files); frames on other hosts need "
+            "TSAL_ALLOWED_HOSTS"
+        )
+
+
+if __name__ == "__main__":
+    run(main)

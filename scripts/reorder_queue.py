@@ -1,0 +1,129 @@
+"""The sidecar: keeps Label Studio's queue in the order of informativeness, with validated pseudo-labels as defaults."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import threading
+import time
+from dataclasses import dataclass
+
+from redis.exceptions import RedisError
+from tqdm import tqdm
+
+from ml_backend import jobs, ordering
+from ml_backend.errors import BackendError, InvalidRequest
+from ml_backend.logs import configure, event
+from ml_backend.services import Services
+from ml_backend.settings import load
+from scripts.command import run
+
+logger = logging.getLogger(__name__)
+TICK_SECONDS = 1.0
+FULL_POLL = 10
+
+
+@dataclass
+class Watched:
+    """What the watch remembers of a project between two looks."""
+
+    news: int | None = None
+    version: str | None = None
+    tasks: int | None = None
+    annotations: int | None = None
+    polled: float = float("-inf")
+    polls: int = 0
+    ended: str | None = None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Score the unlabelled frames with the active version, push order and pseudo-labels, switch to them."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    mode = parser.add_mutually_exclusive_group(required=True)
+    mode.add_argument("--once", action="store_true", help="put the queue in order now and end")
+    mode.add_argument(
+        "--watch",
+        action="store_true",
+        help="go on: react to new versions and new frames, and poll for what webhooks did not tell",
+    )
+    parser.add_argument(
+        "--project", type=int, action="append", help="project id; may be repeated (default: every connected project)"
+    )
+    options = parser.parse_args(arguments)
+    configure()
+    services = Services(load())
+    if options.once:
+        projects = options.project or services.projects()
+        if not projects:
+            raise InvalidRequest("no project is connected: name one with --project, or run scripts/connect.py first")
+        for project in projects:
+            _refresh_with_bar(services, project)
+        return 0
+    watch(services, options.project)
+    return 0
+
+
+def watch(services: Services, projects: list[int] | None) -> None:
+    """Look at every project again and again until a signal to stop comes; a fault of one costs only that look."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    event(logger, "sidecar watches", projects=projects or "all connected")
+    states: dict[int, Watched] = {}
+    while not stop.is_set():
+        for project in projects or services.projects():
+            try:
+                look(services, project, states.setdefault(project, Watched()))
+            except (BackendError, RedisError) as error:
+                event(logger, "will try again", level=logging.WARNING, project=project, reason=error)
+                stop.wait(services.settings.poll_seconds / 4)
+        stop.wait(TICK_SECONDS)
+
+
+def look(services: Services, project: int, state: Watched) -> None:
+    """One look: refresh the queue if something changed; when it is time to poll, reconcile with Label Studio."""
+    news = services.pending(project).news()
+    version = services.versions(project).active()
+    due = time.monotonic() - state.polled >= services.settings.poll_seconds
+    if (news, version) == (state.news, state.version) and not due:
+        return
+    counts = services.studio.counts(project)
+    reason = ordering.needs_refresh(services, project, look_for_frames=counts.tasks != state.tasks)
+    if reason:
+        event(logger, "refreshing", project=project, reason=reason)
+        ordering.refresh(services, project, lambda stage, done, total: None)
+    if due:
+        # A changed annotation changes no count, so a full look is taken now and then as well.
+        if counts.annotations != state.annotations or state.polls % FULL_POLL == 0:
+            jobs.reconcile(services, project)
+        elif not reason:
+            ordering.prune(services, project)
+        state.polls += 1
+        state.polled = time.monotonic()
+    ended = jobs.ended(services, project, pool=counts.tasks - counts.annotated)
+    if ended and ended != state.ended:
+        event(logger, "the loop has ended", project=project, reason=ended)
+    state.ended = ended
+    state.news, state.version, state.tasks, state.annotations = news, version, counts.tasks, counts.annotations
+
+
+def _refresh_with_bar(services: Services, project: int) -> None:
+    with tqdm(unit="frame", desc=f"project {project}") as bar:
+
+        def report(stage: str, done: int, total: int) -> None:
+            bar.set_description(f"project {project}: {stage}")
+            bar.total = total
+            bar.n = done
+            bar.refresh()
+
+        order = ordering.refresh(services, project, report)
+    print(
+        f"project {project}: {len(order.tasks)} frames in the order {order.about.name}"
+        if order
+        else f"project {project}: no frame is left to annotate"
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from ml_backend.errors import VersionUnknown
+from ml_backend.msml.finetune import finetune, from_frames
+from ml_backend.msml.network import Network, build
+
+from .conftest import Pair
+
+RESNET = "body.{0}.weight body.{1}.weight body.{1}.bias body.{2}.weight body.{3}.weight body.{3}.bias"
+TRAINED = {
+    "resnet50": RESNET.format("conv2", "bn2", "conv3", "bn3").split(),
+    "resnet101": RESNET.format("conv2", "bn2", "conv3", "bn3").split(),
+    "resnet34": RESNET.format("conv1", "bn1", "conv2", "bn2").split(),
+    "vgg16": ["body.26.weight", "body.26.bias", "body.28.weight", "body.28.bias"],
+    "efficientnet_lite0": RESNET.format("0._project_conv", "0._bn2", "1", "2").split(),
+}
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+LITE0 = ((127 / 255,) * 3, (128 / 255,) * 3)
+
+
+def _tensors(network: Network) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def _channels_first(images: NDArray[np.uint8], name: str) -> torch.Tensor:
+    mean, std = LITE0 if name == "efficientnet_lite0" else IMAGENET
+    scaled = torch.from_numpy(images.transpose(0, 3, 1, 2).astype(np.float32)) / 255
+    return (scaled - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+
+
+def test_trunk_and_tail_are_the_whole_backbone(pair: Pair, images: NDArray[np.uint8]) -> None:
+    network = pair.network
+    with torch.inference_mode():
+        expected = pair.features(_channels_first(images, pair.name))
+        crossing = network.trunk(_channels_first(images, pair.name))
+        features = network.tail.features(crossing)
+        whole = torch.sigmoid(network(torch.from_numpy(images.copy())))
+        classified = torch.sigmoid(
+            expected @ network.tail.classifier.weight.T.contiguous() + network.tail.classifier.bias
+        )
+    assert crossing.shape == (3, *network.activation_shape)
+    assert expected.std() > 0.01
+    scale = float(expected.abs().max())
+    torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5 * scale)
+    torch.testing.assert_close(whole, classified, rtol=1e-3, atol=1e-4)
+
+
+def test_probabilities_through_float16_activations_are_those_of_the_whole_network(
+    pair: Pair, images: NDArray[np.uint8]
+) -> None:
+    network = pair.network
+    activations = network.activations(images)
+    probabilities = network.probabilities(activations)
+    with torch.inference_mode():
+        whole = torch.sigmoid(network(torch.from_numpy(images.copy()))).numpy()
+    assert activations.dtype == np.float16
+    assert activations.shape == (3, *network.activation_shape)
+    assert probabilities.dtype == np.float32
+    assert probabilities.shape == (3, 4)
+    np.testing.assert_allclose(probabilities, whole, atol=0.01)
+    assert len(np.unique(probabilities[:, 0])) == 3
+
+
+def test_golden_step_changes_the_last_three_layers_and_nothing_else(pair: Pair, images: NDArray[np.uint8]) -> None:
+    """One step of fine-tuning, every tensor compared: weights, and normalisation's running statistics and counters."""
+    network = pair.network
+    state = network.trainable_state()
+    key = network.trunk_key
+    before = _tensors(network)
+    labels = np.array([[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]], dtype=np.uint8)
+    losses = finetune(network, from_frames(network, images), labels, epochs=1, minimum_steps=1, learning_rate=0.1)
+    after = _tensors(network)
+    network.load_trainable_state(state)
+    expected = {f"tail.{name}" for name in [*TRAINED[pair.name], "classifier.weight", "classifier.bias"]}
+    assert len(losses) == 1
+    assert {name for name in before if not torch.equal(before[name], after[name])} == expected
+    assert set(state) == expected
+    network._trunk_key = None
+    assert network.trunk_key == key
+
+
+def test_training_mode_cannot_be_switched_on(lite: Network) -> None:
+    assert lite.train() is lite
+    assert not any(layer.training for layer in lite.modules())
+
+
+def test_batches_do_not_matter(lite: Network, images: NDArray[np.uint8]) -> None:
+    many = np.concatenate([images] * 12)
+    activations = lite.activations(many)
+    assert activations.shape == (36, 192, 7, 7)
+    np.testing.assert_allclose(activations[33:], activations[:3], atol=0.02)
+    stacked = np.concatenate([activations[:3]] * 90)
+    np.testing.assert_allclose(lite.probabilities(stacked)[-3:], lite.probabilities(activations[:3]), atol=1e-4)
+
+
+def test_an_empty_pool_is_no_special_case(lite: Network) -> None:
+    activations = lite.activations(np.empty((0, 224, 224, 3), np.uint8))
+    assert activations.shape == (0, 192, 7, 7)
+    assert lite.probabilities(activations).shape == (0, 4)
+    assert lite.embed(activations).shape == (0, 192)
+
+
+def test_activations_beyond_float16_stay_finite(images: NDArray[np.uint8]) -> None:
+    network = build("efficientnet_lite0", 2)
+    with torch.no_grad():
+        network.trunk[-1]._bn2.weight *= 1e6
+    activations = network.activations(images)
+    assert np.isfinite(activations).all()
+    assert activations.max() == np.finfo(np.float16).max
+
+
+def test_embedding_is_the_spatial_mean(lite: Network) -> None:
+    activations = np.arange(2 * 192 * 49, dtype=np.float32).reshape(2, 192, 7, 7)
+    embedded = lite.embed(activations)
+    assert embedded.dtype == np.float32
+    assert embedded[0, :2].tolist() == [24.0, 73.0]
+    assert embedded.shape == (2, 192)
+
+
+def test_what_is_computed_does_not_alias_or_need_writable_input(lite: Network, images: NDArray[np.uint8]) -> None:
+    locked = images.copy()
+    locked.flags.writeable = False
+    activations = lite.activations(locked)
+    activations.flags.writeable = False
+    assert lite.probabilities(activations).flags.writeable
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [np.zeros((1, 224, 224, 3), np.float32), np.zeros((1, 3, 224, 224), np.uint8), np.zeros((224, 224, 3), np.uint8)],
+)
+def test_frames_of_another_kind_are_refused(lite: Network, wrong: NDArray[Any]) -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        lite.activations(wrong)
+
+
+def test_activations_of_another_shape_are_refused(lite: Network) -> None:
+    with pytest.raises(ValueError, match=r"192, 7, 7"):
+        lite.probabilities(np.zeros((1, 2048, 7, 7), np.float32))
+
+
+def test_classifier_comes_from_the_seed() -> None:
+    first, again, other = (build("efficientnet_lite0", 3, seed=seed).trainable_state() for seed in (4, 4, 5))
+    name = "tail.classifier.weight"
+    assert first[name].shape == (3, 1280)
+    assert np.array_equal(first[name], again[name])
+    assert not np.array_equal(first[name], other[name])
+    assert np.array_equal(first["tail.body.1.weight"], other["tail.body.1.weight"])
+
+
+def test_bfloat16_gives_nearly_the_same_probabilities(lite: Network, images: NDArray[np.uint8]) -> None:
+    fast = build("efficientnet_lite0", 4, precision="bfloat16")
+    expected = lite.probabilities(lite.activations(images))
+    found = fast.probabilities(fast.activations(images))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=0.05)
+    assert not np.array_equal(found, expected)
+
+
+def test_trunk_key_is_the_same_in_another_process(lite: Network) -> None:
+    code = "from ml_backend.msml.network import build; print(build('efficientnet_lite0', 2, seed=9).trunk_key)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    assert found == lite.trunk_key
+    assert len(found) == 32
+
+
+@pytest.mark.parametrize(
+    "name", ["trunk.0.weight", "trunk.1.running_mean", "tail.body.0._expand_conv.weight", "tail.body.2.running_var"]
+)
+def test_trunk_key_depends_on_every_frozen_tensor(lite: Network, name: str) -> None:
+    other = build("efficientnet_lite0", 4)
+    with torch.no_grad():
+        other.state_dict()[name].view(-1)[0] += 0.5
+    assert other.trunk_key != lite.trunk_key
+
+
+def test_trunk_key_depends_on_the_preprocessing(lite: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ml_backend.msml.frames.PREPROCESSING", "another")
+    assert build("efficientnet_lite0", 4).trunk_key != lite.trunk_key
+
+
+def test_saved_and_loaded_it_answers_the_same(lite: Network, images: NDArray[np.uint8], tmp_path: Path) -> None:
+    labels = np.eye(4, dtype=np.uint8)[:3]
+    finetune(lite, from_frames(lite, images), labels, epochs=1, minimum_steps=2, learning_rate=0.1)
+    activations = lite.activations(images)
+    path = tmp_path / "tail.safetensors"
+    lite.save_tail(path, {"labels": '["A-line", "B-line"]', "version": "3"})
+    other = build("efficientnet_lite0", 4, seed=77)
+    metadata = other.load_tail(path)
+    assert np.array_equal(other.probabilities(activations), lite.probabilities(activations))
+    assert metadata["labels"] == '["A-line", "B-line"]'
+    assert metadata["version"] == "3"
+    assert metadata["backbone"] == "efficientnet_lite0"
+    assert metadata["trunk_key"] == lite.trunk_key
+    assert [file.name for file in tmp_path.iterdir()] == ["tail.safetensors"]
+    assert path.stat().st_size < 4 * 1.1 * sum(value.size for value in lite.trainable_state().values())
+
+
+def test_the_state_is_a_copy(lite: Network) -> None:
+    state = lite.trainable_state()
+    state["tail.classifier.bias"][:] = 7
+    assert not (lite.trainable_state()["tail.classifier.bias"] == 7).any()
+
+
+def test_a_tail_of_another_network_is_refused_and_changes_nothing(lite: Network, tmp_path: Path) -> None:
+    path = tmp_path / "tail.safetensors"
+    lite.save_tail(path, {})
+
+    def refused(network: Network, reason: str) -> None:
+        before = network.trainable_state()
+        with pytest.raises(VersionUnknown, match=reason):
+            network.load_tail(path)
+        after = network.trainable_state()
+        assert all(np.array_equal(before[name], after[name]) for name in before)
+
+    refused(build("efficientnet_lite0", 3), r"classifier.weight have shape \(4, 1280\), this network's \(3, 1280\)")
+    refused(build("resnet34", 4, weights="random"), "trained on backbone efficientnet_lite0, this network has resnet34")
+    refused(build("efficientnet_lite0", 4, weights="random"), "trained on trunk_key")
+    path.write_bytes(path.read_bytes()[:-100])
+    refused(lite, "cannot be read")
+    path.unlink()
+    refused(lite, "cannot be read")
+
+
+def test_a_state_that_does_not_fit_changes_nothing(lite: Network) -> None:
+    state = lite.trainable_state()
+    bias = "tail.classifier.bias"
+    missing = {name: value + 1 for name, value in state.items() if name != bias}
+    for wrong in (missing, missing | {bias: state[bias], "more": state[bias]}, missing | {bias: np.full(4, np.nan)}):
+        with pytest.raises(VersionUnknown, match=r"bias|more"):
+            lite.load_trainable_state(wrong)
+    after = lite.trainable_state()
+    assert all(np.array_equal(state[name], after[name]) for name in state)
+
+
+def test_a_save_that_fails_leaves_the_old_file(lite: Network, tmp_path: Path) -> None:
+    path = tmp_path / "tail"
+    path.mkdir()
+    (path / "old").touch()
+    with pytest.raises(OSError, match="directory"):
+        lite.save_tail(path, {})
+    assert [file.name for file in tmp_path.iterdir()] == ["tail"]

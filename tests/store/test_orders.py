@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ml_backend.store.orders import About, Order, OrderStore
+
+
+def order(name: str, version: str | None = None) -> Order:
+    about = About(
+        name=name, version=version, strategy="mlm", created_at="t", seed=0, unreadable={7: "broken"}, seconds={}
+    )
+    return Order(about, np.array([5, 3, 9], np.int64), np.array([0.1, 0.2, 0.4]))
+
+
+def test_names_avoid_those_here_and_those_in_label_studio(tmp_path: Path) -> None:
+    store = OrderStore(tmp_path)
+    version = "msml-0002-0123abcd"
+    assert store.next_name(None, []) == "diversity.1"
+    store.save(order("diversity.4"))
+    assert store.next_name(None, []) == "diversity.5"
+    assert store.next_name(None, ["diversity.10", "diversity.x", "other.99"]) == "diversity.11"
+    assert store.next_name(version, [f"{version}.2", "msml-0001-0123abcd.7"]) == f"{version}.3"
+
+
+def test_an_order_is_current_only_when_activated(tmp_path: Path) -> None:
+    store = OrderStore(tmp_path)
+    store.save(order("diversity.1"))
+    assert store.current() is None
+    store.activate("diversity.1")
+    current = store.current()
+    assert current is not None
+    assert current.about == order("diversity.1").about
+    assert current.tasks.tolist() == [5, 3, 9]
+    assert current.informativeness.tolist() == [0.1, 0.2, 0.4]
+
+
+def test_place_lies_between_its_neighbours() -> None:
+    one = order("diversity.1")
+    assert [one.place(value) for value in (0.0, 0.15, 0.3, 0.5)] == [0.0, 1 / 3, 2 / 3, 1.0]
+
+
+def test_prune_keeps_what_is_named_and_what_is_current(tmp_path: Path) -> None:
+    store = OrderStore(tmp_path)
+    for serial in range(1, 5):
+        store.save(order(f"diversity.{serial}"))
+    store.activate("diversity.1")
+    store.prune(["diversity.3"])
+    assert [serial for serial in range(1, 5) if store.get(f"diversity.{serial}")] == [1, 3]

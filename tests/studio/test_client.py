@@ -1,0 +1,310 @@
+"""The client against a real Label Studio."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from ml_backend.errors import StudioRefused
+from ml_backend.studio import client
+from ml_backend.studio.client import Counts, Studio
+from ml_backend.studio.configuration import Configuration
+from ml_backend.studio.payloads import Prediction, choices_result, default_of, labels_of, prediction_payload
+from tests.studio.site import Site, running_site
+from tests.studio_server import StudioServer
+
+XML = """<View><Image name="image" value="$image"/><Choices name="symptoms" toName="image" choice="multiple">
+<Choice value="A-line"/><Choice value="B-line" alias="b"/><Choice value="Effusion"/></Choices></View>"""
+CONFIGURATION = Configuration.parse(XML)
+UNKNOWN = 999_999
+A_LINE, B_LINE, NO_SYMPTOM = (np.array(row, np.uint8) for row in ([1, 0, 0], [0, 1, 0], [0, 0, 0]))
+
+
+@pytest.fixture(scope="module", params=["legacy", "personal"])
+def token(request: pytest.FixtureRequest, studio_server: StudioServer) -> str:
+    """Both kinds of tokens: everything here runs with each."""
+    if request.param == "legacy":
+        return studio_server.token
+    headers = {"Authorization": f"Token {studio_server.token}"}
+    httpx.post(f"{studio_server.url}/api/jwt/settings", headers=headers, json={"api_tokens_enabled": True})
+    answer = httpx.post(f"{studio_server.url}/api/token/", headers=headers, json={})
+    assert answer.status_code == 201
+    return str(answer.json()["token"])
+
+
+@pytest.fixture(scope="module")
+def studio(studio_server: StudioServer, token: str) -> Studio:
+    return Studio(studio_server.url, token)
+
+
+@pytest.fixture
+def project(studio: Studio) -> int:
+    return studio.create_project("Client", XML, sampling="Uncertainty sampling")
+
+
+def data(count: int) -> list[dict[str, Any]]:
+    return [{"image": f"/data/local-files/?d=a/{row}.png", "patient": f"p{row % 3}"} for row in range(count)]
+
+
+def predicted(task: int, score: float, version: str, labels: np.ndarray | None = A_LINE) -> dict[str, Any]:
+    return prediction_payload(Prediction(task, labels, score, version, {"plain": ["B-line"]}), CONFIGURATION)
+
+
+def result(labels: np.ndarray) -> list[dict[str, Any]]:
+    return [{"id": "r", **choices_result(labels, CONFIGURATION)}]
+
+
+def test_knows_the_server_and_the_user(studio: Studio, studio_server: StudioServer) -> None:
+    assert studio.version() == "1.23.2"
+    assert studio.me().email == studio_server.username
+
+
+def test_a_project_as_it_was_made_and_changed(studio: Studio, project: int) -> None:
+    info = studio.project(project)
+    assert (info.id, info.title, info.label_config) == (project, "Client", XML)
+    assert (info.sampling, info.model_version, info.skip_queue) == ("Uncertainty sampling", None, "REQUEUE_FOR_OTHERS")
+    assert (info.maximum_annotations, info.show_collab_predictions, info.tasks, info.annotations) == (1, True, 0, 0)
+    studio.update_project(project, sampling="Sequential sampling", maximum_annotations=2)
+    changed = studio.project(project)
+    assert (changed.sampling, changed.maximum_annotations) == ("Sequential sampling", 2)
+
+
+def test_tasks_come_back_as_they_were_imported(studio: Studio, project: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "PIECE", 4)
+    monkeypatch.setattr(client, "PAGE", 4)
+    for count in (9, 3):  # the last page is full after the second
+        studio.import_tasks(project, data(count))
+    ids = studio.import_tasks(project, data(4))
+    tasks = list(studio.tasks(project))
+    assert [task.data for task in tasks] == data(9) + data(3) + data(4)
+    assert [task.id for task in tasks] == sorted({task.id for task in tasks})
+    assert [task.id for task in tasks[-4:]] == ids
+    assert studio.counts(project).tasks == 16
+    assert studio.import_tasks(project, []) == []
+
+
+def test_pages_lose_nothing_while_annotators_work(
+    studio: Studio, project: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "PAGE", 3)
+    ids = studio.import_tasks(project, data(9))
+    pages = studio.tasks(project, only_unlabelled=True)
+    seen = [next(pages).id]
+    studio.submit(ids[0], result(A_LINE))
+    studio.submit(ids[1], result(A_LINE))
+    assert seen + [task.id for task in pages] == ids
+
+
+def test_serves_in_the_order_of_the_pushed_scores(studio: Studio, project: int) -> None:
+    ids = studio.import_tasks(project, data(6))
+    order = [4, 1, 5, 0, 3, 2]
+    studio.import_predictions(project, [predicted(ids[row], place / 6, "v1") for place, row in enumerate(order)])
+    studio.switch_version(project, "v1")
+    served = []
+    for place in range(6):
+        if place == 3:  # a new version turns what is left around
+            left = [ids[row] for row in reversed(order[3:])]
+            studio.import_predictions(project, [predicted(task, rank / 6, "v2") for rank, task in enumerate(left)])
+            studio.switch_version(project, "v2")
+        task = studio.next_task(project)
+        assert task is not None
+        served.append(ids.index(task["id"]))
+        assert task["predictions"][0]["model_version"] == ("v1" if place < 3 else "v2")
+        studio.submit(task["id"], result(A_LINE))
+    assert served == order[:3] + order[3:][::-1]
+    assert studio.next_task(project) is None
+    assert sorted(studio.model_versions(project)) == ["v1", "v2"]
+    assert studio.project(project).model_version == "v2"
+
+
+def test_confirmed_annotations_and_what_was_shown(
+    studio: Studio, project: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "PAGE", 2)
+    monkeypatch.setattr(client, "_EXPORT_PIECE", 2)
+    ids = studio.import_tasks(project, data(6))
+    studio.import_predictions(project, [predicted(task, row / 6, "v1") for row, task in enumerate(ids[:5])])
+    studio.switch_version(project, "v1")
+    shown = []
+    for _ in range(3):
+        task = studio.next_task(project)
+        assert task is not None
+        shown.append((task["id"], task["predictions"][0]["id"]))
+    assert len(set(shown)) == 1  # a lock is served first
+    first, prediction = shown[0]
+
+    confirmed = [studio.submit(first, result(A_LINE), lead_time=2.5, parent_prediction=prediction)]
+    confirmed.append(studio.submit(ids[1], []))  # nothing ticked: a confirmed empty combination
+    studio.skip(ids[2])
+    confirmed.append(studio.submit(ids[5], result(B_LINE)))
+    studio.submit(first, result(B_LINE))
+    # The version changes while a task is open.
+    opened = studio.next_task(project)
+    assert opened is not None
+    studio.import_predictions(project, [predicted(task, row / 6, "v2", B_LINE) for row, task in enumerate(ids)])
+    studio.switch_version(project, "v2")
+    parent = opened["predictions"][0]["id"]
+    confirmed.append(studio.submit(opened["id"], result(NO_SYMPTOM), parent_prediction=parent))
+
+    found = studio.confirmed_annotations(project)
+    by_id = {annotation.id: annotation for annotation in found}
+    assert len(found) == 5
+    assert set(confirmed) < set(by_id)
+    one = by_id[confirmed[0]]
+    assert (one.task, one.data, one.lead_time) == (first, data(1)[0], 2.5)
+    assert (one.completed_by, one.parent_prediction) == (studio.me().id, prediction)
+    assert one.updated_at.endswith("Z")
+    read = [labels_of(by_id[annotation].result, CONFIGURATION).tolist() for annotation in confirmed]
+    assert read == [[1, 0, 0], [0, 0, 0], [0, 1, 0], [0, 0, 0]]
+
+    predictions = studio.shown_predictions(project, [by_id[annotation] for annotation in confirmed])
+    assert set(predictions) == {confirmed[0], confirmed[3]}  # the others came without a parent prediction
+    for annotation in (confirmed[0], confirmed[3]):
+        assert predictions[annotation]["model_version"] == "v1"
+        default = default_of(predictions[annotation], CONFIGURATION)
+        assert default.labels is not None
+        assert default.plain is not None
+        assert (default.labels.tolist(), default.plain.tolist()) == ([1, 0, 0], [0, 1, 0])
+
+    # Label Studio forgets the parent with the version; the copy in the annotation is left where it is the right one.
+    studio.delete_model_version(project, "v1")
+    again = studio.shown_predictions(project, found)
+    assert again[confirmed[0]]["model_version"] == "v1"
+    assert studio.counts(project) == Counts(tasks=6, annotated=4, annotations=5, skipped=1, predictions=6)
+
+
+@pytest.mark.parametrize(("skip_queue", "waits"), [("REQUEUE_FOR_OTHERS", True), ("IGNORE_SKIPPED", False)])
+def test_a_skipped_frame_waits_where_the_project_says_so(
+    studio: Studio, project: int, skip_queue: str, waits: bool
+) -> None:
+    studio.update_project(project, skip_queue=skip_queue)
+    labelled, skipped, fresh = studio.import_tasks(project, data(3))
+    studio.submit(labelled, result(A_LINE))
+    studio.skip(skipped)
+    pool = [task.id for task in studio.tasks(project, only_unlabelled=True)]
+    assert pool == ([skipped, fresh] if waits else [fresh])
+    counted = {task.id: (task.annotations, task.skipped) for task in studio.tasks(project)}
+    assert counted == {labelled: (1, 0), skipped: (0, 1), fresh: (0, 0)}
+
+
+def test_a_prediction_that_label_studio_drops_is_told(studio: Studio, project: int) -> None:
+    first, second = studio.import_tasks(project, data(2))
+    good = predicted(first, 0.1, "v1")
+    bad = predicted(second, 0.2, "v1") | {"score": 1.5}
+    with pytest.raises(StudioRefused, match="2 were sent and 1 stored"):
+        studio.import_predictions(project, [good, bad])
+    studio.import_predictions(project, [])
+
+
+def test_many_predictions_go_in_pieces(studio: Studio, project: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "PIECE", 2)
+    ids = studio.import_tasks(project, data(5))
+    studio.import_predictions(project, [predicted(task, 0.5, "v1", None) for task in ids])
+    assert studio.counts(project).predictions == 5
+
+
+def test_the_version_that_is_shown_is_not_deleted(studio: Studio, project: int) -> None:
+    ids = studio.import_tasks(project, data(2))
+    for version in ("v1", "v2"):
+        studio.import_predictions(project, [predicted(task, 0.5, version) for task in ids])
+    studio.switch_version(project, "v2")
+    with pytest.raises(StudioRefused, match="switch it to another pushed version first"):
+        studio.delete_model_version(project, "v2")
+    studio.delete_model_version(project, "v1")
+    assert studio.model_versions(project) == ["v2"]
+    assert studio.project(project).model_version == "v2"
+
+
+def test_webhooks(studio: Studio, project: int) -> None:
+    url = "http://127.0.0.1:9/webhook?project=1"
+    webhook = studio.create_webhook(project, url, ["ANNOTATION_UPDATED", "ANNOTATION_CREATED"], {"X-Secret": "abc"})
+    (found,) = studio.webhooks(project)
+    assert (found.id, found.url, found.headers) == (webhook, url, {"X-Secret": "abc"})
+    assert found.actions == ("ANNOTATION_CREATED", "ANNOTATION_UPDATED")
+    assert (found.send_for_all_actions, found.send_payload, found.is_active) == (False, True, True)
+    assert "abc" not in repr(found)
+    studio.update_webhook(webhook, is_active=False, headers={})
+    (found,) = studio.webhooks(project)
+    assert (found.is_active, found.headers, found.url) == (False, {}, url)
+    studio.delete_webhook(webhook)
+    assert studio.webhooks(project) == []
+
+
+@pytest.fixture
+def backend() -> Iterator[Site]:
+    with running_site() as site:
+        site.says("/health", {"status": "UP"})
+        site.says("/setup", {"model_version": "v1"})
+        yield site
+
+
+def test_ml_backends(studio: Studio, project: int, backend: Site) -> None:
+    made = studio.create_backend(project, backend.url, "ours", user="studio", password="secret")
+    assert backend.asked[-1] == ("/setup", "Basic c3R1ZGlvOnNlY3JldA==")
+    (found,) = studio.backends(project)
+    assert (found.id, found.url, found.title, found.state) == (made, backend.url, "ours", "CO")
+    assert found.basic_auth_user == "studio"
+    studio.update_backend(project, made, backend.url, "renamed")
+    (found,) = studio.backends(project)
+    assert (found.title, found.basic_auth_user) == ("renamed", None)
+    assert backend.asked[-1] == ("/setup", None)
+    studio.delete_backend(made)
+    assert studio.backends(project) == []
+
+
+def test_an_ml_backend_must_answer(studio: Studio, project: int, backend: Site) -> None:
+    del backend.pages["/health"]
+    with pytest.raises(StudioRefused, match="registering the ML backend"):
+        studio.create_backend(project, backend.url, "ours")
+
+
+def test_local_files(studio: Studio, project: int, studio_server: StudioServer) -> None:
+    folder = studio_server.files / f"project-{project}"
+    folder.mkdir()
+    storage = studio.create_local_storage(project, str(folder), "frames")
+    (found,) = studio.local_storages(project)
+    assert (found.id, found.path, found.title) == (storage, str(folder), "frames")
+    assert list(studio.tasks(project)) == []
+    with pytest.raises(StudioRefused, match="serving the folder"):
+        studio.create_local_storage(project, "/nowhere", "frames")
+
+
+def test_an_unknown_project_is_named(studio: Studio) -> None:
+    calls = [
+        lambda: studio.project(UNKNOWN),
+        lambda: studio.counts(UNKNOWN),
+        lambda: list(studio.tasks(UNKNOWN)),
+        lambda: studio.confirmed_annotations(UNKNOWN),
+        lambda: studio.import_tasks(UNKNOWN, data(1)),
+        lambda: studio.import_predictions(UNKNOWN, [predicted(1, 0.5, "v")]),
+        lambda: studio.switch_version(UNKNOWN, "v"),
+        lambda: studio.model_versions(UNKNOWN),
+        lambda: studio.delete_model_version(UNKNOWN, "v"),
+        lambda: studio.next_task(UNKNOWN),
+    ]
+    for call in calls:
+        with pytest.raises(StudioRefused, match=f"project {UNKNOWN}: Label Studio") as caught:
+            call()
+        assert "project ID" in str(caught.value) or "no such project" in str(caught.value)
+
+
+def test_says_which_value_is_wrong(studio: Studio, project: int) -> None:
+    with pytest.raises(StudioRefused, match="label_config: no element found"):
+        studio.create_project("Broken", "<View>")
+    with pytest.raises(StudioRefused, match='"image" key is expected'):
+        studio.import_tasks(project, [{"picture": "x"}])
+    with pytest.raises(StudioRefused, match="Model version doesn't exist"):
+        studio.switch_version(project, "nothing")
+    with pytest.raises(StudioRefused, match=f"annotating task {UNKNOWN}"):
+        studio.submit(UNKNOWN, [])
+
+
+def test_a_wrong_token_is_told(studio_server: StudioServer, token: str) -> None:
+    wrong = token[:-4] + ("abcd" if not token.endswith("abcd") else "abce")
+    with pytest.raises(StudioRefused, match="use a personal access token") as caught:
+        Studio(studio_server.url, wrong).project(1)
+    assert wrong not in str(caught.value)

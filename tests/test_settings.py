@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ml_backend.errors import SettingsError
+from ml_backend.settings import load
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("TSAL_"):
+            monkeypatch.delenv(name)
+
+
+def test_defaults_are_the_papers() -> None:
+    settings = load()
+    assert (settings.backbone, settings.k_max, settings.learning_rate, settings.strategy) == (
+        "resnet50",
+        100,
+        2e-3,
+        "mlm",
+    )
+
+
+def test_the_environment_is_read_and_overrides_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TSAL_K_MAX", "20")
+    monkeypatch.setenv("TSAL_ALLOWED_HOSTS", "images.example.com, cdn.example.com:8443 ,")
+    monkeypatch.setenv("TSAL_DATA_DIR", "/somewhere")
+    monkeypatch.setenv("TSAL_LABEL_STUDIO_URL", "https://ls.example.com/")
+    settings = load(k_max=30)
+    assert settings.k_max == 30
+    assert settings.allowed_hosts == ("images.example.com", "cdn.example.com:8443")
+    assert settings.data_dir == Path("/somewhere")
+    assert settings.label_studio_url == "https://ls.example.com"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("TSAL_K_MAX", "many"), ("TSAL_STRATEGY", "best"), ("TSAL_LABEL_STUDIO_URL", "ls.example.com")]
+)
+def test_a_wrong_value_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=name):
+        load()
+
+
+def test_a_missing_token_says_what_to_do_and_a_present_one_stays_hidden() -> None:
+    with pytest.raises(SettingsError, match="TSAL_LABEL_STUDIO_TOKEN"):
+        load().token()
+    settings = load(label_studio_token="secret-token")
+    assert settings.token() == "secret-token"
+    assert "secret-token" not in repr(settings)
+
+
+def test_other_machines_are_served_only_with_authentication() -> None:
+    load().require_authentication()
+    with pytest.raises(SettingsError, match="TSAL_WEBHOOK_SECRET, TSAL_BASIC_AUTH_USER, TSAL_BASIC_AUTH_PASSWORD"):
+        load(host="0.0.0.0").require_authentication()
+    load(host="0.0.0.0", webhook_secret="s", basic_auth_user="u", basic_auth_password="p").require_authentication()

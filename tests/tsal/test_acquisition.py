@@ -1,0 +1,218 @@
+"""The strategies of the sample stream, against METHOD.md and against each other."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from ml_backend.tsal.acquisition import (
+    STRATEGIES,
+    least_confidence,
+    margin,
+    multi_label_entropy,
+    multi_label_margin,
+    rank,
+    score,
+    select,
+)
+
+# One frame a row: A-line, B-line, pleural lesion, pleural effusion.
+FRAMES = np.array(
+    [
+        [0.9, 0.2, 0.1, 0.1],  # surely healthy
+        [0.2, 0.6, 0.5, 0.1],  # B-line, and perhaps a lesion
+        [0.4, 0.3, 0.1, 0.3],  # between healthy and diseased
+    ]
+)
+
+
+def generator(seed=0):
+    return np.random.default_rng(seed)
+
+
+# Few values, so that frames often score the same, and both ends of the range.
+pools = st.tuples(st.integers(0, 30), st.integers(2, 5)).flatmap(
+    lambda shape: hnp.arrays(np.float64, shape, elements=st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]))
+)
+
+
+class TestByHand:
+    def test_eq_4_signed_margin(self):
+        # 0.9 - max(0.2, 0.1, 0.1) = 0.7;  0.2 - max(0.6, 0.5, 0.1) = -0.4;  0.4 - max(0.3, 0.1, 0.3) = 0.1
+        np.testing.assert_allclose(margin(FRAMES), [0.7, -0.4, 0.1])
+
+    def test_eq_4_multi_label_margin_is_absolute(self):
+        np.testing.assert_allclose(multi_label_margin(FRAMES, generator()), [0.7, 0.4, 0.1])
+        assert rank(FRAMES, "mlm", generator()).tolist() == [2, 1, 0]
+
+    def test_eq_2_least_confidence(self):
+        # The largest of each row.
+        np.testing.assert_allclose(least_confidence(FRAMES, generator()), [0.9, 0.6, 0.4])
+        assert rank(FRAMES, "lc", generator()).tolist() == [2, 1, 0]
+
+    def test_eq_3_multi_label_entropy(self):
+        # H(p) = -p ln p - (1 - p) ln(1 - p):
+        # H(1/2) = ln 2 = 0.693147;  H(1) = H(0) = 0;  H(1/4) = 1/4 ln 4 + 3/4 ln(4/3) = 0.346574 + 0.215762 = 0.562335
+        # first row 0.693147 + 0.562335 = 1.255482; second row all certain, 0
+        frames = np.array([[0.5, 1.0, 0.0, 0.25], [1.0, 0.0, 0.0, 1.0]])
+        scores = multi_label_entropy(frames, generator())
+        np.testing.assert_allclose(scores, [-1.255482, 0.0], atol=1e-6)
+        assert scores[1] == 0.0
+
+    def test_eq_3_largest_entropy_is_asked_first(self):
+        # H(0.9) = H(0.1) = 0.325083, H(0.2) = 0.500402, H(0.3) = 0.610864,
+        # H(0.4) = H(0.6) = 0.673012, H(0.5) = 0.693147
+        # rows: 0.325083 * 3 + 0.500402 = 1.475651
+        #       0.500402 + 0.673012 + 0.693147 + 0.325083 = 2.191644
+        #       0.673012 + 0.610864 * 2 + 0.325083 = 2.219823
+        np.testing.assert_allclose(
+            multi_label_entropy(FRAMES, generator()), [-1.475651, -2.191644, -2.219823], atol=1e-6
+        )
+        assert rank(FRAMES, "mle", generator()).tolist() == [2, 1, 0]
+
+    def test_eq_3_of_a_tiny_probability(self):
+        # H(1e-6) = 1e-6 ln 1e6 + (1 - 1e-6) * 1e-6 = 13.815511e-6 + 1e-6 = 14.815510e-6
+        np.testing.assert_allclose(multi_label_entropy(np.array([[1e-6, 0.0]]), generator()), [-14.81551e-6], rtol=1e-6)
+
+    def test_the_strategies_disagree_where_they_should(self):
+        # A-line and B-line together: the margin sees doubt, the largest probability none.
+        both, unsure = [0.9, 0.9, 0.0, 0.0], [0.6, 0.1, 0.0, 0.0]
+        assert rank([both, unsure], "mlm", generator()).tolist() == [0, 1]
+        assert rank([both, unsure], "lc", generator()).tolist() == [1, 0]
+
+    def test_random_is_uniform_and_ignores_the_probabilities(self):
+        scores = score(np.zeros((4000, 2)), "random", generator())
+        assert scores.min() >= 0.0
+        assert scores.max() < 1.0
+        np.testing.assert_allclose(np.histogram(scores, bins=4, range=(0, 1))[0], 1000, atol=150)
+        np.testing.assert_array_equal(scores, score(np.ones((4000, 2)), "random", generator()))
+        assert rank(np.zeros((50, 2)), "random", generator(0)).tolist() != list(range(50))
+
+    def test_entropy_is_symmetric_in_present_and_absent(self):
+        frames = generator().random((50, 4))
+        np.testing.assert_allclose(
+            multi_label_entropy(frames, generator()), multi_label_entropy(1 - frames, generator())
+        )
+
+
+@pytest.mark.parametrize("strategy", list(STRATEGIES))
+class TestEveryStrategy:
+    """What every strategy in the registry must do; a new one is tested by being registered."""
+
+    def test_scores_are_one_finite_float64_a_row(self, strategy):
+        for shape in ((1, 2), (7, 4), (20, 9)):
+            scores = STRATEGIES[strategy](generator().random(shape), generator())
+            assert scores.shape == shape[:1]
+            assert scores.dtype == np.float64
+            assert np.isfinite(scores).all()
+
+    def test_rank_is_a_permutation_by_ascending_score(self, strategy):
+        pool = generator(1).random((200, 4))
+        order = rank(pool, strategy, generator())
+        assert order.dtype == np.intp
+        assert sorted(order.tolist()) == list(range(200))
+        assert (np.diff(score(pool, strategy, generator())[order]) >= 0).all()
+
+    def test_ties_keep_the_row_order(self, strategy):
+        pool = np.tile([[0.5, 0.25, 0.5, 0.75], [0.0, 1.0, 0.0, 0.0]], (40, 1))
+        rng = _TiedGenerator() if strategy == "random" else generator()
+        order = rank(pool, strategy, rng)
+        scores = score(pool, strategy, rng)
+        ordered = scores[order]
+        assert len(np.unique(scores)) <= 2
+        assert (np.diff(order)[np.diff(ordered) == 0] > 0).all()
+        for count in (1, 39, 40, 41, 79):
+            assert select(pool, strategy, count, rng).tolist() == order[:count].tolist()
+
+    def test_the_same_seed_gives_the_same_order(self, strategy):
+        pool = generator(2).random((100, 4))
+        np.testing.assert_array_equal(rank(pool, strategy, generator(3)), rank(pool, strategy, generator(3)))
+
+    def test_an_empty_pool_gives_an_empty_order(self, strategy):
+        pool = np.zeros((0, 4))
+        assert STRATEGIES[strategy](pool, generator()).shape == (0,)
+        for order in (rank(pool, strategy, generator()), select(pool, strategy, 10, generator())):
+            assert order.shape == (0,)
+            assert order.dtype == np.intp
+
+    def test_duplicates_are_all_ranked(self, strategy):
+        pool = np.repeat(generator(4).random((3, 4)), 10, axis=0)
+        assert sorted(rank(pool, strategy, generator()).tolist()) == list(range(30))
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -0.01, 1.01])
+    def test_unusable_values_are_refused(self, strategy, value):
+        pool = np.full((3, 4), 0.5)
+        pool[1, 2] = value
+        for ask in (lambda: STRATEGIES[strategy](pool, generator()), lambda: select(pool, strategy, 1, generator())):
+            with pytest.raises(ValueError, match="row 1, column 2"):
+                ask()
+
+    @pytest.mark.parametrize("shape", [(4,), (3, 1), (2, 2, 2)])
+    def test_unusable_shapes_are_refused(self, strategy, shape):
+        with pytest.raises(ValueError, match="must be a matrix"):
+            STRATEGIES[strategy](np.full(shape, 0.5), generator())
+
+    def test_float32_scores_as_the_same_numbers_in_float64(self, strategy):
+        pool = generator(5).random((100, 4), dtype=np.float32) ** 8  # powers, for numbers whose 1 - p float32 rounds
+        scores = STRATEGIES[strategy](pool, generator())
+        assert scores.dtype == np.float64
+        np.testing.assert_array_equal(scores, STRATEGIES[strategy](pool.astype(np.float64), generator()))
+
+    def test_certain_and_tiny_probabilities_score_without_a_warning(self, strategy):
+        pool = np.array([[0.0, 1.0], [1.0, 0.0], [5e-324, 1.0], [np.finfo(np.float32).tiny, 1 - 1e-16]])
+        assert np.isfinite(score(pool, strategy, generator())).all()
+
+    def test_the_pool_is_left_as_it_was(self, strategy):
+        pool = generator(6).random((20, 4))
+        pool.setflags(write=False)
+        rank(pool, strategy, generator())
+
+    def test_rows_in_any_memory_layout(self, strategy):
+        pool = generator(7).random((20, 8))
+        for view in (pool[:, ::2], np.asfortranarray(pool[:, ::2]), pool[:, ::2].tolist()):
+            np.testing.assert_array_equal(
+                score(view, strategy, generator()), score(pool[:, ::2].copy(), strategy, generator())
+            )
+
+    @given(pool=pools, count=st.integers(0, 40), seed=st.integers(0, 5))
+    def test_select_is_the_beginning_of_rank(self, strategy, pool, count, seed):
+        chosen = select(pool, strategy, count, generator(seed))
+        assert chosen.dtype == np.intp
+        assert chosen.tolist() == rank(pool, strategy, generator(seed))[:count].tolist()
+
+    @pytest.mark.parametrize("decimals", [2, 15])
+    def test_select_is_the_beginning_of_rank_in_a_large_pool(self, strategy, decimals):
+        pool = generator(8).random((3000, 4)).round(decimals)
+        order = rank(pool, strategy, generator())
+        for count in (1, 2, 10, 100, 1000, 2999, 3000, 3001):
+            np.testing.assert_array_equal(select(pool, strategy, count, generator()), order[:count])
+
+    def test_a_negative_count_is_refused(self, strategy):
+        with pytest.raises(ValueError, match="must not be negative; it is -1"):
+            select(FRAMES, strategy, -1, generator())
+
+
+class _TiedGenerator:
+    """A generator whose uniform numbers repeat, which those of a real one as good as never do."""
+
+    def random(self, size):
+        return np.arange(size) % 2 / 2
+
+
+def test_the_registry_has_the_strategies_of_the_paper():
+    assert list(STRATEGIES) == ["mlm", "lc", "mle", "random"]
+
+
+@pytest.mark.parametrize("ask", [score, rank, lambda p, s, rng: select(p, s, 1, rng)])
+def test_an_unknown_strategy_is_refused_with_the_known_ones(ask):
+    with pytest.raises(ValueError, match="unknown strategy 'badge'; choose one of mlm, lc, mle, random"):
+        ask(FRAMES, "badge", generator())
+
+
+def test_entropy_is_largest_where_everything_is_open():
+    assert multi_label_entropy(np.full((1, 4), 0.5), generator())[0] == pytest.approx(-4 * math.log(2))

@@ -1,0 +1,105 @@
+"""The label set and its combinations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ml_backend.errors import ConfigurationUnusable, UnknownLabel
+from ml_backend.tsal.labels import LabelSet
+
+LUNG = LabelSet(("A-line", "B-line", "Pleural lesion", "Pleural effusion"))
+
+label_sets = st.lists(st.text(min_size=1).filter(str.strip), min_size=2, max_size=7, unique=True).map(
+    lambda names: LabelSet(tuple(names))
+)
+
+
+def test_encode_by_hand():
+    vector = LUNG.encode(["Pleural effusion", "B-line"])
+    assert vector.dtype == np.uint8
+    assert vector.tolist() == [0, 1, 0, 1]
+    assert LUNG.encode([]).tolist() == [0, 0, 0, 0]
+
+
+def test_decode_by_hand():
+    assert LUNG.decode([0, 1, 0, 1]) == ["B-line", "Pleural effusion"]
+    assert LUNG.decode(np.zeros(4)) == []
+
+
+@given(label_sets, st.data())
+def test_decode_undoes_encode(labels, data):
+    chosen = data.draw(st.lists(st.sampled_from(labels.names), unique=True))
+    assert labels.decode(labels.encode(chosen)) == sorted(chosen, key=labels.names.index)
+
+
+@given(label_sets, st.data())
+def test_encode_undoes_decode(labels, data):
+    vector = data.draw(st.lists(st.integers(0, 1), min_size=len(labels), max_size=len(labels)))
+    assert labels.encode(labels.decode(vector)).tolist() == vector
+
+
+def test_an_unknown_label_is_named_with_the_allowed_ones():
+    with pytest.raises(UnknownLabel, match=r"'C-line'.*A-line, B-line, Pleural lesion, Pleural effusion"):
+        LUNG.encode(["A-line", "C-line"])
+
+
+@pytest.mark.parametrize("vector", [[0, 1, 0], [0, 1, 0, 1, 0], [0, 2, 0, 0], [[0, 1, 0, 1]], 1])
+def test_a_vector_of_another_form_is_refused(vector):
+    with pytest.raises(ValueError, match=r"combination"):
+        LUNG.decode(vector)
+    with pytest.raises(ValueError, match=r"combination"):
+        LUNG.is_expected(vector)
+
+
+def test_the_nine_combinations_of_four_symptoms():
+    assert LUNG.combinations().dtype == np.uint8
+    assert LUNG.combinations().tolist() == [
+        [0, 0, 0, 0],
+        [0, 0, 0, 1],
+        [0, 0, 1, 0],
+        [0, 0, 1, 1],
+        [0, 1, 0, 0],
+        [0, 1, 0, 1],
+        [0, 1, 1, 0],
+        [0, 1, 1, 1],
+        [1, 0, 0, 0],
+    ]
+
+
+@given(label_sets)
+def test_the_combinations_are_exactly_the_expected_vectors(labels):
+    listed = labels.combinations()
+    every = np.array(list(np.ndindex(*[2] * len(labels))))
+    assert len(listed) == 2 ** (len(labels) - 1) + 1
+    assert listed.tolist() == [vector.tolist() for vector in every if labels.is_expected(vector)]
+
+
+@pytest.mark.parametrize(
+    ("vector", "expected"),
+    [([1, 0, 0, 0], True), ([0, 0, 0, 0], True), ([0, 1, 1, 1], True), ([1, 1, 0, 0], False), ([1, 1, 1, 1], False)],
+)
+def test_the_healthy_label_stands_alone(vector, expected):
+    assert LUNG.is_expected(vector) is expected
+
+
+def test_length_and_healthy_label():
+    assert len(LUNG) == 4
+    assert LUNG.healthy == "A-line"
+
+
+def test_two_sets_of_the_same_names_are_equal():
+    assert LabelSet(["A", "B"]) == LabelSet(("A", "B"))
+    assert hash(LabelSet(["A", "B"])) == hash(LabelSet(("A", "B")))
+    assert LabelSet(("A", "B")) != LabelSet(("B", "A"))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [((), "at least 2 choices.*has 0"), (("A",), "has 1"), (("A", " "), "without a name"), (("A", "B", "A"), ": A$")],
+)
+def test_an_unusable_configuration_says_what_to_change(names, message):
+    with pytest.raises(ConfigurationUnusable, match=message):
+        LabelSet(names)

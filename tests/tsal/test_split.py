@@ -1,0 +1,70 @@
+"""A patient's side of the split never changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ml_backend.tsal.split import held_out
+
+patient_lists = st.lists(st.text(max_size=5), max_size=20)
+shares = st.floats(0.0, 1.0)
+seeds = st.integers(-5, 2**32)
+
+
+@pytest.mark.parametrize(
+    ("patient", "position"), [("anna", 0x90806ABC7BE997DB), ("boris", 0xF0C6FFE2CC7DDFDD), ("chen", 0xF06BEE6AE208B94C)]
+)
+def test_the_position_is_the_hash_of_seed_and_patient(patient, position):
+    # The first 53 bits of `printf '7:anna' | sha256sum`; any change would move patients between model versions.
+    position >>= 11
+    assert held_out([patient], position / 2**53, seed=7).tolist() == [False]
+    assert held_out([patient], (position + 1) / 2**53, seed=7).tolist() == [True]
+
+
+@given(patient_lists, shares, seeds)
+def test_all_frames_of_a_patient_are_on_one_side(patients, share, seed):
+    sides = held_out(patients * 2, share, seed)
+    assert sides.dtype == np.bool_
+    assert sides.shape == (2 * len(patients),)
+    assert len(set(zip(patients * 2, sides.tolist(), strict=True))) == len(set(patients))
+
+
+@given(patient_lists, patient_lists, shares, seeds)
+def test_more_patients_change_nobody(patients, more, share, seed):
+    alone = held_out(patients, share, seed)
+    np.testing.assert_array_equal(held_out(more + patients, share, seed)[len(more) :], alone)
+
+
+@given(patient_lists, shares, shares, seeds)
+def test_a_larger_share_only_adds_patients(patients, one, other, seed):
+    smaller, larger = (held_out(patients, share, seed) for share in sorted((one, other)))
+    assert (smaller <= larger).all()
+
+
+@given(patient_lists, seeds)
+def test_nobody_and_everybody(patients, seed):
+    assert not held_out(patients, 0.0, seed).any()
+    assert held_out(patients, 1.0, seed).all()
+
+
+def test_the_share_is_met_on_average():
+    patients = [f"patient-{number}" for number in range(4000)]
+    assert held_out(patients, 0.2, seed=0).mean() == pytest.approx(0.2, abs=0.03)
+
+
+def test_another_seed_gives_another_split():
+    patients = [f"patient-{number}" for number in range(100)]
+    assert held_out(patients, 0.5, seed=0).tolist() != held_out(patients, 0.5, seed=1).tolist()
+
+
+def test_a_name_that_is_not_valid_unicode_has_a_side():
+    assert held_out(["\ud800"], 1.0, seed=0).tolist() == [True]
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_a_share_outside_the_range_is_refused(share):
+    with pytest.raises(ValueError, match=r"share must be within \[0, 1\]; it is"):
+        held_out(["anna"], share, seed=0)
