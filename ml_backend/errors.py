@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
 
 class BackendError(Exception):
     """Something a user can mend; the message says what to change."""
@@ -21,6 +23,13 @@ class InvalidRequest(BackendError):
 
     http_status = 400
     exit_code = 2
+
+    @classmethod
+    def of(cls, error: ValidationError, within: str = "") -> InvalidRequest:
+        """Name the first field that is wrong, ``within`` another one, and what it should be."""
+        problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part) for part in (within, *problem["loc"]) if part != "")
+        return cls(f"field {where}: {problem['msg']}")
 
 
 class Unauthorized(BackendError):

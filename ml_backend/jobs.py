@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeVar
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from redis.client import Pipeline
+from redis.exceptions import RedisError
 from rq import Queue, Retry, get_current_job
-from rq.exceptions import DuplicateJobError
+from rq.exceptions import DuplicateJobError, NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
@@ -25,23 +28,28 @@ ADDED = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED")
 DELETED = "ANNOTATIONS_DELETED"
 TRAIN = "START_TRAINING"
 NEWS = ("TASKS_CREATED", "TASKS_DELETED")
+ACTIONS = (*ADDED, DELETED, TRAIN, *NEWS)
+REQUEST = "request"
+ENDED = (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.CANCELED, JobStatus.STOPPED)
 RETRY = Retry(max=3, interval=[10, 60, 300])
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+class _Deleted(BaseModel):
+    """What is read of an annotation in a webhook; the rest is dropped unread."""
 
-    id: int
-    task: int | None = None
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    id: int = Field(ge=1)
+
+
+class _Annotation(_Deleted):
+    task: int = Field(ge=1)
     was_cancelled: bool = False
 
 
-class _Event(BaseModel):
-    """What is read of a webhook's payload; the rest, the project's tokens among it, is dropped unread."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    annotation: list[_Part] = Field(default_factory=list, validation_alias=AliasChoices("annotation", "annotations"))
+Part = TypeVar("Part", bound=_Deleted)
+_ANNOTATIONS: TypeAdapter[list[_Annotation]] = TypeAdapter(list[_Annotation])
+_DELETIONS: TypeAdapter[list[_Deleted]] = TypeAdapter(list[_Deleted])
 
 
 def queue(services: Services) -> Queue:
@@ -52,40 +60,37 @@ def queue(services: Services) -> Queue:
 def record(services: Services, project: int, action: str, payload: dict[str, Any]) -> str | None:
     """Take note of a webhook and enqueue a fine-tune if a batch is complete; no call to Label Studio.
 
+    A webhook without its payload tells nothing that could be noted: `reconcile` finds what it was about.
+
     Returns:
         The id of the job that was enqueued, or None.
 
     Raises:
         InvalidRequest: where the payload is not of the form that Label Studio sends.
     """
+    if action not in ACTIONS:
+        return None
     pending = services.pending(project)
     if action == TRAIN:
         pending.resume()
-        return enqueue(services, project, "request", "training was asked for")
+        return enqueue(services, project, REQUEST, "training was asked for")
     if action in NEWS:
         pending.announce()
         return None
-    if action not in (*ADDED, DELETED):
-        return None
-    parts = _parts(payload)
     if action == DELETED:
-        pending.remove([part.id for part in parts])
+        pending.remove([one.id for one in _parts(payload, _DELETIONS)])
     else:
-        pending.add({part.id: part.task for part in parts if part.task is not None and not part.was_cancelled})
-        pending.remove([part.id for part in parts if part.was_cancelled])
-    count = pending.count()
-    event(logger, "webhook", project=project, action=action, pending=count)
+        annotations = _parts(payload, _ANNOTATIONS)
+        pending.add({one.id: one.task for one in annotations if not one.was_cancelled})
+        pending.remove([one.id for one in annotations if one.was_cancelled])
+    event(logger, "webhook", project=project, action=action, pending=pending.count())
     return consider(services, project, "webhook", pool=None)
 
 
 def consider(services: Services, project: int, trigger: str, pool: int | None) -> str | None:
     """Enqueue a fine-tune if one is due; ``pool`` is the number of frames to annotate, None where unknown."""
-    settings = services.settings
-    pending = services.pending(project)
     state = progress(services, project, pool)
-    if not due(state, settings.k_max, settings.annotation_budget, settings.target_exact_match):
-        return None
-    if state.pending < pending.wanted():
+    if not _is_due(services, project, state):
         return None
     return enqueue(services, project, trigger, f"{state.pending} newly confirmed annotations")
 
@@ -105,8 +110,7 @@ def enqueue(services: Services, project: int, trigger: str, reason: str) -> str 
 
     The job's id names the version it follows, so there is one at a time however often it is asked for.
     """
-    newest = services.versions(project).newest()
-    parent = newest.version if newest else None
+    parent = _newest(services, project)
     job_id = f"finetune-{project}-after-{parent or 'nothing'}"
     _clear_ended(services, job_id)
     try:
@@ -129,25 +133,27 @@ def enqueue(services: Services, project: int, trigger: str, reason: str) -> str 
 
 
 def fine_tune(project: int, parent: str | None) -> dict[str, Any]:
-    """The RQ job: train the version that follows ``parent``, unless that is done already."""
+    """The RQ job: train the version that follows ``parent``, unless that is done or not due any more."""
     services = Services(load())
     job = get_current_job()
-    newest = services.versions(project).newest()
-    if (newest.version if newest else None) != parent:
-        event(logger, "fine-tune already done", project=project, parent=parent)
-        return {"outcome": "already done", "parent": parent}
+    trigger = job.meta.get("trigger") if job else None
     pending = services.pending(project)
-    before = pending.count()
+    if _newest(services, project) != parent:
+        event(logger, "fine-tune already done", project=project, parent=parent)
+        reconcile(services, project)
+        return {"outcome": "already done", "parent": parent}
+    # Webhooks may be late or doubled, and annotations deleted since: Label Studio says whether the batch is complete.
+    pool = catch_up(services, project)
+    if trigger != REQUEST and not _is_due(services, project, progress(services, project, pool)):
+        event(logger, "fine-tune not due", project=project, pending=pending.count())
+        return {"outcome": "not due"}
     try:
         manifest = training.fine_tune(
-            services,
-            project,
-            _reporter(job, project),
-            job=job.id if job else None,
-            trigger=job.meta.get("trigger") if job else None,
+            services, project, _reporter(job, project), job=job.id if job else None, trigger=trigger
         )
     except NotEnoughLabels as error:
-        pending.postpone(before + services.settings.k_max)
+        if trigger != REQUEST:
+            pending.postpone(pending.count() + services.settings.k_max)
         event(logger, "fine-tune postponed", level=logging.WARNING, project=project, reason=error)
         return {"outcome": "postponed", "reason": str(error)}
     pending.resume()
@@ -158,12 +164,19 @@ def fine_tune(project: int, parent: str | None) -> dict[str, Any]:
 
 def reconcile(services: Services, project: int) -> str | None:
     """Put what webhooks told right by what Label Studio has; enqueue a fine-tune if that makes one due."""
+    return consider(services, project, "poll", pool=catch_up(services, project))
+
+
+def catch_up(services: Services, project: int) -> int:
+    """Note what Label Studio has and the newest version has not seen; returns the number of frames to annotate."""
+    pending = services.pending(project)
+    known = pending.known()
     configuration = Configuration.parse(services.studio.project(project).label_config)
     labelled = training.confirmed(services, project, configuration)
     fresh = training.changed_since(labelled, services.versions(project).newest())
-    services.pending(project).replace({one.annotation.id: one.annotation.task for one in fresh})
+    pending.replace({one.annotation.id: one.annotation.task for one in fresh}, known)
     counts = services.studio.counts(project)
-    return consider(services, project, "poll", pool=counts.tasks - counts.annotated)
+    return counts.tasks - counts.annotated
 
 
 def ended(services: Services, project: int, pool: int | None) -> str | None:
@@ -172,30 +185,40 @@ def ended(services: Services, project: int, pool: int | None) -> str | None:
     return reason_to_stop(progress(services, project, pool), settings.annotation_budget, settings.target_exact_match)
 
 
-def _parts(payload: dict[str, Any]) -> list[_Part]:
-    content = {
-        name: value if isinstance(value, list) else [value]
-        for name, value in payload.items()
-        if name in ("annotation", "annotations")
-    }
-    content = {
-        name: [{"id": part} if isinstance(part, int) else part for part in value] for name, value in content.items()
-    }
+def _newest(services: Services, project: int) -> str | None:
+    names = services.versions(project).names()
+    return names[-1] if names else None
+
+
+def _is_due(services: Services, project: int, state: Progress) -> bool:
+    settings = services.settings
+    return (
+        due(state, settings.k_max, settings.annotation_budget, settings.target_exact_match)
+        and state.pending >= services.pending(project).wanted()
+    )
+
+
+def _parts(payload: dict[str, Any], shape: TypeAdapter[list[Part]]) -> list[Part]:
+    """The annotations of a payload: one, or in bulk a list, under either of the names that Label Studio uses."""
+    name = "annotations" if "annotations" in payload else "annotation"
+    content = payload.get(name, [])
     try:
-        return _Event.model_validate(content).annotation
+        return shape.validate_python(content if isinstance(content, list) else [content])
     except ValidationError as error:
-        problem = error.errors(include_input=False)[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise InvalidRequest(f"the webhook's field {where} cannot be used: {problem['msg']}") from None
+        raise InvalidRequest.of(error, within=name) from None
 
 
 def _clear_ended(services: Services, job_id: str) -> None:
-    """Remove an earlier try that is over, so that its id is free again."""
-    if not Job.exists(job_id, connection=services.redis):
-        return
-    job = Job.fetch(job_id, connection=services.redis, serializer=JSONSerializer)
-    if job.get_status() in (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.CANCELED, JobStatus.STOPPED):
-        job.delete()
+    """Remove an earlier try that is over, so that its id is free again; never one that was enqueued meanwhile."""
+
+    def clear(pipeline: Pipeline) -> None:
+        with suppress(NoSuchJobError):
+            job = Job.fetch(job_id, connection=services.redis, serializer=JSONSerializer)
+            pipeline.multi()
+            if job.get_status() in ENDED:
+                job.delete(pipeline=pipeline)
+
+    services.redis.transaction(clear, Job.key_for(job_id))
 
 
 def _reporter(job: Job | None, project: int) -> training.Report:
@@ -206,7 +229,9 @@ def _reporter(job: Job | None, project: int) -> training.Report:
         nonlocal last
         if job is not None:
             job.meta.update(stage=stage, done=done, total=total)
-            job.save_meta()
+            # Without Redis nobody can look, but the training is worth going on with.
+            with suppress(RedisError):
+                job.save_meta()
         if stage != last:
             event(logger, stage, project=project, total=total, job=job.id if job else None)
             last = stage

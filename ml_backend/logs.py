@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
+
+# A line break in a value would make a second line of it, and text from outside could feign an event.
+PLAIN = re.compile(r"[!#-&(-~]+")
 
 
 def configure(level: int = logging.INFO) -> None:
@@ -16,7 +20,7 @@ def configure(level: int = logging.INFO) -> None:
 
 
 def event(logger: logging.Logger, what: str, *, level: int = logging.INFO, **about: object) -> None:
-    """Log one event; a value with a space in it is quoted, None is left out."""
+    """Log one event; a value that is not one plain word is quoted, None is left out."""
     told = {name: str(value) for name, value in about.items() if value is not None}
-    pairs = (f"{name}={text!r}" if " " in text else f"{name}={text}" for name, text in told.items())
+    pairs = (f"{name}={text if PLAIN.fullmatch(text) else repr(text)}" for name, text in told.items())
     logger.log(level, "%s", " ".join([what, *pairs]))

@@ -7,40 +7,56 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 from label_studio_ml.model import LabelStudioMLBase
 
 from ml_backend import jobs
-from ml_backend.errors import InvalidRequest
+from ml_backend.errors import BackendError, ConfigurationUnusable, InvalidRequest
 from ml_backend.logs import event as log_event
-from ml_backend.ordering import active_manifest, predictions_of
+from ml_backend.ordering import predictions_of
 from ml_backend.predictor import Frame, concatenate
 from ml_backend.services import Services
 from ml_backend.settings import load
+from ml_backend.store.orders import Order
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import Checker, Prediction, prediction_payload
 from ml_backend.tsal.acquisition import score
 
 logger = logging.getLogger(__name__)
 UNTRAINED = "untrained"
+PROJECT = re.compile(r"([0-9]{1,18})(\.[0-9]*)?")
 
 
-def project_number(project_id: str | int | None) -> int:
+def project_number(project_id: object) -> int:
     """Label Studio's project id from what it sends: ``7`` or ``7.1795374234``.
 
     Raises:
         InvalidRequest: where that is no number.
     """
-    text = str(project_id or "").split(".")[0]
-    if not text.isdigit():
+    match = PROJECT.fullmatch(str(project_id))
+    if match is None:
         raise InvalidRequest(f"the project {project_id!r} is not the number of a Label Studio project")
-    return int(text)
+    return int(match[1])
+
+
+@cache
+def shared_services() -> Services:
+    """What all models of a process share; label-studio-ml 2.x makes a model for each request."""
+    return Services(load())
 
 
 class LungUltrasoundModel(LabelStudioMLBase):  # type: ignore[misc]
-    """Predicts symptoms with the project's active version and enqueues fine-tunes."""
+    """Predicts symptoms with the version that Label Studio serves, and enqueues fine-tunes.
+
+    Raises ConfigurationUnusable where the labelling configuration cannot be worked with.
+    """
+
+    TRAIN_EVENTS = jobs.ACTIONS  # what 1.x hands on to `fit`
 
     def __init__(
         self,
@@ -49,19 +65,27 @@ class LungUltrasoundModel(LabelStudioMLBase):  # type: ignore[misc]
         services: Services | None = None,
         **kwargs: Any,
     ) -> None:
-        accepted = inspect.signature(LabelStudioMLBase.__init__).parameters
-        if "project_id" in accepted:
-            super().__init__(project_id=project_id, label_config=label_config, **kwargs)
-        else:
-            super().__init__(label_config=label_config, **kwargs)
-        self._services = services or Services(load())
+        # Before the base class, whose constructor calls `setup` in 2.x.
+        self._services = services or shared_services()
         self._project_id = project_id
-        self._xml = label_config
+        self._configuration = Configuration.parse(label_config) if label_config else None
+        if "project_id" in inspect.signature(LabelStudioMLBase.__init__).parameters:
+            kwargs["project_id"] = project_id
+        try:
+            super().__init__(label_config=label_config, **kwargs)
+        except BackendError:
+            raise
+        except Exception as error:  # it parses the configuration too, each release with other libraries
+            raise ConfigurationUnusable(f"label-studio-ml cannot read the labelling configuration: {error}") from None
+
+    def setup(self) -> None:
+        """Tell the 2.x framework the version that it answers Label Studio's /setup with."""
+        self.set("model_version", self.served_version)
 
     @property
     def served_version(self) -> str:
-        """The name predictions go out under: the order that Label Studio serves, ``untrained`` before the first."""
-        return self._services.orders(project_number(self._project_id)).current_name() or UNTRAINED
+        """The name predictions go out under: of the order that Label Studio serves, ``untrained`` before the first."""
+        return self._served(project_number(self._project_id))[0]
 
     def predict(
         self, tasks: list[dict[str, Any]], context: dict[str, Any] | None = None, **kwargs: Any
@@ -71,36 +95,23 @@ class LungUltrasoundModel(LabelStudioMLBase):  # type: ignore[misc]
         The result is empty before the first fine-tune and for a frame that cannot be read.
 
         Raises:
-            ConfigurationUnusable: where the labelling configuration cannot be worked with.
+            InvalidRequest: where the labelling configuration or the project is not known.
         """
-        services = self._services
-        project = project_number(self._project_id)
-        configuration = Configuration.parse(self._xml or "")
-        version = self.served_version
-        empty = [
-            Prediction(int(task.get("id") or -row), None, 1.0, version, {}) for row, task in enumerate(tasks, start=1)
-        ]
-        manifest = active_manifest(services, project, configuration)
-        if manifest is None or not tasks:
-            return [_result(prediction, configuration) for prediction in empty]
-        frames = [
-            Frame(prediction.task, str((task.get("data") or {}).get(configuration.image_key, "")))
-            for prediction, task in zip(empty, tasks, strict=True)
-        ]
-        store = services.versions(project)
-        scores = concatenate(list(services.predictor.scores(frames, manifest, store)), len(manifest.label_names))
-        strategy = services.settings.strategy
-        values = score(scores.probabilities, strategy, np.random.default_rng(services.settings.seed))
-        order = services.orders(project).current()
-        positions = np.array([order.place(value) if order else 1.0 for value in values])
-        by_task = {
-            prediction.task: prediction
-            for prediction in predictions_of(scores, configuration, version, strategy, positions)
-        }
+        configuration = self._configuration
+        if configuration is None:
+            raise InvalidRequest("label_config, the project's labelling configuration, is missing")
+        if not tasks:
+            return []
+        # 1.x does not say which project it is about, but each task does.
+        project = project_number(self._project_id or tasks[0].get("project"))
+        frames = _frames(tasks, configuration.image_key)
+        name, version, order = self._served(project)
+        predicted = self._predicted(project, frames, configuration, name, version, order) if version else {}
         checker = Checker(configuration)
         results = []
-        for nothing in empty:
-            result = _result(by_task.get(nothing.task, nothing), configuration)
+        for frame in frames:
+            nothing = Prediction(frame.task, None, 1.0, name)
+            result = _result(predicted.get(frame.task, nothing), configuration)
             problems = checker.errors(result)
             if problems:
                 log_event(logger, "prediction refused", level=logging.ERROR, project=project, reason=problems[0])
@@ -111,23 +122,60 @@ class LungUltrasoundModel(LabelStudioMLBase):  # type: ignore[misc]
     def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Record an event and enqueue a fine-tune if it completes a batch; answers at once.
 
-        Takes ``fit(event, data, **kwargs)`` as 2.x calls it and ``fit(tasks, event=..., data=...)`` as 1.x does.
+        2.x calls ``fit(event, data, **kwargs)``, 1.x ``fit(tasks, event=..., data=..., **kwargs)``.
         """
-        event, data = _event_and_data(args, kwargs)
-        project = self._project_id or data.get("project", {}).get("id")
+        called = dict(zip(("event", "data"), args, strict=False)) | kwargs
+        event, data = called.get("event"), called.get("data", {})
+        if not isinstance(event, str) or not isinstance(data, dict):
+            raise InvalidRequest("fit needs the name of an event and its data")
+        told = data.get("project")
+        project = self._project_id or (told.get("id") if isinstance(told, dict) else None)
         job = jobs.record(self._services, project_number(project), event, data)
         return {"job": job} if job else {}
 
+    def _served(self, project: int) -> tuple[str, str | None, Order | None]:
+        """What Label Studio serves: name, model version behind it, order; without an order the active version."""
+        order = self._services.orders(project).current()
+        if order is not None:
+            return order.about.name, order.about.version, order
+        version = self._services.versions(project).active()
+        return version or UNTRAINED, version, None
 
-def _event_and_data(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    event = kwargs.get("event") if "event" in kwargs else (args[0] if args else None)
-    data = kwargs.get("data") if "data" in kwargs else (args[1] if len(args) > 1 else {})
-    if not isinstance(event, str) or not isinstance(data, dict):
-        raise InvalidRequest("fit needs the name of an event and its data")
-    return event, data
+    def _predicted(
+        self,
+        project: int,
+        frames: Sequence[Frame],
+        configuration: Configuration,
+        name: str,
+        version: str,
+        order: Order | None,
+    ) -> dict[int, Prediction]:
+        """Predictions by task, of the frames that can be read; none where the version has other symptoms."""
+        services = self._services
+        store = services.versions(project)
+        manifest = store.get(version)
+        if manifest.label_names != configuration.label_names:
+            return {}
+        strategy = order.about.strategy if order else services.settings.strategy
+        scores = concatenate(list(services.predictor.scores(frames, manifest, store)), len(manifest.label_names))
+        values = score(scores.probabilities, strategy, np.random.default_rng(services.settings.seed))
+        positions = np.array([order.place(value) if order else 1.0 for value in values])
+        predictions = predictions_of(scores, configuration, name, strategy, positions)
+        return {prediction.task: prediction for prediction in predictions}
+
+
+def _frames(tasks: Sequence[dict[str, Any]], image_key: str) -> list[Frame]:
+    """One frame a task; a task without a number of its own gets a negative one, which Label Studio has for none."""
+    frames: dict[int, Frame] = {}
+    for place, task in enumerate(tasks, start=1):
+        number, data = task.get("id"), task.get("data")
+        if not isinstance(number, int) or not 0 < number < 2**63 or number in frames:
+            number = -place
+        frames[number] = Frame(number, str(data.get(image_key, "")) if isinstance(data, dict) else "")
+    return list(frames.values())
 
 
 def _result(prediction: Prediction, configuration: Configuration) -> dict[str, Any]:
     payload = prediction_payload(prediction, configuration)
-    payload.pop("task", None)
+    payload.pop("task")
     return payload

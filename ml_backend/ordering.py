@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ml_backend import scoring
 from ml_backend.errors import StudioRefused
 from ml_backend.logs import event
-from ml_backend.predictor import Frame, Scores, concatenate
+from ml_backend.predictor import Frame, Scores
 from ml_backend.services import Services
 from ml_backend.store.orders import NAME, About, Order
 from ml_backend.store.versions import Manifest
@@ -39,7 +42,6 @@ def refresh(services: Services, project: int, report: Report) -> Order | None:
     studio = services.studio
     settings = services.settings
     orders = services.orders(project)
-    store = services.versions(project)
     info = studio.project(project)
     configuration = Configuration.parse(info.label_config)
     manifest = active_manifest(services, project, configuration)
@@ -50,51 +52,35 @@ def refresh(services: Services, project: int, report: Report) -> Order | None:
     if not frames:
         return None
     name = orders.next_name(manifest.version if manifest else None, studio.model_versions(project))
-    seed = [settings.seed, manifest.number if manifest else 0]
-    rng = np.random.default_rng(seed)
-
     if manifest is None:
-        tasks, informativeness, unreadable, predictions = _by_diversity(
-            services, frames, configuration, name, rng, report
-        )
-        strategy = "diversity"
+        ranked = _by_diversity(services, project, frames, configuration, name, report)
     else:
-        pieces: list[Scores] = []
-        for piece in services.predictor.scores(frames, manifest, store):
-            pieces.append(piece)
-            report("scoring", sum(len(p.tasks) + len(p.unreadable) for p in pieces), len(frames))
-        scores = concatenate(pieces, len(manifest.label_names))
-        strategy, unreadable = settings.strategy, scores.unreadable
-        order = rank(scores.probabilities, strategy, rng)
-        values = score(scores.probabilities, strategy, np.random.default_rng(seed))
-        tasks, informativeness = scores.tasks[order], values[order]
-        predictions = predictions_of(scores, configuration, name, strategy, _positions(order, len(frames)))
-    last = sorted(unreadable)
-    predictions += [
-        Prediction(task, None, (len(tasks) + place) / len(frames), name, {"unreadable": unreadable[task]})
-        for place, task in enumerate(last)
-    ]
-    scored_seconds = time.monotonic() - started
+        ranked = _by_informativeness(services, project, frames, configuration, manifest, name, report)
+    scored = time.monotonic()
 
-    report("pushing", 0, len(predictions))
-    push_started = time.monotonic()
-    studio.import_predictions(project, _checked(predictions, configuration, project))
+    report("pushing", 0, len(frames))
+    last = sorted(ranked.unreadable)
+    nothing = (
+        Prediction(task, None, (len(ranked.tasks) + place) / len(frames), name) for place, task in enumerate(last)
+    )
+    studio.import_predictions(project, _checked(chain(ranked.predictions, nothing), configuration, project))
+    pushed = time.monotonic()
     placed = Order(
         About(
             name=name,
             version=manifest.version if manifest else None,
-            strategy=strategy,
+            strategy=ranked.strategy,
             created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             seed=settings.seed,
-            unreadable=unreadable,
+            unreadable=ranked.unreadable,
             seconds={
-                "scoring": round(scored_seconds, 3),
-                "refresh": round(time.monotonic() - started, 3),
-                "push": round(time.monotonic() - push_started, 3),
+                "scoring": round(scored - started, 3),
+                "push": round(pushed - scored, 3),
+                "refresh": round(pushed - started, 3),
             },
         ),
-        np.concatenate([tasks, np.array(last, np.int64)]),
-        np.concatenate([informativeness, np.full(len(last), np.inf)]),
+        np.concatenate([ranked.tasks, np.array(last, np.int64)]),
+        np.concatenate([ranked.informativeness, np.full(len(last), np.inf)]),
     )
     orders.save(placed)
     studio.update_project(project, model_version=name, sampling=SAMPLING, show_collab_predictions=True)
@@ -104,7 +90,7 @@ def refresh(services: Services, project: int, report: Report) -> Order | None:
         "queue in order",
         project=project,
         order=name,
-        strategy=strategy,
+        strategy=ranked.strategy,
         frames=len(frames),
         unreadable=len(last),
         seconds=round(time.monotonic() - started, 1),
@@ -157,28 +143,24 @@ def active_manifest(services: Services, project: int, configuration: Configurati
 
 def predictions_of(
     scores: Scores, configuration: Configuration, name: str, strategy: str, positions: NDArray[np.float64]
-) -> list[Prediction]:
+) -> Iterator[Prediction]:
     """What travels to Label Studio for each row of ``scores``; ``positions`` (n,) in [0, 1], lowest asked first."""
-    names = configuration.label_set.names
-    decode = configuration.label_set.decode
-    return [
-        Prediction(
+    names = configuration.label_names
+    for row in range(len(scores.tasks)):
+        probabilities = zip(names, scores.probabilities[row].tolist(), strict=True)
+        yield Prediction(
             int(scores.tasks[row]),
             scores.labels[row],
             float(positions[row]),
             name,
             {
-                "probabilities": {
-                    symptom: round(float(p), 4) for symptom, p in zip(names, scores.probabilities[row], strict=True)
-                },
+                "probabilities": {symptom: round(probability, 4) for symptom, probability in probabilities},
                 "margin": round(float(scores.margins[row]), 4),
                 "distance": round(float(scores.distances[row]), 4),
-                "plain": decode(scores.plain[row]),
+                "plain": configuration.label_set.decode(scores.plain[row]),
                 "strategy": strategy,
             },
         )
-        for row in range(len(scores.tasks))
-    ]
 
 
 def prune(services: Services, project: int) -> str | None:
@@ -202,52 +184,68 @@ def _age(services: Services, project: int, name: str) -> tuple[str, str]:
     return (order.about.created_at if order else "", name)
 
 
+@dataclass(frozen=True)
+class _Ranked:
+    """The readable frames as they will be asked: ``tasks`` and ``informativeness`` as in `Order`."""
+
+    strategy: str
+    tasks: NDArray[np.int64]
+    informativeness: NDArray[np.float64]
+    unreadable: dict[int, str]
+    predictions: Iterator[Prediction]
+
+
+def _by_informativeness(
+    services: Services,
+    project: int,
+    frames: Sequence[Frame],
+    configuration: Configuration,
+    manifest: Manifest,
+    name: str,
+    report: Report,
+) -> _Ranked:
+    strategy = services.settings.strategy
+    seed = [services.settings.seed, manifest.number]
+    scores = scoring.score(services, project, frames, manifest, report)
+    order = rank(scores.probabilities, strategy, np.random.default_rng(seed))
+    values = score(scores.probabilities, strategy, np.random.default_rng(seed))
+    positions = np.empty(len(order))
+    positions[order] = np.arange(len(order)) / len(frames)
+    predictions = predictions_of(scores, configuration, name, strategy, positions)
+    return _Ranked(strategy, scores.tasks[order], values[order], scores.unreadable, predictions)
+
+
 def _by_diversity(
     services: Services,
+    project: int,
     frames: Sequence[Frame],
     configuration: Configuration,
     name: str,
-    rng: np.random.Generator,
     report: Report,
-) -> tuple[NDArray[np.int64], NDArray[np.float64], dict[int, str], list[Prediction]]:
-    report("scoring", 0, len(frames))
-    tasks, features, unreadable = services.predictor.embeddings(frames, len(configuration.label_set))
-    order = spread(features, services.settings.k_max, rng)
-    positions = np.arange(len(order)) / max(1, len(frames))
-    asked = tasks[order]
-    predictions = [
-        Prediction(int(task), None, float(position), name, {"strategy": "diversity"})
-        for task, position in zip(asked, positions, strict=True)
-    ]
-    return asked, positions, unreadable, predictions
+) -> _Ranked:
+    embeddings = scoring.embed(services, project, frames, len(configuration.label_set), report)
+    order = spread(embeddings.features, services.settings.k_max, np.random.default_rng(services.settings.seed))
+    positions = np.arange(len(order)) / len(frames)
+    tasks = embeddings.tasks[order]
+    predictions = (
+        Prediction(task, None, position, name)
+        for task, position in zip(tasks.tolist(), positions.tolist(), strict=True)
+    )
+    return _Ranked("diversity", tasks, positions, embeddings.unreadable, predictions)
 
 
-def _positions(order: NDArray[np.intp], total: int) -> NDArray[np.float64]:
-    positions = np.empty(len(order))
-    positions[order] = np.arange(len(order)) / max(1, total)
-    return positions
-
-
-def _checked(predictions: Sequence[Prediction], configuration: Configuration, project: int) -> list[dict[str, object]]:
+def _checked(
+    predictions: Iterable[Prediction], configuration: Configuration, project: int
+) -> Iterator[dict[str, object]]:
     """Payloads that Label Studio's own check accepts; one that it does not is sent empty and logged."""
     checker = Checker(configuration)
-    payloads = []
     for prediction in predictions:
         payload = prediction_payload(prediction, configuration)
         problems = checker.errors(payload)
         if problems:
-            event(
-                logger,
-                "prediction refused",
-                level=logging.ERROR,
-                project=project,
-                task=prediction.task,
-                reason=problems[0],
-            )
-            payload = prediction_payload(
-                Prediction(prediction.task, None, prediction.score, prediction.model_version, {}), configuration
-            )
+            about = {"project": project, "task": prediction.task, "reason": problems[0]}
+            event(logger, "prediction refused", level=logging.ERROR, **about)
+            payload = prediction_payload(replace(prediction, labels=None), configuration)
             if checker.errors(payload):
                 raise StudioRefused(f"the prediction of task {prediction.task} is not valid: {problems[0]}")
-        payloads.append(payload)
-    return payloads
+        yield payload

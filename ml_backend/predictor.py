@@ -6,8 +6,9 @@ import hashlib
 import logging
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +19,22 @@ from ml_backend.msml import frames as msml_frames
 from ml_backend.msml.network import Network, build
 from ml_backend.settings import Settings
 from ml_backend.store.features import FeatureStore, key
+from ml_backend.store.quantised import CODEC, quantise, restore
 from ml_backend.store.versions import Manifest, VersionStore
-from ml_backend.studio.images import FrameFetcher
 from ml_backend.tsal.acquisition import margin
 from ml_backend.tsal.correlation import CorrelationTable, plain_labels
 
 logger = logging.getLogger(__name__)
 CHUNK = 64
+
+Record = NDArray[np.uint8]
+
+
+class Fetcher(Protocol):
+    """What reads a frame's file: `studio.images.FrameFetcher`, or a study's own."""
+
+    def fetch(self, url: str, task: int | None = None) -> bytes:
+        """Read one file, or raise FrameUnreadable."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +49,19 @@ class Frame:
 class Chunk:
     """Trunk activations of some frames.
 
-    ``tasks`` (m,) int64; ``activations`` (m, views, c, h, w); ``unreadable`` {task: reason} for the frames left out.
+    ``frames``: the m readable ones; ``digests`` of their files' content; ``activations`` (m, c, h, w) float32;
+    ``unreadable`` {task: reason} for the frames left out.
     """
 
-    tasks: NDArray[np.int64]
+    frames: list[Frame]
+    digests: list[bytes]
     activations: NDArray[np.float32]
     unreadable: dict[int, str]
+
+    @property
+    def tasks(self) -> NDArray[np.int64]:
+        """Tasks of the readable frames, (m,)."""
+        return np.array([frame.task for frame in self.frames], np.int64)
 
 
 @dataclass(frozen=True)
@@ -71,7 +88,7 @@ class Predictor:
     The trunk is loaded once; a version's tail is loaded when first asked for and exchanged when another one is.
     """
 
-    def __init__(self, settings: Settings, fetcher: FrameFetcher, features: FeatureStore) -> None:
+    def __init__(self, settings: Settings, fetcher: Fetcher, features: FeatureStore) -> None:
         self._settings = settings
         self._fetcher = fetcher
         self._features = features
@@ -83,44 +100,38 @@ class Predictor:
         """The network with pre-trained weights and ``label_count`` outputs; its tail may be any version's."""
         with self._lock:
             if label_count not in self._networks:
-                settings = self._settings
-                self._networks[label_count] = build(settings.backbone, label_count, settings.weights, settings.seed)
+                self._networks[label_count] = self.fresh(label_count)
             return self._networks[label_count]
 
     def fresh(self, label_count: int) -> Network:
         """A network of its own for training, with the pre-trained tail."""
-        return build(self._settings.backbone, label_count, self._settings.weights, self._settings.seed)
+        settings = self._settings
+        return build(settings.backbone, label_count, settings.weights, settings.seed, settings.precision)
 
     def activations(self, frames: Sequence[Frame], label_count: int, views: int = 1) -> Iterator[Chunk]:
         """Yield trunk activations in pieces, from the cache where they are there, so that memory stays flat.
 
-        View 0 is the frame itself, the others are its augmented views. A frame that cannot be read costs only itself.
+        While the trunk works on one piece the next is fetched and decoded. With ``views`` above 1 the augmented views
+        of each frame are computed and cached as well (`Bank` draws from them); what is yielded is the frame itself. A
+        frame that cannot be read costs only itself.
         """
         network = self.network(label_count)
-        for start in range(0, len(frames), CHUNK):
-            yield self._chunk(network, frames[start : start + CHUNK], views)
-
-    def embeddings(
-        self, frames: Sequence[Frame], label_count: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32], dict[int, str]]:
-        """Pre-trained features for ordering by diversity: tasks (m,), features (m, d), {unreadable task: reason}."""
-        network = self.network(label_count)
-        tasks: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
-        rows: list[NDArray[np.float32]] = []
-        unreadable: dict[int, str] = {}
-        for chunk in self.activations(frames, label_count):
-            unreadable.update(chunk.unreadable)
-            if len(chunk.tasks):
-                tasks.append(chunk.tasks)
-                rows.append(network.embed(chunk.activations[:, 0]))
-        return np.concatenate(tasks), np.concatenate(rows) if rows else np.zeros((0, 1), np.float32), unreadable
+        pieces = [frames[start : start + CHUNK] for start in range(0, len(frames), CHUNK)]
+        with ThreadPoolExecutor(self._settings.fetch_workers, thread_name_prefix="frames") as pool:
+            begun: _Begun | None = None
+            for piece in pieces:
+                begun, previous = self._begin(network, piece, views, pool), begun
+                if previous is not None:
+                    yield self._finish(network, previous, views)
+            if begun is not None:
+                yield self._finish(network, begun, views)
 
     def scores(self, frames: Sequence[Frame], manifest: Manifest, store: VersionStore) -> Iterator[Scores]:
         """Yield what a version says of the frames, in pieces."""
         label_count = len(manifest.label_names)
         table = CorrelationTable.from_json(manifest.table)
         for chunk in self.activations(frames, label_count):
-            probabilities = self._probabilities(chunk.activations[:, 0], manifest, store)
+            probabilities = self._probabilities(chunk.activations, manifest, store)
             labels, distances = table.validate(probabilities)
             yield Scores(
                 tasks=chunk.tasks,
@@ -132,12 +143,30 @@ class Predictor:
                 unreadable=chunk.unreadable,
             )
 
+    def bank(self, frames: Sequence[Frame], digests: Sequence[bytes], label_count: int) -> Bank:
+        """The views of frames that `activations` went through with the settings' number of views."""
+        return Bank(self, self.network(label_count), frames, digests, self._settings.views)
+
+    def records(
+        self, network: Network, frames: Sequence[Frame], digests: Sequence[bytes], drawn: NDArray[np.intp], views: int
+    ) -> list[Record]:
+        """One view of each frame, ``drawn`` (n,) says which; what the cache lost is computed again.
+
+        Raises:
+            FrameUnreadable: where a frame that was lost cannot be read any more.
+        """
+        names = [self._key(network, digest, int(view)) for digest, view in zip(digests, drawn, strict=True)]
+        found = self._features.get_many(names)
+        for row, stored in enumerate(found):
+            if stored is None:
+                computed = self._compute(network, [_prepare(self._fetcher, frames[row], views)], views)
+                found[row] = computed[0][int(drawn[row])]
+        return [record for record in found if record is not None]
+
     def _probabilities(
         self, activations: NDArray[np.float32], manifest: Manifest, store: VersionStore
     ) -> NDArray[np.float32]:
         label_count = len(manifest.label_names)
-        if len(activations) == 0:
-            return np.zeros((0, label_count), np.float32)
         with self._lock:
             network = self.network(label_count)
             if self._loaded.get(label_count) != manifest.version:
@@ -145,95 +174,124 @@ class Predictor:
                 self._loaded[label_count] = manifest.version
             return network.probabilities(activations)
 
-    def _chunk(self, network: Network, frames: Sequence[Frame], views: int) -> Chunk:
-        """Activations of one piece: look up, compute what is missing, remember it."""
-        digests = self._known_digests(frames)
-        found: dict[int, NDArray[Any]] = {}
-        for row, stored in zip(digests, self._stored_views(network, list(digests.values()), views), strict=True):
-            if stored is not None:
-                found[row] = stored
-        missing = [row for row in range(len(frames)) if row not in found]
-        computed, unreadable = self._compute(network, frames, missing, views)
-        found.update(computed)
-        for row, reason in unreadable.items():
-            event(logger, "frame unreadable", level=logging.WARNING, task=frames[row].task, reason=reason)
-        rows = sorted(found)
-        return Chunk(
-            tasks=np.array([frames[row].task for row in rows], np.int64),
-            activations=np.stack([found[row] for row in rows]).astype(np.float32, copy=False)
-            if rows
-            else np.zeros((0, views, 1, 1, 1), np.float32),
-            unreadable={frames[row].task: reason for row, reason in unreadable.items()},
-        )
+    def _begin(self, network: Network, frames: Sequence[Frame], views: int, pool: ThreadPoolExecutor) -> _Begun:
+        """Look a piece up in the cache and start to fetch and decode what is not there."""
+        addresses = self._features.get_many([self._address_key(frame.url) for frame in frames])
+        digests = {row: digest.tobytes() for row, digest in enumerate(addresses) if digest is not None}
+        names = [self._key(network, digest, view) for digest in digests.values() for view in range(views)]
+        stored = self._features.get_many(names)
+        found: dict[int, Record] = {}
+        for place, row in enumerate(digests):
+            record = stored[place * views]
+            if record is not None and all(one is not None for one in stored[place * views : (place + 1) * views]):
+                found[row] = record
+        missing = {
+            row: pool.submit(_prepare, self._fetcher, frame, views)
+            for row, frame in enumerate(frames)
+            if row not in found
+        }
+        return _Begun(frames, digests, found, missing)
 
-    def _known_digests(self, frames: Sequence[Frame]) -> dict[int, bytes]:
-        """Content digests of the frames whose address was fetched before, by row."""
-        known = self._features.get_many([self._address_key(frame.url) for frame in frames])
-        return {row: digest.tobytes() for row, digest in enumerate(known) if digest is not None}
-
-    def _stored_views(self, network: Network, digests: list[bytes], views: int) -> list[NDArray[Any] | None]:
-        keys = [key(digest, network.trunk_key, view) for digest in digests for view in range(views)]
-        stored = self._features.get_many(keys)
-        result: list[NDArray[Any] | None] = []
-        for start in range(0, len(stored), views):
-            bank = [value for value in stored[start : start + views] if value is not None]
-            result.append(np.stack(bank) if len(bank) == views else None)
-        return result
-
-    def _compute(
-        self, network: Network, frames: Sequence[Frame], rows: list[int], views: int
-    ) -> tuple[dict[int, NDArray[Any]], dict[int, str]]:
-        """Fetch, decode and run the trunk for the rows that the cache does not have."""
+    def _finish(self, network: Network, begun: _Begun, views: int) -> Chunk:
+        """Run the trunk on what was fetched, remember it, and put the piece together."""
+        prepared: dict[int, _Prepared] = {}
         unreadable: dict[int, str] = {}
-        digests: dict[int, bytes] = {}
-        pixels: list[NDArray[np.uint8]] = []
-        requests = [(frames[row].url, frames[row].task) for row in rows]
-        for row, content in zip(rows, self._fetcher.fetch_many(requests, self._settings.fetch_workers), strict=True):
+        for row, future in begun.missing.items():
             try:
-                if isinstance(content, FrameUnreadable):
-                    raise content
-                picture = msml_frames.decode(content)
+                prepared[row] = future.result()
             except FrameUnreadable as error:
-                unreadable[row] = str(error)
-                continue
-            digests[row] = hashlib.sha256(content).digest()
-            pixels.append(msml_frames.views(picture, views, digests[row]))
-        if not digests:
-            return {}, unreadable
+                unreadable[begun.frames[row].task] = str(error)
+                event(logger, "frame unreadable", level=logging.WARNING, task=begun.frames[row].task, reason=str(error))
+        records = dict(begun.found)
+        if prepared:
+            banks = self._compute(network, list(prepared.values()), views)
+            records.update({row: bank[0] for row, bank in zip(prepared, banks, strict=True)})
+        digests = begun.digests | {row: one.digest for row, one in prepared.items()}
+        rows = sorted(records)
+        return Chunk(
+            frames=[begun.frames[row] for row in rows],
+            digests=[digests[row] for row in rows],
+            activations=restore([records[row] for row in rows], network.activation_shape),
+            unreadable=unreadable,
+        )
+
+    def _compute(self, network: Network, prepared: Sequence[_Prepared], views: int) -> list[NDArray[np.uint8]]:
+        """Run the trunk on frames and keep the result; returns a bank (views, record) for each.
+
+        The result is quantised even if it is used at once, so that a value is the same from the cache and without it.
+        """
         with self._lock:
-            flat = network.activations(np.concatenate(pixels))
-        banks = dict(zip(digests, flat.reshape(len(digests), views, *flat.shape[1:]), strict=True))
-        self._features.put_many(
-            {
-                key(digest, network.trunk_key, view): banks[row][view]
-                for row, digest in digests.items()
-                for view in range(views)
-            }
-        )
-        self._features.put_many(
-            {self._address_key(frames[row].url): np.frombuffer(digest, np.uint8) for row, digest in digests.items()}
-        )
-        return banks, unreadable
+            flat = network.activations(np.concatenate([one.pixels for one in prepared]))
+        banks = np.split(quantise(flat), len(prepared))
+        kept: dict[bytes, NDArray[Any]] = {}
+        for one, bank in zip(prepared, banks, strict=True):
+            kept |= {self._key(network, one.digest, view): bank[view] for view in range(views)}
+            kept[self._address_key(one.frame.url)] = np.frombuffer(one.digest, np.uint8)
+        self._features.put_many(kept)
+        return banks
+
+    def _key(self, network: Network, digest: bytes, view: int) -> bytes:
+        return key(digest, f"{network.trunk_key} {network.precision} {CODEC}", view)
 
     def _address_key(self, url: str) -> bytes:
         return hashlib.sha256(f"{self._settings.label_studio_url} {url}".encode()).digest()
 
 
+class Bank:
+    """Augmented views of labelled frames, on disk: a view is drawn at random each time a frame is asked for."""
+
+    def __init__(
+        self, predictor: Predictor, network: Network, frames: Sequence[Frame], digests: Sequence[bytes], views: int
+    ) -> None:
+        self._predictor = predictor
+        self._network = network
+        self._frames = frames
+        self._digests = digests
+        self._views = views
+
+    def sample(self, rows: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.float32]:
+        """Boundary activations (len(rows), c, h, w) of one random view of each row, as `finetune` wants them."""
+        drawn = rng.integers(self._views, size=len(rows))
+        frames = [self._frames[row] for row in rows]
+        digests = [self._digests[row] for row in rows]
+        records = self._predictor.records(self._network, frames, digests, drawn, self._views)
+        return restore(records, self._network.activation_shape)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A fetched frame: ``pixels`` (views, 224, 224, 3) uint8, the first the frame itself."""
+
+    frame: Frame
+    digest: bytes
+    pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class _Begun:
+    frames: Sequence[Frame]
+    digests: dict[int, bytes]
+    found: dict[int, Record]
+    missing: dict[int, Future[_Prepared]]
+
+
+def _prepare(fetcher: Fetcher, frame: Frame, views: int) -> _Prepared:
+    content = fetcher.fetch(frame.url, frame.task)
+    digest = hashlib.sha256(content).digest()
+    return _Prepared(frame, digest, msml_frames.views(msml_frames.decode(content), views, digest))
+
+
 def concatenate(pieces: Sequence[Scores], label_count: int) -> Scores:
     """Join pieces of scores into one."""
-    unreadable = {task: reason for piece in pieces for task, reason in piece.unreadable.items()}
-    if not pieces:
-        empty = np.zeros((0, label_count))
-        return Scores(
-            np.zeros(0, np.int64),
-            empty.astype(np.float32),
-            empty.astype(np.uint8),
-            np.zeros(0),
-            empty.astype(np.uint8),
-            np.zeros(0),
-        )
-    joined = {
-        name: np.concatenate([getattr(piece, name) for piece in pieces])
-        for name in ("tasks", "probabilities", "labels", "distances", "plain", "margins")
-    }
-    return Scores(**joined, unreadable=unreadable)
+    nothing = np.zeros((0, label_count))
+    empty = Scores(
+        np.zeros(0, np.int64),
+        nothing.astype(np.float32),
+        nothing.astype(np.uint8),
+        np.zeros(0),
+        nothing.astype(np.uint8),
+        np.zeros(0),
+    )
+    names = [one.name for one in fields(Scores) if one.name != "unreadable"]
+    joined = {name: np.concatenate([getattr(piece, name) for piece in [empty, *pieces]]) for name in names}
+    return Scores(**joined, unreadable={task: reason for piece in pieces for task, reason in piece.unreadable.items()})

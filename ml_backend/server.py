@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hmac
+import json
 import logging
-from typing import Any
+from typing import Any, TypeVar
 
 from flask import Flask, Response, jsonify, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,34 +17,41 @@ from ml_backend.logs import configure
 from ml_backend.model import LungUltrasoundModel, project_number
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
-from ml_backend.studio.configuration import Configuration
+from ml_backend.store.pending import connect
 
 logger = logging.getLogger(__name__)
 SECRET_HEADER = "X-TSAL-Secret"  # noqa: S105  the header's name, no secret
 MAX_BODY_BYTES = 64_000_000
+HEALTH_SECONDS = 0.5  # Label Studio waits one second for /health
+Body = TypeVar("Body", bound=BaseModel)
 
 
-class _Setup(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-    project: str | int = ""
-    label_config: str = Field("", alias="schema")
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
 
 
-class _Predict(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+class _Setup(_Body):
+    project: str
+    label_config: str = Field(alias="schema", min_length=1)
 
+
+class _Predict(_Body):
     tasks: list[dict[str, Any]]
-    project: str | int = ""
-    label_config: str = ""
-    params: dict[str, Any] | None = None
+    project: str
+    label_config: str = Field(min_length=1)
+
+
+class _Project(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    id: int
 
 
 class _Webhook(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     action: str
-    project: dict[str, Any] | None = None
+    project: _Project | None = None
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -70,28 +78,24 @@ def create_app(settings: Settings | None = None) -> Flask:
     @app.get("/")
     @app.get("/health")
     def health() -> Response:
-        return jsonify(status="UP", model_class=LungUltrasoundModel.__name__, redis=_redis_state(services))
+        # Label Studio takes any other status than 200 for a backend that is gone, and it can predict without Redis.
+        return jsonify(status="UP", model_class=LungUltrasoundModel.__name__, redis=_redis_state(settings))
 
     @app.post("/setup")
     def setup() -> Response:
         body = _parse(_Setup)
-        if body.label_config:
-            Configuration.parse(body.label_config)
         return jsonify(model_version=_model(services, body.project, body.label_config).served_version)
 
     @app.post("/predict")
     def predict() -> Response:
         body = _parse(_Predict)
-        model = _model(services, body.project, body.label_config)
-        context = (body.params or {}).get("context")
-        return jsonify(results=model.predict(body.tasks, context=context if isinstance(context, dict) else None))
+        return jsonify(results=_model(services, body.project, body.label_config).predict(body.tasks))
 
     @app.post("/webhook")
-    def webhook() -> tuple[Response, int]:
+    def webhook() -> Response:
         body = _parse(_Webhook)
-        project = request.args.get("project") or (body.project or {}).get("id")
-        model = LungUltrasoundModel(project_id=str(project_number(project)), services=services)
-        return jsonify(model.fit(body.action, body.model_extra or {})), 200
+        model = _model(services, _project_of(body))
+        return jsonify(model.fit(body.action, body.model_extra))
 
     @app.get("/versions")
     def versions() -> Response:
@@ -108,8 +112,11 @@ def create_app(settings: Settings | None = None) -> Flask:
         return jsonify(error="Redis does not answer"), RedisUnavailable.http_status
 
     @app.errorhandler(HTTPException)
-    def http_error(error: HTTPException) -> tuple[Response, int]:
-        return jsonify(error=error.description or error.name), error.code or 500
+    def http_error(error: HTTPException) -> Response:
+        response = Response(json.dumps({"error": error.description or error.name}), error.code or 500)
+        response.headers.extend([pair for pair in error.get_headers() if pair[0] != "Content-Type"])
+        response.content_type = "application/json"
+        return response
 
     @app.errorhandler(Exception)
     def unexpected(error: Exception) -> tuple[Response, int]:
@@ -119,20 +126,34 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app
 
 
-def _model(services: Services, project: str | int, label_config: str) -> LungUltrasoundModel:
-    return LungUltrasoundModel(str(project_number(project)), label_config or None, services)
+def _model(services: Services, project: str, label_config: str | None = None) -> LungUltrasoundModel:
+    return LungUltrasoundModel(str(project_number(project)), label_config, services)
 
 
-def _parse(shape: type[Any]) -> Any:
-    content = request.get_json(silent=True)
+def _parse(shape: type[Body]) -> Body:
+    try:
+        content = request.get_json(silent=True)
+    except RecursionError:
+        content = None
     if not isinstance(content, dict):
-        raise InvalidRequest("the body must be a JSON object")
+        raise InvalidRequest("the body must be a JSON object, and Content-Type must say application/json")
     try:
         return shape.model_validate(content)
     except ValidationError as error:
-        problem = error.errors(include_input=False)[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise InvalidRequest(f"field {where}: {problem['msg']}") from None
+        raise InvalidRequest.of(error) from None
+
+
+def _project_of(body: _Webhook) -> str:
+    """The project that a webhook is about, by its address or its payload.
+
+    Raises:
+        InvalidRequest: where neither names one, or they name two.
+    """
+    named = request.args.get("project")
+    told = str(body.project.id) if body.project else None
+    if named and told and named != told:
+        raise InvalidRequest(f"the webhook's address names project {named!r}, its payload project {told}")
+    return named or told or ""
 
 
 def _secret_matches(settings: Settings) -> bool:
@@ -151,7 +172,10 @@ def _require_basic_auth(settings: Settings) -> None:
     """
     if settings.basic_auth_user is None or settings.basic_auth_password is None:
         if request.endpoint == "webhook" and settings.webhook_secret is not None:
-            raise Unauthorized(f"the webhook needs the header {SECRET_HEADER} with the backend's secret")
+            raise Unauthorized(
+                f"the webhook needs the header {SECRET_HEADER} with the backend's secret; Label Studio's own calls, as "
+                "Start Training, need TSAL_BASIC_AUTH_USER and TSAL_BASIC_AUTH_PASSWORD set"
+            )
         return
     sent = request.authorization
     user = (sent.username or "") if sent else ""
@@ -162,9 +186,9 @@ def _require_basic_auth(settings: Settings) -> None:
         raise Unauthorized("the backend needs its user name and password (Label Studio: Settings, Model, Basic auth)")
 
 
-def _redis_state(services: Services) -> str:
+def _redis_state(settings: Settings) -> str:
     try:
-        services.redis.ping()
-    except (RedisError, RedisUnavailable):
+        connect(settings.redis_url, HEALTH_SECONDS).close()
+    except RedisUnavailable:
         return "DOWN"
     return "UP"

@@ -6,7 +6,10 @@ from functools import cached_property
 from pathlib import Path
 
 from redis import Redis
+from rq import Queue
+from rq.serializers import JSONSerializer
 
+from ml_backend.msml.network import use_threads
 from ml_backend.predictor import Predictor
 from ml_backend.settings import Settings
 from ml_backend.store.features import FeatureStore
@@ -50,8 +53,13 @@ class Services:
     def predictor(self) -> Predictor:
         """The network with its cache."""
         settings = self.settings
+        use_threads(settings.compute_threads)
         features = FeatureStore(settings.data_dir / "features", int(settings.cache_gigabytes * 1e9))
         return Predictor(settings, self.fetcher, features)
+
+    def queue(self, name: str) -> Queue:
+        """A queue of jobs; they travel as JSON, never as pickle."""
+        return Queue(name, connection=self.redis, serializer=JSONSerializer)
 
     def folder(self, project: int) -> Path:
         """Where a project's state lies."""

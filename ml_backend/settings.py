@@ -18,7 +18,8 @@ TEST_PREFIX = "TSAL_TEST_"
 class Settings(BaseSettings):
     """Everything a team can set; the description of each field is the README's table."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    # An empty variable, as compose files make them, is not a value: above all it is no secret.
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
     # Label Studio
     label_studio_url: str = Field("http://localhost:8080", description="address of your Label Studio")
@@ -61,11 +62,17 @@ class Settings(BaseSettings):
     weights: str | None = Field(
         None, description="file with ImageNet weights, or `random`; unset: the library's own, downloaded on first use"
     )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="`bfloat16` about doubles the speed of the first pass where the processor has it"
+    )
     epochs: int = Field(10, ge=1, description="passes over the confirmed frames in a fine-tune")
-    minimum_steps: int = Field(100, ge=0, description="gradient steps that a fine-tune takes at least")
-    views: int = Field(8, ge=1, description="augmented views that are kept of each confirmed frame")
+    minimum_steps: int = Field(200, ge=0, description="gradient steps that a fine-tune takes at least")
+    views: int = Field(4, ge=1, description="augmented views that are kept of each confirmed frame")
     learning_rate: float = Field(2e-3, gt=0, description="learning rate of the fine-tune (SGD, momentum 0.9, batch 32)")
     compute_threads: int = Field(0, ge=0, description="processor cores a process may compute on; 0: all")
+    scoring_workers: int = Field(
+        1, ge=1, description="RQ workers that share the scoring of a pool; 1: the sidecar does it itself"
+    )
     seed: int = Field(0, ge=0, description="seed of everything random; written into every version")
 
     # The loop
@@ -118,7 +125,7 @@ class Settings(BaseSettings):
         return self.label_studio_token.get_secret_value()
 
     def require_authentication(self) -> None:
-        """Refuse to serve other machines without a webhook secret and basic authentication.
+        """Refuse to serve other machines without a webhook secret and basic authentication, or with half of the latter.
 
         Raises:
             SettingsError: naming what is missing.
@@ -128,6 +135,10 @@ class Settings(BaseSettings):
             for name in ("webhook_secret", "basic_auth_user", "basic_auth_password")
             if getattr(self, name) is None
         ]
+        if (self.basic_auth_user is None) != (self.basic_auth_password is None):
+            raise SettingsError(
+                f"{PREFIX}BASIC_AUTH_USER and {PREFIX}BASIC_AUTH_PASSWORD go together: set both or none"
+            )
         if missing and not self.loopback:
             raise SettingsError(f"set {', '.join(missing)}: required because {PREFIX}HOST={self.host} is not loopback")
 

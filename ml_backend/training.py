@@ -101,30 +101,31 @@ def fine_tune(
 
     frames = [Frame(one.annotation.task, str(one.annotation.data[configuration.image_key])) for one in labelled]
     predictor = services.predictor
-    banks: list[NDArray[np.float32]] = []
-    tasks: list[int] = []
+    readable: list[Frame] = []
+    digests: list[bytes] = []
     for chunk in predictor.activations(frames, len(names), settings.views):
-        banks.append(chunk.activations)
-        tasks.extend(chunk.tasks.tolist())
-        report("reading frames", len(tasks), len(frames))
-    readable = set(tasks)
-    left_out = [one for one in labelled if one.annotation.task not in readable]
-    labelled = [one for one in labelled if one.annotation.task in readable]
+        readable.extend(chunk.frames)
+        digests.extend(chunk.digests)
+        report("reading frames", len(readable), len(frames))
+    there = {frame.task for frame in readable}
+    left_out = [one for one in labelled if one.annotation.task not in there]
+    labelled = [one for one in labelled if one.annotation.task in there]
     if left_out:
         notes.append(f"{len(left_out)} frames could not be read and were left out")
     labels = np.array([one.labels for one in labelled], np.uint8).reshape(len(labelled), len(names))
     _require_two_combinations(labels)
-    views = np.concatenate(banks)
+    bank = predictor.bank(readable, digests, len(names))
     read_seconds = time.monotonic() - started
 
     validation = _validation(labelled, labels, settings.hold_out, settings.seed, notes)
     network = predictor.fresh(len(names))
     if parent is not None:
         network.load_tail(store.tail(parent.version))
+    training_rows = np.flatnonzero(~validation)
     training_started = time.monotonic()
     losses = finetune.finetune(
         network,
-        finetune.from_bank(views[~validation]),
+        lambda rows, rng: bank.sample(training_rows[rows], rng),
         labels[~validation],
         epochs=settings.epochs,
         minimum_steps=settings.minimum_steps,
@@ -134,7 +135,9 @@ def fine_tune(
     )
     training_seconds = time.monotonic() - training_started
 
-    probabilities = network.probabilities(views[:, 0])
+    probabilities = np.concatenate(
+        [network.probabilities(chunk.activations) for chunk in predictor.activations(readable, len(names))]
+    )
     table = CorrelationTable.from_json(parent.table) if parent else CorrelationTable.empty(len(names))
     table = table.update(build(labels[~validation], probabilities[~validation]))
     manifest = store.create(

@@ -11,7 +11,7 @@ from ml_backend.errors import BackendError, RedisUnavailable
 
 
 def run(main: Callable[[], int]) -> None:
-    """Run a command and exit with its code; an error that a user can mend is printed as one line."""
+    """Run a command and exit with its code: an error that a user can mend is printed as one line, Ctrl-C gives 130."""
     try:
         sys.exit(main())
     except BackendError as error:
@@ -20,5 +20,8 @@ def run(main: Callable[[], int]) -> None:
     except RedisError as error:
         print(f"error: Redis does not answer ({type(error).__name__})", file=sys.stderr)
         sys.exit(RedisUnavailable.exit_code)
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(BackendError.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from ml_backend.errors import FrameUnreadable, StudioRefused
 from ml_backend.ordering import SAMPLING
+from ml_backend.server import SECRET_HEADER
 from ml_backend.services import Services
 from ml_backend.settings import load
 from ml_backend.studio.client import Webhook
@@ -17,7 +18,7 @@ from ml_backend.studio.configuration import Configuration
 from scripts.command import run
 
 TITLE = "Lung ultrasound annotator"
-SECRET_HEADER = "X-TSAL-Secret"  # noqa: S105  the header's name, no secret
+CONNECTED = "CO"  # Label Studio's code
 ACTIONS = (
     "ANNOTATION_CREATED",
     "ANNOTATIONS_CREATED",
@@ -52,58 +53,76 @@ def connect(services: Services, project: int, say: Say, *, dry_run: bool = False
         ConfigurationUnusable: where the labelling configuration cannot be worked with.
         StudioRefused: where Label Studio refuses a step, with what to change there.
     """
-    change = _Changes(say, dry_run)
+    tell = _Telling(say, dry_run)
     studio = services.studio
     info = studio.project(project)
-    say(f"ok       Label Studio {studio.version()}, project {project}: {info.title}")
+    tell.ok(f"Label Studio {studio.version()}, project {project}: {info.title}")
     configuration = Configuration.parse(info.label_config)
     names = ", ".join(configuration.label_names[1:])
-    say(f"ok       symptoms: {names}; healthy: {configuration.label_set.healthy}")
-    _backend(services, project, change)
-    _webhook(services, project, change)
-    _fields(services, project, change)
-    _frames(services, project, configuration, say)
+    tell.ok(f"symptoms: {names}; healthy: {configuration.label_set.healthy}")
+    _backend(services, project, tell)
+    _webhook(services, project, tell)
+    _fields(services, project, tell)
+    _frames(services, project, configuration, tell)
     folder = services.folder(project)
     if not folder.is_dir():
-        change(f"the sidecar watches the project from now on ({folder})", lambda: folder.mkdir(parents=True))
+        tell.change(f"let the sidecar watch the project ({folder})", lambda: folder.mkdir(parents=True))
     if info.maximum_annotations > 1:
-        say(
-            f"missing  {info.maximum_annotations} annotations a task are asked for: Label Studio then serves second "
-            "annotations in random order; set 1 to keep the computed order"
+        tell.missing(
+            f"the computed order of second annotations: {info.maximum_annotations} a task are asked for, which Label "
+            "Studio serves in random order; ask for 1"
         )
 
 
-class _Changes:
-    """Says each change and makes it, unless this is a dry run."""
+class _Telling:
+    """Says what is right, what is missing and each change, and makes the change unless this is a dry run."""
 
     def __init__(self, say: Say, dry_run: bool) -> None:
         self._say = say
         self._dry_run = dry_run
 
-    def __call__(self, what: str, make: Callable[[], Any]) -> None:
+    def ok(self, what: str) -> None:
+        self._say(f"ok       {what}")
+
+    def missing(self, what: str) -> None:
+        self._say(f"missing  {what}")
+
+    def change(self, what: str, make: Callable[[], Any]) -> None:
         self._say(f"{'would' if self._dry_run else 'change':8} {what}")
         if not self._dry_run:
             make()
 
-    def ok(self, what: str) -> None:
-        self._say(f"ok       {what}")
 
-
-def _backend(services: Services, project: int, change: _Changes) -> None:
+def _backend(services: Services, project: int, tell: _Telling) -> None:
     studio, settings = services.studio, services.settings
-    for backend in studio.backends(project):
-        if backend.url.rstrip("/") == settings.backend_url:
-            change.ok(f"the backend {settings.backend_url} is registered")
-            return
+    url, user = settings.backend_url, settings.basic_auth_user
     password = settings.basic_auth_password.get_secret_value() if settings.basic_auth_password else None
+    registered = studio.backends(project)
+    ours = next((backend for backend in registered if backend.url.rstrip("/") == url), None)
 
     def register() -> None:
         try:
-            studio.create_backend(project, settings.backend_url, TITLE, settings.basic_auth_user, password)
+            if ours is None:
+                studio.create_backend(project, url, TITLE, user, password)
+            else:
+                studio.update_backend(project, ours.id, url, TITLE, user, password)
         except StudioRefused as error:
-            raise StudioRefused(f"{error}. {_backend_hint(settings.backend_url)}") from None
+            raise StudioRefused(f"{error}. {_backend_hint(url)}") from None
 
-    change(f"registers the backend {settings.backend_url}", register)
+    if ours is None:
+        tell.change(f"register the backend {url}", register)
+    elif ours.basic_auth_user != user:
+        tell.change(f"correct the user name that Label Studio sends to the backend {url}", register)
+    elif ours.state != CONNECTED:
+        # The password cannot be read back; a new one shows only in the backend's refusal.
+        tell.change(f"connect the backend {url} again, which Label Studio cannot reach as it is registered", register)
+    else:
+        tell.ok(f"the backend {url} is registered")
+    if registered and registered[0] != ours:
+        tell.missing(
+            f"the first place among the project's backends: Label Studio asks {registered[0].url} alone for "
+            "predictions; remove it (Settings, Model) if that is not meant"
+        )
 
 
 def _backend_hint(url: str) -> str:
@@ -114,7 +133,7 @@ def _backend_hint(url: str) -> str:
     )
 
 
-def _webhook(services: Services, project: int, change: _Changes) -> None:
+def _webhook(services: Services, project: int, tell: _Telling) -> None:
     """Put our webhook in the place of the one that Label Studio makes, which has no secret and sends everything."""
     studio, settings = services.studio, services.settings
     url = f"{settings.backend_url}/webhook?project={project}"
@@ -133,8 +152,8 @@ def _webhook(services: Services, project: int, change: _Changes) -> None:
         if webhook.url == url and ours is None:
             ours = webhook
         elif webhook.url.startswith(f"{settings.backend_url}/webhook"):
-            change(
-                f"removes the webhook {webhook.url} that Label Studio made", partial(studio.delete_webhook, webhook.id)
+            tell.change(
+                f"remove the webhook {webhook.url} that Label Studio made", partial(studio.delete_webhook, webhook.id)
             )
     if ours is None:
         if "." not in (urlsplit(url).hostname or "") and urlsplit(url).hostname != "localhost":
@@ -142,19 +161,19 @@ def _webhook(services: Services, project: int, change: _Changes) -> None:
                 f"Label Studio takes no webhook for a host without a dot: set TSAL_BACKEND_URL to an IP address or a "
                 f"dotted name instead of {settings.backend_url}"
             )
-        change(f"adds the webhook {url}", partial(studio.create_webhook, project, url, ACTIONS, headers))
+        tell.change(f"add the webhook {url}", partial(studio.create_webhook, project, url, ACTIONS, headers))
         return
     differing = [name for name, value in wanted.items() if getattr(ours, name) != value]
     if not differing:
-        change.ok(f"the webhook {url} is there")
+        tell.ok(f"the webhook {url} is there")
     else:
-        change(
-            f"corrects the webhook {url}: {', '.join(differing)}",
+        tell.change(
+            f"correct the webhook {url}: {', '.join(differing)}",
             partial(studio.update_webhook, ours.id, **{**wanted, "actions": list(ACTIONS)}),
         )
 
 
-def _fields(services: Services, project: int, change: _Changes) -> None:
+def _fields(services: Services, project: int, tell: _Telling) -> None:
     """Set what the project must have; registering a backend has set ``model_version`` to the backend's title."""
     studio = services.studio
     info = studio.project(project)
@@ -164,27 +183,27 @@ def _fields(services: Services, project: int, change: _Changes) -> None:
         wanted["model_version"] = order
     for name, value in wanted.items():
         if getattr(info, name) == value:
-            change.ok(f"{name} is {value}")
+            tell.ok(f"{name} is {value}")
         else:
-            change(
-                f"{name}: {getattr(info, name)} becomes {value}",
+            tell.change(
+                f"set {name} to {value} (it is {getattr(info, name)})",
                 partial(studio.update_project, project, **{name: value}),
             )
 
 
-def _frames(services: Services, project: int, configuration: Configuration, say: Say) -> None:
+def _frames(services: Services, project: int, configuration: Configuration, tell: _Telling) -> None:
     """Say whether the first frame can be read, and what is missing if it cannot."""
     task = next(iter(services.studio.tasks(project)), None)
     if task is None:
-        say("missing  frames: import some with scripts/import_frames.py, or in Label Studio")
+        tell.missing("frames: import some with scripts/import_frames.py, or in Label Studio")
         return
     url = str(task.data.get(configuration.image_key, ""))
     try:
         services.fetcher.fetch(url, task.id)
-        say(f"ok       frames can be read ({url})")
+        tell.ok(f"frames can be read ({url})")
     except FrameUnreadable as error:
-        say(
-            f"missing  the frame of task {task.id} cannot be read: {error}. Frames in Label Studio's local files need "
+        tell.missing(
+            f"the frame of task {task.id} cannot be read: {error}. Frames in Label Studio's local files need "
             "a file storage in the project (Settings, Cloud Storage, Local files); frames on other hosts need "
             "TSAL_ALLOWED_HOSTS"
         )

@@ -21,7 +21,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_backend.errors import BackendError, FrameUnreadable, InvalidRequest
+from ml_backend.errors import BackendError, InvalidRequest
 from ml_backend.predictor import Frame, Predictor, concatenate
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
@@ -39,10 +39,11 @@ from scripts.frame_files import frames_of
 from scripts.import_frames import EVERY, Importer, distinct, picture_name, seconds, write_picture
 from scripts.label_configuration import column, render
 from scripts.make_phantom import generate
-from scripts.processes import ROOT, Processes, free_port
+from scripts.processes import ROOT, Processes, free_port, require_free
 
 EMAIL = "demo@example.com"
 PASSWORD = "lung-ultrasound"  # noqa: S105  of a Label Studio that listens on this machine only and lives as long as the demo
+STUDIO = ROOT / ".venv-label-studio" / "bin" / "label-studio"
 STUDIO_SECONDS = 240.0
 ROUND_SECONDS = 600.0
 TEST_SHARE = 0.25
@@ -61,41 +62,36 @@ class Clips:
 def main(arguments: list[str] | None = None) -> int:
     """Start everything, import frames and print where to go; stop everything with Ctrl-C."""
     options = _parser().parse_args(arguments)
-    if options.unattended and options.clips and not options.labels:
-        raise InvalidRequest("UNATTENDED=1 needs LABELS=FILE: the table that the simulated annotator answers from")
+    _check(options)
     folder = (options.folder or ROOT / "runs" / f"demo-{datetime.now():%Y%m%d-%H%M%S}").resolve()  # noqa: DTZ005
     if (folder / "data").exists():
         raise InvalidRequest(f"{folder} holds an earlier demo: choose another --folder")
     folder.mkdir(parents=True, exist_ok=True)
-    log = (folder / "demo.log").open("a", encoding="utf-8")
+    settings = _settings(options, folder)
+    clips = _clips(options, folder)
+    tested = held_out_clips(clips, options.seed) if options.unattended else set()
 
     def on_line(name: str, line: str) -> None:
-        log.write(f"{name} {line}\n")
+        log.write(f"{name:8} {line}\n")
         log.flush()
         if name != "studio":
             print(f"{name:8} {line}", flush=True)
 
-    clips = _clips(options, folder)
-    tested = _test_clips(clips, options.seed) if options.unattended else set()
-    with Processes(on_line) as processes:
-        settings = _settings(options, folder)
+    with (folder / "demo.log").open("a", encoding="utf-8") as log, Processes(on_line) as processes:
         _start_studio(processes, settings, folder)
-        serve.start(processes, settings, _environment(settings))
+        serve.start(processes, settings)
         _wait(lambda: _answers(f"{settings.backend_url}/health"), 60, "the backend does not answer", processes)
         services = Services(settings)
         project = services.studio.create_project("Lung ultrasound", render(symptoms=clips.symptoms))
-        _import(services, project, clips, sorted(set(_files(clips, options)) - tested), options)
+        _import(services, project, clips, tested, options)
         connect(services, project, lambda line: print(f"connect  {line}", flush=True))
         orders = services.orders(project)
         _wait(lambda: orders.current_name() is not None, ROUND_SECONDS, "the first order is not there", processes)
         if options.unattended:
             _unattended(services, project, clips, tested, options, processes)
-            return 0
-        _welcome(settings, project)
-        try:
-            serve.keep_running(processes, lambda: False)
-        except KeyboardInterrupt:
-            print("stopping", flush=True)
+        else:
+            _welcome(settings, project)
+            serve.keep_running(processes)
     return 0
 
 
@@ -121,45 +117,73 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check(options: argparse.Namespace) -> None:
+    """Refuse what cannot work before anything is made or started."""
+    if options.labels and not options.clips:
+        raise InvalidRequest("LABELS=FILE belongs to clips of your own: add CLIPS=DIR")
+    if options.unattended and options.clips and not options.labels:
+        raise InvalidRequest("UNATTENDED=1 needs LABELS=FILE: the table that the simulated annotator answers from")
+    if options.clips and not options.clips.is_dir():
+        raise InvalidRequest(f"{options.clips} is no folder: CLIPS=DIR is the folder that the clips lie in")
+    if options.port:
+        require_free("127.0.0.1", options.port, "PORT")
+    if not STUDIO.exists():
+        raise InvalidRequest(f"{STUDIO} is not there: run `make install`")
+
+
 def _clips(options: argparse.Namespace, folder: Path) -> Clips:
-    """The clips to show and their labels; a symptom without a column is left out of the demo."""
+    """The clips to show and what is known of them; without any, phantom frames are made."""
     clips, table = options.clips, options.labels
     if clips is None:
         print("making phantom frames", flush=True)
-        generate(folder / "phantom", 16, clips_per_patient=3, frames_per_clip=30, seed=options.seed, progress=True)
         clips, table = folder / "phantom" / "clips", folder / "phantom" / "clips.csv"
-    symptoms = Configuration.parse(render()).label_names
+        progress = sys.stderr.isatty()
+        generate(folder / "phantom", 16, clips_per_patient=3, frames_per_clip=30, seed=options.seed, progress=progress)
     if table is None:
-        return Clips(clips, symptoms, {}, {})
+        return Clips(clips, Configuration.parse(render()).label_names, {}, {})
+    known = read_clips(clips, table)
+    if options.unattended and not known.labels:
+        raise InvalidRequest(f"no clip in {clips} is labelled in {table}: the column file holds the clips' names")
+    return known
+
+
+def read_clips(folder: Path, table: Path) -> Clips:
+    """Read a table of clips: file, patient, a column of 0 and 1 for each symptom, and labelled (1 where it is missing).
+
+    A symptom without a column is left out; so are the labels of clips that are not labelled or not there.
+
+    Raises:
+        InvalidRequest: naming what to change in the table.
+    """
+    symptoms = Configuration.parse(render()).label_names
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise InvalidRequest(f"{table}: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InvalidRequest(f"{table} cannot be read: {error}") from None
     columns = {symptom: column(symptom) for symptom in symptoms}
     known = tuple(symptom for symptom in symptoms if rows and columns[symptom] in rows[0])
     if len(known) < 2 or "file" not in rows[0] or "patient" not in rows[0]:
         raise InvalidRequest(
-            f"{table} needs the columns file, patient and two or more of {', '.join(columns.values())}"
+            f"{table} needs rows, and the columns file, patient and two or more of {', '.join(columns.values())}"
         )
     labels = {
-        row["file"]: np.array([int(row[columns[symptom]]) for symptom in known], np.uint8)
+        row["file"]: np.array([_label(table, row, columns[symptom]) for symptom in known], np.uint8)
         for row in rows
-        if row.get("labelled", "1") == "1"
+        if row.get("labelled", "1") == "1" and (folder / row["file"]).is_file()
     }
-    return Clips(clips, known, {row["file"]: row["patient"] for row in rows}, labels)
+    return Clips(folder, known, {row["file"]: row["patient"] for row in rows}, labels)
 
 
-def _files(clips: Clips, options: argparse.Namespace) -> list[str]:
-    """Names of the clips to import; the simulated annotator can answer for labelled ones only."""
-    if options.unattended:
-        return sorted(name for name in clips.labels if (clips.folder / name).is_file())
-    return sorted(path.name for path in clips.folder.iterdir() if path.is_file())
+def _label(table: Path, row: dict[str, str], name: str) -> int:
+    if row[name] not in ("0", "1"):
+        raise InvalidRequest(f"{table}: {row['file']} has {row[name]!r} in the column {name}; write 0 or 1")
+    return int(row[name])
 
 
-def _test_clips(clips: Clips, seed: int) -> set[str]:
+def held_out_clips(clips: Clips, seed: int) -> set[str]:
     """Clips of the patients who never enter the project: each symptom with and without, on both sides, if it can be."""
-    names = sorted(name for name in clips.labels if (clips.folder / name).is_file())
+    names = sorted(clips.labels)
     truth = np.array([clips.labels[name] for name in names])
     patients = [clips.patients[name] for name in names]
 
@@ -189,27 +213,13 @@ def _settings(options: argparse.Namespace, folder: Path) -> Settings:
     )
 
 
-def _environment(settings: Settings) -> dict[str, str]:
-    """The settings as the processes of the demo read them."""
-    values = settings.model_dump(mode="json", exclude_none=True, exclude={"allowed_hosts"})
-    secret = {
-        name: getattr(settings, name).get_secret_value()
-        for name in ("label_studio_token", "webhook_secret", "basic_auth_password")
-        if getattr(settings, name) is not None
-    }
-    return {f"TSAL_{name.upper()}": str(value) for name, value in {**values, **secret}.items()}
-
-
 def _start_studio(processes: Processes, settings: Settings, folder: Path) -> None:
-    command = ROOT / ".venv-label-studio" / "bin" / "label-studio"
-    if not command.exists():
-        raise InvalidRequest(f"{command} is not there: run `make install`")
     (folder / "files").mkdir(exist_ok=True)
     port = settings.label_studio_url.rsplit(":", 1)[1]
     print("starting Label Studio: its first start makes a database and takes about half a minute", flush=True)
     processes.start(
         "studio",
-        [str(command), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", port],
+        [str(STUDIO), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", port],
         {
             "LABEL_STUDIO_BASE_DATA_DIR": str(folder / "label-studio"),
             "LABEL_STUDIO_USERNAME": EMAIL,
@@ -232,12 +242,13 @@ def _start_studio(processes: Processes, settings: Settings, folder: Path) -> Non
     _wait(
         lambda: _answers(f"{settings.label_studio_url}/health"),
         STUDIO_SECONDS,
-        f"Label Studio does not answer on port {port}: is the port in use?",
+        f"Label Studio does not answer on port {port}",
         processes,
     )
 
 
-def _import(services: Services, project: int, clips: Clips, names: Sequence[str], options: argparse.Namespace) -> None:
+def _import(services: Services, project: int, clips: Clips, tested: set[str], options: argparse.Namespace) -> None:
+    """Import the frames; the simulated annotator can answer for labelled clips only."""
     root = services.settings.document_root
     assert root is not None
     importer = Importer(
@@ -249,8 +260,11 @@ def _import(services: Services, project: int, clips: Clips, names: Sequence[str]
         every=options.every,
         patients=clips.patients,
     )
-    report = importer.run([clips.folder / name for name in names])
+    paths = [clips.folder / name for name in sorted(clips.labels.keys() - tested)]
+    report = importer.run(paths if options.unattended else [clips.folder])
     print(f"import   {report.imported} frames of {report.files} clips", flush=True)
+    if not report.imported:
+        raise InvalidRequest(f"no frame of {clips.folder} could be read")
 
 
 def _welcome(settings: Settings, project: int) -> None:
@@ -363,8 +377,8 @@ def _refreshed(services: Services, project: int, before: str | None) -> bool:
 class _Files:
     """Frames of test clips, which are files and never come to Label Studio."""
 
-    def fetch_many(self, requests: Sequence[tuple[str, int]], workers: int) -> list[bytes | FrameUnreadable]:
-        return [Path(path).read_bytes() for path, _ in requests]
+    def fetch(self, url: str, task: int | None = None) -> bytes:
+        return Path(url).read_bytes()
 
 
 def _evaluate(
@@ -387,7 +401,7 @@ def _evaluate(
             frames.append(Frame(len(frames), str(path)))
             truth.append(clips.labels[name])
     features = FeatureStore(folder / "features", 1_000_000_000)
-    predictor = Predictor(services.settings, _Files(), features)  # type: ignore[arg-type]
+    predictor = Predictor(services.settings, _Files(), features)
     labels = np.array(truth, np.uint8)
     results = []
     for manifest in manifests:
@@ -420,5 +434,4 @@ def _wait(done: Callable[[], bool], limit: float, otherwise: str, processes: Pro
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(line_buffering=True)
     run(main)

@@ -188,7 +188,7 @@ class Importer:
         every: seconds between frames, 0 for all.
         distance: see `distinct`.
         patients: see `read_patients`.
-        dry_run: read and count, but write and send nothing.
+        dry_run: read and count, but write no picture and send no task.
 
     Raises:
         InvalidRequest: where ``frames`` does not lie below ``document_root``.

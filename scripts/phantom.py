@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter  # type: ignore[import-untyped]
+from scipy.ndimage import gaussian_filter
 
 Array = NDArray[np.float32]
 Size = tuple[int, int]
@@ -161,7 +161,7 @@ class Clip:
         diffuse = diffuse * (1 - above) + self._wall * above
         for rib in self._ribs:
             diffuse, bright = rib.cover(diffuse, bright, z, x, breath)
-        return self._display(diffuse, bright, slide, time)
+        return self._display(diffuse, bright, above, slide, time)
 
     def _breath(self, time: float) -> float:
         return float(np.sin(2 * np.pi * time / self.person.breath + self._phase))
@@ -189,14 +189,15 @@ class Clip:
             haze = haze + comets * tail * _shift(self._comets.streaks, slide / self._half)
         return _single(haze * _step(below, 0.4))
 
-    def _display(self, diffuse: Array, bright: Array, slide: float, time: float) -> Array:
+    def _display(self, diffuse: Array, bright: Array, above: Array, slide: float, time: float) -> Array:
         """Multiply by speckle, compress logarithmically."""
         person = self.person
         rng = np.random.default_rng([self._seed, person.seed, 4, round(time * 1e6)])
         fresh = [_noise(rng, 0.7, 1.6) for _ in range(2)]
-        moved = [_shift(field, slide / self._half) for field in self._speckle]
-        # Between two frames part of the speckle moves with the lung and part is new: out-of-plane motion.
-        real, imaginary = (0.8 * old + 0.6 * new for old, new in zip(moved, fresh, strict=True))
+        chest = above > 0.5
+        moved = [np.where(chest, field, _shift(field, slide / self._half)) for field in self._speckle]
+        # Between two frames most of the speckle moves with the lung and some is new: motion out of the plane.
+        real, imaginary = (0.9 * old + 0.436 * new for old, new in zip(moved, fresh, strict=True))
         speckle = (real**2 + imaginary**2) / 2
         floor = _power(-66 + 8 * self._z / person.probe.depth)
         echo = (diffuse + floor) * speckle + bright * (0.55 + 0.45 * speckle)

@@ -109,7 +109,7 @@ def look(services: Services, project: int, state: Watched) -> None:
 
 
 def _refresh_with_bar(services: Services, project: int) -> None:
-    with tqdm(unit="frame", desc=f"project {project}") as bar:
+    with tqdm(unit="frame", desc=f"project {project}", disable=None) as bar:
 
         def report(stage: str, done: int, total: int) -> None:
             bar.set_description(f"project {project}: {stage}")

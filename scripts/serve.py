@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-import threading
 import time
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from ml_backend.errors import RedisUnavailable
-from ml_backend.settings import Settings, load
+from pydantic import SecretStr
+
+from ml_backend.errors import InvalidRequest, RedisUnavailable
+from ml_backend.settings import PREFIX, Settings, load
 from ml_backend.store.pending import connect
 from scripts.command import run
-from scripts.processes import Processes, embedded_redis, python
+from scripts.processes import Processes, embedded_redis, python, require_free
 
 RESTART_SECONDS = 5.0
 REDIS_SECONDS = 20.0
@@ -27,25 +28,33 @@ def main(arguments: list[str] | None = None) -> int:
     settings.token()
     settings.require_authentication()
     with Processes(lambda name, line: print(f"{name:8} {line}", flush=True)) as processes:
-        start(processes, settings, {})
+        start(processes, settings)
         print(f"backend on http://{settings.host}:{settings.port}; Ctrl-C stops everything", flush=True)
-        keep_running(processes, lambda: False)
+        keep_running(processes)
     return 0
 
 
-def start(processes: Processes, settings: Settings, environment: dict[str, str]) -> None:
-    """Start the processes; ``environment`` goes to each of them.
+def start(processes: Processes, settings: Settings) -> None:
+    """Start the processes with these settings.
 
     Raises:
-        RedisUnavailable: where the embedded Redis does not come up.
+        InvalidRequest: where the port is in use, or the embedded Redis of the data folder runs already.
+        RedisUnavailable: where Redis does not answer.
     """
+    require_free(settings.host, settings.port, "TSAL_PORT")
+    environment = _environment(settings)
     if settings.redis_url is None:
         command, url = embedded_redis(settings.data_dir / "redis")
+        _require_first(url, settings.data_dir)
         processes.start("redis", command, {})
-        environment = {**environment, "TSAL_REDIS_URL": url}
+        environment["TSAL_REDIS_URL"] = url
         _wait_for_redis(url)
+    else:
+        connect(settings.redis_url).close()
     processes.start("backend", backend_command(settings), environment)
     processes.start("worker", python("worker.py"), environment)
+    for number in range(2, settings.scoring_workers + 1):
+        processes.start(f"worker{number}", python("worker.py", "--scoring-only"), environment)
     processes.start("sidecar", python("reorder_queue.py", "--watch"), environment)
 
 
@@ -59,15 +68,43 @@ def backend_command(settings: Settings) -> list[str]:
     ]
 
 
-def keep_running(processes: Processes, done: Callable[[], bool]) -> None:
-    """Restart what ends by itself, until ``done`` or Ctrl-C."""
-    stop = threading.Event()
-    while not done() and not stop.wait(1.0):
-        for child in processes.ended():
-            print(f"{child.name} ended with {child.process.returncode}: starting it again", flush=True)
-            # A child that cannot start would otherwise be restarted in a tight loop.
-            stop.wait(max(0.0, RESTART_SECONDS - (time.monotonic() - child.started)))
-            processes.restart(child)
+def keep_running(processes: Processes) -> None:
+    """Restart what ends by itself, until Ctrl-C."""
+    with suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(1.0)
+            for child in processes.ended():
+                print(f"{child.name:8} ended with {child.process.returncode}: starting it again", flush=True)
+                # A child that cannot start would otherwise be restarted in a tight loop.
+                time.sleep(max(0.0, RESTART_SECONDS - (time.monotonic() - child.started)))
+                processes.restart(child)
+    print("stopping", flush=True)
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """The settings as the processes read them."""
+    environment = {}
+    for name in Settings.model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            value = value.get_secret_value()
+        if value is not None:
+            environment[f"{PREFIX}{name.upper()}"] = ",".join(value) if isinstance(value, tuple) else str(value)
+    return environment
+
+
+def _require_first(url: str, data_dir: Path) -> None:
+    # Two servers that write the same file would damage it.
+    try:
+        redis = connect(url)
+    except RedisUnavailable:
+        return
+    with redis:
+        process = redis.info("server")["process_id"]
+    raise InvalidRequest(
+        f"the embedded Redis of {data_dir} runs already (process {process}): end the `make serve` that it belongs to, "
+        "or choose another TSAL_DATA_DIR"
+    )
 
 
 def _wait_for_redis(url: str) -> None:

@@ -1,26 +1,34 @@
-"""Run an RQ worker that fine-tunes in the background."""
+"""Run an RQ worker that fine-tunes, and scores its part of a pool, in the background."""
 
 from __future__ import annotations
 
 import argparse
+import os
 
 from rq import Worker
 from rq.serializers import JSONSerializer
 
-from ml_backend import jobs
+from ml_backend import jobs, scoring
 from ml_backend.logs import configure
 from ml_backend.services import Services
 from scripts.command import run
+
+NICENESS = 10
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Work until stopped; several workers on several machines may share one Redis and one data folder."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--burst", action="store_true", help="end when the queue is empty")
+    parser.add_argument("--burst", action="store_true", help="end when the queues are empty")
+    parser.add_argument("--scoring-only", action="store_true", help="leave fine-tunes to other workers")
     options = parser.parse_args(arguments)
     configure()
+    # Annotators wait for the backend, nobody waits for a worker.
+    os.nice(NICENESS)
     services = Services(jobs.settings_for_worker())
-    worker = Worker([jobs.queue(services)], connection=services.redis, serializer=JSONSerializer)
+    names = [scoring.QUEUE] if options.scoring_only else [jobs.QUEUE, scoring.QUEUE]
+    queues = [services.queue(name) for name in names]
+    worker = Worker(queues, connection=services.redis, serializer=JSONSerializer)
     worker.work(burst=options.burst, with_scheduler=True, logging_level="WARNING")
     return 0
 

@@ -5,6 +5,7 @@ The fixture comes into reach by ``from tests.studio_server import studio_server`
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -27,10 +28,14 @@ STOP_SECONDS = 15
 
 @dataclass(frozen=True)
 class StudioServer:
-    """A running Label Studio: where it is, who may use it, and the folder that it serves as local files."""
+    """A running Label Studio: where it is, who may use it, and the folder that it serves as local files.
+
+    ``token`` is its user's legacy token, ``personal_token`` the one personal access token that a user can have.
+    """
 
     url: str
     token: str = field(repr=False)
+    personal_token: str = field(repr=False)
     username: str
     password: str = field(repr=False)
     files: Path
@@ -93,7 +98,7 @@ def running_studio(program: Path, folder: Path, environment: dict[str, str] | No
     try:
         url = f"http://127.0.0.1:{port}"
         _wait(f"{url}/health", process, log)
-        yield StudioServer(url, token, username, password, files, log, process.pid)
+        yield StudioServer(url, token, _personal_token(url, token), username, password, files, log, process.pid)
     finally:
         _stop(process)
 
@@ -117,6 +122,14 @@ def _wait(health: str, process: subprocess.Popen[bytes], log: Path) -> None:
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     raise RuntimeError(f"Label Studio did not come up:\n{log.read_text(errors='replace')[-3000:]}")
+
+
+def _personal_token(url: str, token: str) -> str:
+    request = urllib.request.Request(
+        f"{url}/api/token/", b"{}", {"Authorization": f"Token {token}", "Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return str(json.load(answer)["token"])
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -238,6 +238,12 @@ def build(
     return network
 
 
+def use_threads(count: int) -> None:
+    """Let this process compute on `count` cores; 0 leaves it to torch, which takes all."""
+    if count:
+        torch.set_num_threads(count)
+
+
 def _trained_layers(tail: Tail) -> list[nn.Module]:
     """Return the last three layers that hold weights, with the normalisation between them: METHOD.md's reading."""
     layers = [layer for layer in tail.modules() if next(layer.parameters(recurse=False), None) is not None]

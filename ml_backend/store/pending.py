@@ -32,13 +32,17 @@ class Pending:
         if annotations:
             self._redis.hdel(self._annotations, *(str(annotation) for annotation in annotations))
 
-    def replace(self, annotations: Mapping[int, int]) -> None:
-        """Put what Label Studio says in the place of what was noted, in one step."""
-        with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.delete(self._annotations)
-            if annotations:
-                pipeline.hset(self._annotations, mapping={str(a): str(t) for a, t in annotations.items()})
-            pipeline.execute()
+    def known(self) -> set[int]:
+        """The annotations that are noted."""
+        return {int(annotation) for annotation in self._redis.hkeys(self._annotations)}
+
+    def replace(self, annotations: Mapping[int, int], known: set[int]) -> None:
+        """Put what Label Studio says in the place of what was ``known`` before it was asked.
+
+        What webhooks told while Label Studio answered is not in its answer, and stays.
+        """
+        self.add(annotations)
+        self.remove(sorted(known - annotations.keys()))
 
     def tasks(self) -> set[int]:
         """The frames with a pending annotation."""
@@ -69,8 +73,8 @@ class Pending:
         return int(self._redis.get(self._news) or 0)
 
 
-def connect(url: str | None) -> Redis:
-    """Connect to Redis and make sure that it answers.
+def connect(url: str | None, seconds: float = 5.0) -> Redis:
+    """Connect to Redis and make sure that it answers within ``seconds``.
 
     Raises:
         RedisUnavailable: where it does not, or no address is known.
@@ -80,7 +84,7 @@ def connect(url: str | None) -> Redis:
             "no Redis is configured: set TSAL_REDIS_URL, or start everything with `make serve`, which brings one"
         )
     try:
-        redis = Redis.from_url(url, socket_connect_timeout=5)
+        redis = Redis.from_url(url, socket_connect_timeout=seconds, socket_timeout=seconds)
         redis.ping()
     except (RedisError, ValueError, OSError) as error:
         raise RedisUnavailable(

@@ -53,6 +53,8 @@ class Calls:
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             # A redirected POST would be repeated as a GET, and a token would travel to another host.
             follow_redirects=False,
+            # A connection that was kept open may be closed under a write, which is not repeated.
+            limits=httpx.Limits(max_keepalive_connections=0),
         )
         # The session signs; the SDK never sees the token. It must not repeat writes, so it repeats nothing.
         self.sdk: Any = LabelStudio(

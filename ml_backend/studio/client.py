@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from ml_backend.errors import StudioRefused
@@ -82,7 +83,10 @@ class Webhook:
 
 @dataclass(frozen=True)
 class Backend:
-    """An ML backend that is registered in a project; ``state`` is Label Studio's code: CO connected, ER error, …"""
+    """An ML backend that is registered in a project; ``state`` is Label Studio's code: CO connected, ER error, …
+
+    ``basic_auth_user`` is None where Label Studio sends no password.
+    """
 
     id: int
     url: str
@@ -290,21 +294,25 @@ class Studio:
 
     # Predictions
 
-    def import_predictions(self, project: int, payloads: Sequence[Mapping[str, Any]]) -> None:
-        """Store predictions, all of them or StudioRefused: Label Studio drops what it finds invalid without a word."""
+    def import_predictions(self, project: int, payloads: Iterable[Mapping[str, Any]]) -> None:
+        """Store predictions, all of them or StudioRefused: Label Studio drops what it finds invalid without a word.
+
+        ``payloads`` may be a generator; no more than a request's piece of it is held at a time.
+        """
         what = f"sending predictions to project {project}"
-        created = 0
-        for start in range(0, len(payloads), PIECE):
-            piece = list(payloads[start : start + PIECE])
+        sent = created = 0
+        rest = iter(payloads)
+        while piece := list(islice(rest, PIECE)):
+            sent += len(piece)
             created += self._calls.write(
                 what,
                 lambda piece=piece: self._sdk.projects.import_predictions(  # type: ignore[misc]
                     project, request=piece, request_options=self._calls.slow
                 ).created,
             )
-        if created != len(payloads):
+        if created != sent:
             raise StudioRefused(
-                f"{what}: {len(payloads)} were sent and {created} stored; the others do not fit the project's "
+                f"{what}: {sent} were sent and {created} stored; the others do not fit the project's "
                 "labelling configuration"
             )
 
@@ -388,7 +396,14 @@ class Studio:
             f"listing the ML backends of project {project}", lambda: self._sdk.ml.list(project=project)
         )
         return [
-            Backend(one.id, one.url, one.title or "", str(one.state), one.error_message, one.basic_auth_user or None)
+            Backend(
+                id=one.id,
+                url=one.url,
+                title=one.title or "",
+                state=str(one.state),
+                error=one.error_message,
+                basic_auth_user=one.basic_auth_user or None,
+            )
             for one in found
         ]
 
@@ -498,7 +513,13 @@ class Studio:
 
 
 def _backend_fields(*, url: str, title: str, user: str | None, password: str | None) -> dict[str, Any]:
-    fields: dict[str, Any] = {"url": url, "title": title, "auth_method": "NONE"}
-    if user is not None:
-        fields.update(auth_method="BASIC_AUTH", basic_auth_user=user, basic_auth_pass=password)
-    return fields
+    if user is None:
+        # Label Studio signs with whatever name it has, whatever the method says.
+        return {"url": url, "title": title, "auth_method": "NONE", "basic_auth_user": ""}
+    return {
+        "url": url,
+        "title": title,
+        "auth_method": "BASIC_AUTH",
+        "basic_auth_user": user,
+        "basic_auth_pass": password,
+    }

@@ -262,7 +262,6 @@ def _connected(origin: _Origin, deadline: float) -> Iterator[http.client.HTTPCon
     finally:
         timer.cancel()
         connection.close()
-        line.close()
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,12 +28,21 @@ class Pair(NamedTuple):
     features: Callable[[Tensor], Tensor]
 
 
+@pytest.fixture(scope="package", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors on a busy machine: threads would wait for each other longer than they work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def images() -> NDArray[np.uint8]:
-    """Three frames that are not alike."""
-    rng = np.random.default_rng(5)
-    small = rng.integers(0, 256, (3, 14, 14, 3), dtype=np.uint8)
-    return small.repeat(16, axis=1).repeat(16, axis=2)
+    """Three frames that differ, and whose channels differ: nearly black, stripes, a chequerboard."""
+    y, x = np.mgrid[0:224, 0:224] // 16
+    patterns = np.stack([np.full((224, 224), 0.05), x % 2, (x + y) % 2])
+    return (patterns[..., None] * [255, 200, 150]).astype(np.uint8)
 
 
 @pytest.fixture(scope="session", params=list(BACKBONES))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 
@@ -24,21 +23,17 @@ UNKNOWN = 999_999
 A_LINE, B_LINE, NO_SYMPTOM = (np.array(row, np.uint8) for row in ([1, 0, 0], [0, 1, 0], [0, 0, 0]))
 
 
-@pytest.fixture(scope="module", params=["legacy", "personal"])
-def token(request: pytest.FixtureRequest, studio_server: StudioServer) -> str:
-    """Both kinds of tokens: everything here runs with each."""
-    if request.param == "legacy":
-        return studio_server.token
-    headers = {"Authorization": f"Token {studio_server.token}"}
-    httpx.post(f"{studio_server.url}/api/jwt/settings", headers=headers, json={"api_tokens_enabled": True})
-    answer = httpx.post(f"{studio_server.url}/api/token/", headers=headers, json={})
-    assert answer.status_code == 201
-    return str(answer.json()["token"])
+def token_of(server: StudioServer, kind: str) -> str:
+    return server.token if kind == "legacy" else server.personal_token
 
 
-@pytest.fixture(scope="module")
-def studio(studio_server: StudioServer, token: str) -> Studio:
-    return Studio(studio_server.url, token)
+@pytest.fixture
+def studio(request: pytest.FixtureRequest, studio_server: StudioServer) -> Studio:
+    """Signed by a personal access token, which takes more than a legacy one, unless the test asks for the other."""
+    return Studio(studio_server.url, token_of(studio_server, getattr(request, "param", "personal")))
+
+
+both_tokens = pytest.mark.parametrize("studio", ["legacy", "personal"], indirect=True)
 
 
 @pytest.fixture
@@ -58,6 +53,7 @@ def result(labels: np.ndarray) -> list[dict[str, Any]]:
     return [{"id": "r", **choices_result(labels, CONFIGURATION)}]
 
 
+@both_tokens
 def test_knows_the_server_and_the_user(studio: Studio, studio_server: StudioServer) -> None:
     assert studio.version() == "1.23.2"
     assert studio.me().email == studio_server.username
@@ -99,6 +95,7 @@ def test_pages_lose_nothing_while_annotators_work(
     assert seen + [task.id for task in pages] == ids
 
 
+@both_tokens
 def test_serves_in_the_order_of_the_pushed_scores(studio: Studio, project: int) -> None:
     ids = studio.import_tasks(project, data(6))
     order = [4, 1, 5, 0, 3, 2]
@@ -303,7 +300,9 @@ def test_says_which_value_is_wrong(studio: Studio, project: int) -> None:
         studio.submit(UNKNOWN, [])
 
 
-def test_a_wrong_token_is_told(studio_server: StudioServer, token: str) -> None:
+@pytest.mark.parametrize("kind", ["legacy", "personal"])
+def test_a_wrong_token_is_told(studio_server: StudioServer, kind: str) -> None:
+    token = token_of(studio_server, kind)
     wrong = token[:-4] + ("abcd" if not token.endswith("abcd") else "abce")
     with pytest.raises(StudioRefused, match="use a personal access token") as caught:
         Studio(studio_server.url, wrong).project(1)

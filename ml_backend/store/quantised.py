@@ -1,0 +1,42 @@
+"""Trunk activations in one byte a value.
+
+A frame's smallest and largest value span 255 equal steps. With ResNet50 a record has 98 KiB; probabilities stay within
+0.002 of those from the values as they were (`tests/test_predictor.py` holds it to 0.01).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+CODEC = "uint8-1"
+_HEAD = 8  # bytes: the smallest value and the step, float32 each
+_STEPS = 255
+
+
+def quantise(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    """Encode activations (n, c, h, w) as records (n, 8 + c h w) uint8; values must be finite."""
+    flat = values.reshape(len(values), -1).astype(np.float32)
+    low = flat.min(axis=1, keepdims=True)
+    step = (flat.max(axis=1, keepdims=True) - low) / _STEPS
+    step[step == 0] = 1
+    flat -= low
+    flat /= step
+    records = np.empty((len(flat), _HEAD + flat.shape[1]), np.uint8)
+    records[:, :_HEAD] = np.concatenate([low, step], axis=1).view(np.uint8)
+    np.rint(flat, out=flat)
+    records[:, _HEAD:] = flat
+    return records
+
+
+def restore(records: Sequence[NDArray[np.uint8]], shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Decode records of one shape (c, h, w) into activations (n, c, h, w) float32."""
+    values = np.empty((len(records), *shape), np.float32)
+    for row, record in zip(values, records, strict=True):
+        low, step = record[:_HEAD].view(np.float32)
+        np.multiply(record[_HEAD:].reshape(shape), step, out=row)
+        row += low
+    return values

@@ -1,0 +1,387 @@
+"""The loop through real servers: Label Studio, Redis, gunicorn, an RQ worker and the sidecar; its stages in order."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ml_backend import jobs
+from ml_backend.services import Services
+from ml_backend.settings import load
+from ml_backend.store.orders import Order
+from ml_backend.store.versions import Manifest
+from ml_backend.studio.configuration import Configuration
+from ml_backend.studio.payloads import Checker, choices_result, default_of
+from scripts import serve
+from scripts.connect import connect
+from scripts.import_frames import Importer
+from scripts.label_configuration import column, render
+from scripts.make_phantom import generate
+from scripts.processes import Child, Processes, free_port
+from tests.studio_server import StudioServer
+
+K_MAX = 6
+SECONDS = 120
+Found = TypeVar("Found")
+
+
+@dataclass
+class Stack:
+    """Everything that runs, one project in it, and what the stages hand on to the next."""
+
+    services: Services
+    processes: Processes
+    children: dict[str, Child]
+    studio: httpx.Client
+    project: int
+    configuration: Configuration
+    clips: Path
+    truth: dict[str, NDArray[np.uint8]]
+    log: list[str]
+    server: StudioServer
+    skipped: set[int] = field(default_factory=set)
+
+    def wait_for(self, what: str, find: Callable[[], Found | None]) -> Found:
+        """Ask until there is an answer; the log of everything goes into the failure."""
+        deadline = time.monotonic() + SECONDS
+        while not (found := find()):
+            assert time.monotonic() < deadline, self.story(f"{what} did not come")
+            ended = [child.name for child in self.processes.ended() if self.children.get(child.name) is child]
+            assert not ended, self.story(f"{ended} ended while waiting for {what}")
+            time.sleep(0.1)
+        return found
+
+    def story(self, what: str) -> str:
+        studio = self.server.log.read_text(errors="replace")[-3000:]
+        return "\n".join([what, "--- Label Studio", studio, "--- the others", *self.log[-80:]])
+
+    def order(self, version: str | None) -> Order:
+        """The order of a version, as soon as Label Studio serves it."""
+
+        def served() -> Order | None:
+            order = self.services.orders(self.project).current()
+            return order if order is not None and order.about.version == version else None
+
+        return self.wait_for(f"the order of {version}", served)
+
+    def version(self, after: Manifest | None) -> Manifest:
+        """The version that follows another one, as soon as it is active."""
+        store = self.services.versions(self.project)
+
+        def active() -> Manifest | None:
+            newest = store.newest()
+            fresh = newest is not None and newest.number == (after.number if after else 0) + 1
+            return newest if fresh and newest is not None and store.active() == newest.version else None
+
+        return self.wait_for(f"the version after {after.version if after else 'nothing'}", active)
+
+    def newest(self) -> Manifest:
+        newest = self.services.versions(self.project).newest()
+        assert newest is not None
+        return newest
+
+    def current(self) -> Order:
+        order = self.services.orders(self.project).current()
+        assert order is not None
+        return order
+
+    def pool(self) -> set[int]:
+        return {task.id for task in self.services.studio.tasks(self.project, only_unlabelled=True)}
+
+    def next_task(self) -> dict[str, Any]:
+        task = self.services.studio.next_task(self.project)
+        assert task is not None
+        return task
+
+    def confirm(self, task: dict[str, Any]) -> int:
+        """Submit the true labels, from the prediction that was shown."""
+        result = choices_result(self.truth[task["data"]["clip"]], self.configuration)
+        (shown,) = task["predictions"]
+        return self.services.studio.submit(task["id"], [result], parent_prediction=shown["id"])
+
+    def confirm_next(self, count: int) -> list[int]:
+        """Confirm so many frames as they are served; returns their tasks."""
+        tasks = [self.next_task() for _ in range(0)]
+        for _ in range(count):
+            task = self.next_task()
+            self.confirm(task)
+            tasks.append(task)
+        return [task["id"] for task in tasks]
+
+    def expected(self, count: int) -> list[int]:
+        """What comes next by the order that Label Studio serves: a frame that we skipped does not come to us again."""
+        left = self.pool() - self.skipped
+        return [task for task in self.current().tasks.tolist() if task in left][:count]
+
+    def jobs_waiting(self) -> int:
+        return len(jobs.queue(self.services))
+
+    def stop(self, name: str) -> None:
+        self.children[name].process.terminate()
+        self.children[name].process.wait()
+
+    def restart(self, name: str, **environment: str) -> None:
+        child = self.children[name]
+        child.environment = {**child.environment, **environment}
+        self.children[name] = self.processes.restart(child)
+
+
+@pytest.fixture(scope="module")
+def stack(studio_server: StudioServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Start everything, with a project of phantom frames that is connected."""
+    folder = tmp_path_factory.mktemp("end-to-end")
+    table = generate(folder, 4, clips_per_patient=2, frames_per_clip=8, seed=3, size=(128, 128), frames_per_second=2)
+    port = free_port()
+    settings = load(
+        label_studio_url=studio_server.url,
+        label_studio_token=studio_server.token,
+        document_root=studio_server.files,
+        backend_url=f"http://127.0.0.1:{port}",
+        port=port,
+        webhook_secret="phantom",
+        data_dir=folder / "data",
+        backbone="efficientnet_lite0",
+        epochs=1,
+        minimum_steps=8,
+        views=2,
+        k_max=K_MAX,
+        # The sidecar must live by what webhooks and jobs tell it; a later stage makes it poll.
+        poll_seconds=3600,
+    )
+    services = Services(settings)
+    configuration = Configuration.parse(render())
+    log: list[str] = []
+    with (
+        Processes(lambda name, line: log.append(f"{name:8} {line}")) as processes,
+        httpx.Client(
+            base_url=studio_server.url, headers={"Authorization": f"Token {studio_server.token}"}, timeout=60
+        ) as studio,
+    ):
+        children = serve.start(processes, settings)
+        # This process speaks to the same Redis as the others.
+        services = Services(settings.model_copy(update={"redis_url": children["worker"].environment["TSAL_REDIS_URL"]}))
+        project = services.studio.create_project("The loop", render())
+        made = Stack(
+            services,
+            processes,
+            children,
+            studio,
+            project,
+            configuration,
+            folder / "clips",
+            _truth(table, configuration),
+            log,
+            studio_server,
+        )
+        made.wait_for("the backend", lambda: _answers(f"{settings.backend_url}/health"))
+        _import(made, "*_clip_01.mp4")
+        connect(services, project, log.append)
+        yield made
+
+
+def test_before_the_first_version_the_queue_is_diverse_and_nothing_is_ticked(stack: Stack) -> None:
+    order = stack.order(None)
+    assert order.about.strategy == "diversity"
+    assert set(order.tasks.tolist()) == stack.pool()
+    assert order.tasks.tolist() != sorted(order.tasks.tolist())
+
+    for place in range(K_MAX):
+        task = stack.next_task()
+        assert task["id"] == order.tasks[place]
+        (prediction,) = task["predictions"]
+        assert prediction["model_version"] == order.about.name
+        assert prediction["result"] == []
+        if place == 2:
+            stack.services.studio.skip(task["id"])
+            stack.skipped.add(task["id"])
+        else:
+            stack.confirm(task)
+    assert stack.services.pending(stack.project).count() == K_MAX - 1
+    assert stack.jobs_waiting() == 0
+    assert stack.services.versions(stack.project).names() == []
+
+
+def test_a_batch_trains_a_version_that_the_webhook_started(stack: Stack) -> None:
+    assert stack.confirm_next(1) == [stack.order(None).tasks[K_MAX]]
+    manifest = stack.version(after=None)
+    assert manifest.trigger == "webhook"
+    assert manifest.job == f"finetune-{stack.project}-after-nothing"
+    assert manifest.parent is None
+    assert {one.task for one in manifest.seen} == set(stack.order(None).tasks[: K_MAX + 1].tolist()) - stack.skipped
+    assert len(manifest.seen) == K_MAX
+    assert manifest.batch["manual_share_validated"] == 1.0
+
+
+def test_the_new_version_ticks_the_symptoms_and_orders_the_queue(stack: Stack) -> None:
+    first = stack.newest()
+    order = stack.order(first.version)
+    assert order.about.strategy == "mlm"
+    assert set(order.tasks.tolist()) == stack.pool()
+    assert stack.services.studio.project(stack.project).model_version == order.about.name
+    assert stack.services.versions(stack.project).names() == [first.version]
+    assert len(jobs.queue(stack.services).finished_job_registry) == 1
+
+    expected = stack.expected(K_MAX)
+    known = set(map(tuple, _combinations(first)))
+    checker = Checker(stack.configuration)
+    for task_id in expected:
+        task = stack.next_task()
+        assert task["id"] == task_id
+        (prediction,) = task["predictions"]
+        assert prediction["model_version"] == order.about.name
+        assert prediction["score"] == pytest.approx(order.tasks.tolist().index(task_id) / len(order.tasks))
+        ticked = default_of(prediction, stack.configuration)
+        assert ticked.labels is not None
+        assert tuple(ticked.labels) in known
+        assert set(ticked.audit["probabilities"]) == set(stack.configuration.label_names)
+        assert checker.errors(prediction) == []
+        stack.confirm(task)
+
+    second = stack.version(after=first)
+    assert (second.parent, second.trigger) == (first.version, "webhook")
+    assert second.job == f"finetune-{stack.project}-after-{first.version}"
+    assert second.batch["with_default"] == second.batch["annotations"] == K_MAX
+    assert {one.task for one in second.seen} == {one.task for one in first.seen} | set(expected)
+    assert stack.order(second.version).about.name != order.about.name
+    assert len(jobs.queue(stack.services).finished_job_registry) == 2
+
+
+def test_changed_and_deleted_annotations_change_the_training_set(stack: Stack) -> None:
+    second = stack.newest()
+    stack.order(second.version)
+    changed, deleted = second.seen[0], second.seen[1]
+    healthy = choices_result(stack.configuration.label_set.encode([]), stack.configuration)
+    answer = stack.studio.patch(f"/api/annotations/{changed.annotation}/", json={"result": [healthy]})
+    updated_at = answer.raise_for_status().json()["updated_at"]
+    assert stack.services.pending(stack.project).tasks() == {changed.task}
+    stack.studio.delete(f"/api/annotations/{deleted.annotation}/").raise_for_status()
+
+    # The button Start Training.
+    (backend,) = stack.services.studio.backends(stack.project)
+    for _ in range(2):
+        stack.studio.post(f"/api/ml/{backend.id}/train", json={}).raise_for_status()
+    third = stack.version(after=second)
+    assert (third.parent, third.trigger) == (second.version, "request")
+    seen = {one.annotation: one for one in third.seen}
+    assert seen.keys() == {one.annotation for one in second.seen} - {deleted.annotation}
+    assert seen[changed.annotation].updated_at == updated_at != changed.updated_at
+    assert deleted.task in stack.order(third.version).tasks
+    assert stack.services.versions(stack.project).names() == [second.parent, second.version, third.version]
+
+
+def test_frames_that_come_later_join_the_queue(stack: Stack) -> None:
+    before = stack.current()
+    pool = stack.pool()
+    _import(stack, "phantom_001_clip_02.mp4")
+    stack.wait_for("an order with the new frames", lambda: set(stack.current().tasks.tolist()) == stack.pool())
+    after = stack.current()
+    assert len(stack.pool() - pool) > 2
+    assert after.about.version == before.about.version
+    assert after.about.name != before.about.name
+    assert [stack.next_task()["id"]] == stack.expected(1)
+    stack.confirm(stack.next_task())  # a frame that was taken is served first again
+    assert [stack.next_task()["id"]] == stack.expected(1)
+    stack.confirm(stack.next_task())
+
+
+def test_label_studio_gets_a_prediction_when_it_asks_for_one(stack: Stack) -> None:
+    stack.stop("sidecar")
+    before = stack.pool()
+    order = stack.current()
+    _import(stack, "phantom_002_clip_02.mp4")
+    opened, *others = sorted(stack.pool() - before)
+    task = stack.studio.get(f"/api/tasks/{opened}/").raise_for_status().json()
+    predictions = [task["predictions"]]
+    selected = {"selectedItems": {"all": False, "included": others}}
+    stack.studio.post(
+        "/api/dm/actions/",
+        params={"id": "retrieve_tasks_predictions", "project": stack.project},
+        json=selected,
+    ).raise_for_status()
+    for other in others:
+        answer = stack.studio.get("/api/predictions/", params={"task": other}).raise_for_status()
+        predictions.append(answer.json())
+
+    checker = Checker(stack.configuration)
+    assert len(predictions) > 2
+    for (prediction,) in predictions:
+        assert prediction["model_version"] == order.about.name
+        assert checker.errors(prediction) == []
+        assert default_of(prediction, stack.configuration).labels is not None
+        assert 0 <= prediction["score"] <= 1
+
+
+def test_what_webhooks_did_not_tell_is_found_by_polling(stack: Stack) -> None:
+    third = stack.newest()
+    assert stack.children["sidecar"].process.poll() is not None
+    stack.stop("backend")
+    told = stack.services.pending(stack.project).tasks()
+    confirmed = stack.confirm_next(K_MAX)
+    assert stack.services.pending(stack.project).tasks() == told
+    assert stack.services.versions(stack.project).newest() == third
+    assert stack.jobs_waiting() == 0
+
+    stack.restart("backend")
+    stack.restart("sidecar", TSAL_POLL_SECONDS="1")
+    fourth = stack.version(after=third)
+    assert (fourth.parent, fourth.trigger) == (third.version, "poll")
+    assert {one.task for one in fourth.seen} == {one.task for one in third.seen} | told | set(confirmed)
+    stack.order(fourth.version)
+    assert set(stack.current().tasks.tolist()) == stack.pool()
+    assert [stack.next_task()["id"]] == stack.expected(1)
+
+
+def test_predictions_of_old_orders_go(stack: Stack) -> None:
+    studio = stack.services.studio
+
+    def few() -> bool:
+        return len(studio.model_versions(stack.project)) == stack.services.settings.keep_pushed
+
+    stack.wait_for("the old orders' end", few)
+    assert stack.current().about.name in studio.model_versions(stack.project)
+    assert studio.project(stack.project).model_version == stack.current().about.name
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def _truth(table: Path, configuration: Configuration) -> dict[str, NDArray[np.uint8]]:
+    with table.open(newline="", encoding="utf-8") as file:
+        return {
+            row["file"]: np.array([int(row[column(name)]) for name in configuration.label_names], np.uint8)
+            for row in csv.DictReader(file)
+        }
+
+
+def _import(stack: Stack, clips: str) -> None:
+    settings = stack.services.settings
+    assert settings.document_root is not None
+    importer = Importer(
+        stack.services.studio,
+        stack.project,
+        frames=settings.document_root / "end-to-end",
+        document_root=settings.document_root,
+        data_dir=settings.data_dir,
+        patients={clip: clip[:11] for clip in stack.truth},
+        distance=0,
+    )
+    assert importer.run(sorted(stack.clips.glob(clips))).imported
+
+
+def _combinations(manifest: Manifest) -> list[list[int]]:
+    """The label combinations that a version's table knows, which are all that a default can be."""
+    combinations = manifest.table["combinations"]
+    return [[int(value) for value in combination] for combination in combinations]
