@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq import Queue, Retry, get_current_job
-from rq.exceptions import DuplicateJobError, NoSuchJobError
+from rq.exceptions import DuplicateJobError, InvalidJobOperation, NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
@@ -53,8 +53,8 @@ _DELETIONS: TypeAdapter[list[_Deleted]] = TypeAdapter(list[_Deleted])
 
 
 def queue(services: Services) -> Queue:
-    """The queue of fine-tunes; jobs travel as JSON, never as pickle."""
-    return Queue(QUEUE, connection=services.redis, serializer=JSONSerializer)
+    """The queue of fine-tunes."""
+    return services.queue(QUEUE)
 
 
 def record(services: Services, project: int, action: str, payload: dict[str, Any]) -> str | None:
@@ -212,10 +212,10 @@ def _clear_ended(services: Services, job_id: str) -> None:
     """Remove an earlier try that is over, so that its id is free again; never one that was enqueued meanwhile."""
 
     def clear(pipeline: Pipeline) -> None:
-        with suppress(NoSuchJobError):
+        with suppress(NoSuchJobError, InvalidJobOperation):  # gone, or going while we look
             job = Job.fetch(job_id, connection=services.redis, serializer=JSONSerializer)
             pipeline.multi()
-            if job.get_status() in ENDED:
+            if job.get_status(refresh=False) in ENDED:
                 job.delete(pipeline=pipeline)
 
     services.redis.transaction(clear, Job.key_for(job_id))

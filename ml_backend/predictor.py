@@ -155,7 +155,7 @@ class Predictor:
         Raises:
             FrameUnreadable: where a frame that was lost cannot be read any more.
         """
-        names = [self._key(network, digest, int(view)) for digest, view in zip(digests, drawn, strict=True)]
+        names = [self.record_key(network, digest, int(view)) for digest, view in zip(digests, drawn, strict=True)]
         found = self._features.get_many(names)
         for row, stored in enumerate(found):
             if stored is None:
@@ -176,9 +176,9 @@ class Predictor:
 
     def _begin(self, network: Network, frames: Sequence[Frame], views: int, pool: ThreadPoolExecutor) -> _Begun:
         """Look a piece up in the cache and start to fetch and decode what is not there."""
-        addresses = self._features.get_many([self._address_key(frame.url) for frame in frames])
+        addresses = self._features.get_many([self.address_key(frame.url) for frame in frames])
         digests = {row: digest.tobytes() for row, digest in enumerate(addresses) if digest is not None}
-        names = [self._key(network, digest, view) for digest in digests.values() for view in range(views)]
+        names = [self.record_key(network, digest, view) for digest in digests.values() for view in range(views)]
         stored = self._features.get_many(names)
         found: dict[int, Record] = {}
         for place, row in enumerate(digests):
@@ -225,15 +225,17 @@ class Predictor:
         banks = np.split(quantise(flat), len(prepared))
         kept: dict[bytes, NDArray[Any]] = {}
         for one, bank in zip(prepared, banks, strict=True):
-            kept |= {self._key(network, one.digest, view): bank[view] for view in range(views)}
-            kept[self._address_key(one.frame.url)] = np.frombuffer(one.digest, np.uint8)
+            kept |= {self.record_key(network, one.digest, view): bank[view] for view in range(views)}
+            kept[self.address_key(one.frame.url)] = np.frombuffer(one.digest, np.uint8)
         self._features.put_many(kept)
         return banks
 
-    def _key(self, network: Network, digest: bytes, view: int) -> bytes:
+    def record_key(self, network: Network, digest: bytes, view: int) -> bytes:
+        """Where the cache keeps a view of a frame."""
         return key(digest, f"{network.trunk_key} {network.precision} {CODEC}", view)
 
-    def _address_key(self, url: str) -> bytes:
+    def address_key(self, url: str) -> bytes:
+        """Where the cache keeps the content digest of an address."""
         return hashlib.sha256(f"{self._settings.label_studio_url} {url}".encode()).digest()
 
 

@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{name:8} {line}", flush=True)
 
     with (folder / "demo.log").open("a", encoding="utf-8") as log, Processes(on_line) as processes:
-        _start_studio(processes, settings, folder)
+        start_studio(processes, settings, folder)
         serve.start(processes, settings)
         _wait(lambda: _answers(f"{settings.backend_url}/health"), 60, "the backend does not answer", processes)
         services = Services(settings)
@@ -213,7 +213,7 @@ def _settings(options: argparse.Namespace, folder: Path) -> Settings:
     )
 
 
-def _start_studio(processes: Processes, settings: Settings, folder: Path) -> None:
+def start_studio(processes: Processes, settings: Settings, folder: Path) -> None:
     (folder / "files").mkdir(exist_ok=True)
     port = settings.label_studio_url.rsplit(":", 1)[1]
     print("starting Label Studio: its first start makes a database and takes about half a minute", flush=True)

@@ -26,7 +26,7 @@ from ml_backend.errors import InvalidRequest
 ROOT = Path(__file__).resolve().parent.parent
 STOP_SECONDS = 15.0
 # Being terminated, and the closing of the terminal, end a command as Ctrl-C does.
-ENDINGS = (signal.SIGTERM, signal.SIGHUP)
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
@@ -54,15 +54,16 @@ class Processes:
         self._handlers: dict[signal.Signals, Handler] = {}
 
     def __enter__(self) -> Processes:
-        self._handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDINGS)}
-        for number in ENDINGS:
-            if self._handlers[number] != signal.SIG_IGN:  # nohup
+        self._handlers = {number: signal.getsignal(number) for number in ENDINGS}
+        for number, handler in self._handlers.items():
+            # Shells ignore SIGINT for what they start with `&`, which is no wish to survive it; nohup's SIGHUP is.
+            if number != signal.SIGHUP or handler != signal.SIG_IGN:
                 signal.signal(number, signal.default_int_handler)
         return self
 
     def __exit__(self, *_: object) -> None:
         # A second Ctrl-C must not leave behind what the first one has not stopped yet.
-        for number in self._handlers:
+        for number in ENDINGS:
             signal.signal(number, signal.SIG_IGN)
         try:
             self.stop()

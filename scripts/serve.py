@@ -14,7 +14,7 @@ from ml_backend.errors import InvalidRequest, RedisUnavailable
 from ml_backend.settings import PREFIX, Settings, load
 from ml_backend.store.pending import connect
 from scripts.command import run
-from scripts.processes import Processes, embedded_redis, python, require_free
+from scripts.processes import Child, Processes, embedded_redis, python, require_free
 
 RESTART_SECONDS = 5.0
 REDIS_SECONDS = 20.0
@@ -34,8 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def start(processes: Processes, settings: Settings) -> None:
-    """Start the processes with these settings.
+def start(processes: Processes, settings: Settings) -> dict[str, Child]:
+    """Start the processes with these settings; returns them by name.
 
     Raises:
         InvalidRequest: where the port is in use, or the embedded Redis of the data folder runs already.
@@ -43,19 +43,21 @@ def start(processes: Processes, settings: Settings) -> None:
     """
     require_free(settings.host, settings.port, "TSAL_PORT")
     environment = _environment(settings)
+    children = []
     if settings.redis_url is None:
         command, url = embedded_redis(settings.data_dir / "redis")
         _require_first(url, settings.data_dir)
-        processes.start("redis", command, {})
+        children.append(processes.start("redis", command, {}))
         environment["TSAL_REDIS_URL"] = url
         _wait_for_redis(url)
     else:
         connect(settings.redis_url).close()
-    processes.start("backend", backend_command(settings), environment)
-    processes.start("worker", python("worker.py"), environment)
+    commands = {"backend": backend_command(settings), "worker": python("worker.py")}
     for number in range(2, settings.scoring_workers + 1):
-        processes.start(f"worker{number}", python("worker.py", "--scoring-only"), environment)
-    processes.start("sidecar", python("reorder_queue.py", "--watch"), environment)
+        commands[f"worker{number}"] = python("worker.py", "--scoring-only")
+    commands["sidecar"] = python("reorder_queue.py", "--watch")
+    children += [processes.start(name, command, environment) for name, command in commands.items()]
+    return {child.name: child for child in children}
 
 
 def backend_command(settings: Settings) -> list[str]:
@@ -81,7 +83,7 @@ def keep_running(processes: Processes) -> None:
     print("stopping", flush=True)
 
 
-def _environment(settings: Settings) -> dict[str, str]:
+def environment(settings: Settings) -> dict[str, str]:
     """The settings as the processes read them."""
     environment = {}
     for name in Settings.model_fields:
@@ -107,7 +109,7 @@ def _require_first(url: str, data_dir: Path) -> None:
     )
 
 
-def _wait_for_redis(url: str) -> None:
+def wait_for_redis(url: str) -> None:
     deadline = time.monotonic() + REDIS_SECONDS
     while True:
         try:

@@ -110,7 +110,7 @@ class Stack:
 
     def confirm_next(self, count: int) -> list[int]:
         """Confirm so many frames as they are served; returns their tasks."""
-        tasks = [self.next_task() for _ in range(0)]
+        tasks = []
         for _ in range(count):
             task = self.next_task()
             self.confirm(task)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,21 +130,20 @@ def _download(url: str, name: str) -> State:
 def _fetch(url: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as file:
-        try:
-            with requests.get(url, stream=True, timeout=DOWNLOAD_TIMEOUT_SECONDS) as response:
-                response.raise_for_status()
-                for piece in response.iter_content(1 << 20):
-                    digest.update(piece)
-                    file.write(piece)
-            expected = path.stem.rsplit("-", 1)[1]  # file names end in the first digits of their own SHA-256
-            if not digest.hexdigest().startswith(expected):
-                raise OSError(f"the file that arrived has SHA-256 {digest.hexdigest()[:8]}, not {expected}")
-            file.flush()
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with requests.get(url, stream=True, timeout=DOWNLOAD_TIMEOUT_SECONDS) as response, aside.open("xb") as file:
+            response.raise_for_status()
+            for piece in response.iter_content(1 << 20):
+                digest.update(piece)
+                file.write(piece)
+        expected = path.stem.rsplit("-", 1)[1]  # file names end in the first digits of their own SHA-256
+        if not digest.hexdigest().startswith(expected):
+            raise OSError(f"the file that arrived has SHA-256 {digest.hexdigest()[:8]}, not {expected}")
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def _brief(error: BaseException) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -160,15 +160,15 @@ class Network(nn.Module):
         """Write the trained weights and `metadata` to `path` (safetensors), aside first and then moved into place."""
         written = dict(metadata) | {"backbone": self.backbone.name, "trunk_key": self.trunk_key}
         content = safetensors.numpy.save(self.trainable_state(), metadata=written)
-        descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
+        aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with aside.open("xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(aside).replace(path)
+            aside.replace(path)
         except BaseException:
-            Path(aside).unlink(missing_ok=True)
+            aside.unlink(missing_ok=True)
             raise
 
     def load_tail(self, path: Path) -> dict[str, str]:

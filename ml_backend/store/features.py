@@ -11,7 +11,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -25,14 +25,14 @@ Array = NDArray[Any]
 RECENCY_SECONDS = 3600.0  # a read is noted at most this often, so that reading does not mean writing
 CHUNK_BYTES = 32 << 20  # written in one transaction, while which other writers wait
 SMALLEST_BUDGET = 1 << 20
-FULL = 0.85  # of the budget: beyond it room is made; the rest is what LMDB needs to make it
-ROOMY = 0.75  # of the budget: how much is left after making room
 
 _MAGIC = b"act1"
 _HEAD = struct.Struct("<4sI8sB")  # magic, checksum of key and all that follows, dtype, number of dimensions
 _TIME = struct.Struct("<d")
 _PAGE = 4096
-_ATTEMPTS = 4
+# Shares of the budget: beyond the first, records go until the second is reached; LMDB needs the rest to work. Where a
+# write finds no place all the same, because free pages lie scattered or a reader holds them, the next levels are tried.
+_LEVELS = ((0.85, 0.75), (0.5, 0.5), (0.25, 0.25), (0.0, 0.0))
 
 _log = logging.getLogger(__name__)
 
@@ -94,7 +94,8 @@ class FeatureStore:
                     elif now - _noted(transaction.get(name, db=opened.recency)) >= RECENCY_SECONDS:
                         unnoted.append(name)
             if damaged or unnoted:
-                self._tidy(opened, damaged, unnoted, now)
+                with suppress(lmdb.MapFullError):  # the next write makes room
+                    self._tidy(opened, damaged, unnoted, now)
         return arrays
 
     def put_many(self, arrays: Mapping[bytes, Array]) -> None:
@@ -120,10 +121,9 @@ class FeatureStore:
     def _put(self, chunk: Mapping[bytes, bytes]) -> None:
         with self._degrading(), _use(self.folder, self.budget_bytes) as opened:
             wanted = sum(_pages(len(record)) for record in chunk.values())
-            for attempt in range(1, _ATTEMPTS + 1):
+            for full, roomy in _LEVELS:
                 try:
-                    # More room with every attempt: free pages may lie scattered or be held by a reader.
-                    self._make_room(opened, wanted * attempt)
+                    self._make_room(opened, wanted, full * self.budget_bytes, roomy * self.budget_bytes)
                     with opened.environment.begin(write=True) as transaction:
                         now = _TIME.pack(self._clock())
                         for name, record in chunk.items():
@@ -132,15 +132,15 @@ class FeatureStore:
                     return
                 except lmdb.MapFullError:
                     opened.environment.reader_check()
-                    if attempt == _ATTEMPTS:
+                    if roomy == 0:
                         raise
 
-    def _make_room(self, opened: _Opened, wanted: int) -> None:
+    def _make_room(self, opened: _Opened, wanted: int, full: float, roomy: float) -> None:
         with opened.environment.begin(write=True, buffers=True) as transaction:
             used = sum(_used(transaction.stat(database)) for database in (opened.records, opened.recency))
-            if used + wanted <= FULL * self.budget_bytes:
+            if used + wanted <= full:
                 return
-            excess = used + wanted - ROOMY * self.budget_bytes
+            excess = used + wanted - roomy
             oldest = sorted((_noted(at), bytes(name)) for name, at in transaction.cursor(opened.recency))
             for _, name in oldest:
                 if excess <= 0:

@@ -15,7 +15,7 @@ import pytest
 from ml_backend.errors import InvalidRequest
 from ml_backend.store.pending import connect
 from scripts import processes
-from scripts.processes import ROOT, Processes, embedded_redis, free_port, require_free
+from scripts.processes import ENDINGS, ROOT, Processes, embedded_redis, free_port, require_free
 
 # Starts another process in a group of its own, as RQ and gunicorn do, and says both numbers.
 FAMILY = """
@@ -191,7 +191,7 @@ def test_an_exception_ends_the_children_and_goes_on() -> None:
     assert not any(map(alive, lines.numbers()))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", ENDINGS)
 def test_a_signal_to_the_command_ends_the_children(
     number: signal.Signals, started: list[subprocess.Popen[str]]
 ) -> None:
@@ -219,11 +219,21 @@ def test_a_second_signal_does_not_leave_anything_behind(started: list[subprocess
 
 
 def test_signals_are_as_before_after_the_block() -> None:
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.getsignal(number) for number in numbers]
+    before = [signal.getsignal(number) for number in ENDINGS]
     with Processes(Lines()):
-        assert [signal.getsignal(number) for number in numbers] != before
-    assert [signal.getsignal(number) for number in numbers] == before
+        assert [signal.getsignal(number) for number in ENDINGS] != before
+    assert [signal.getsignal(number) for number in ENDINGS] == before
+
+
+def test_what_a_shell_runs_with_an_ampersand_can_be_interrupted(started: list[subprocess.Popen[str]]) -> None:
+    ignoring = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)" + COMMAND.format(
+        first=FAMILY, second=FAMILY
+    )
+    process = command(ignoring, started)
+    family = numbers(process) + numbers(process)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert not any(map(alive, family))
 
 
 def test_what_nohup_ignores_stays_ignored() -> None:

@@ -396,6 +396,7 @@ def test_a_killed_writer_leaves_whole_records_only(tmp_path: Path) -> None:
 
 
 def _in_a_fork(store: FeatureStore, pipe: Any) -> None:
+    pipe.send(len(features._environments))  # LMDB's own rule: an environment must not cross a fork
     written = names(50, "child")
     store.put_many({name: record(name) for name in written})
     pipe.send(present(store, [*names(50), *written]))
@@ -422,6 +423,8 @@ def test_a_fork_uses_the_store_of_its_parent(store: FeatureStore, caplog: pytest
             with pytest.warns(DeprecationWarning, match="fork") if sys.version_info >= (3, 12) else nullcontext():
                 child = context.Process(target=_in_a_fork, args=(store, theirs))
                 child.start()
+            assert ours.poll(60)
+            assert ours.recv() == 0
             assert ours.poll(60)
             assert ours.recv() == [True] * 100
             child.join()

@@ -1,0 +1,459 @@
+"""Every speed claim of this project, each against the plain way it replaces, side by side in one run.
+
+The plain way is what a backend usually does: the whole network for every frame every time, one frame or one API call at
+a time. Where the plain way would take hours it is measured on fewer frames and scaled; the row says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import torch
+from rq import Worker
+
+from benchmarks import studio_push, workload
+from ml_backend import scoring
+from ml_backend.msml import finetune
+from ml_backend.msml import frames as msml_frames
+from ml_backend.predictor import Frame, Predictor, concatenate
+from ml_backend.services import Services
+from ml_backend.settings import load
+from ml_backend.store.features import FeatureStore
+from ml_backend.store.versions import VersionStore
+from ml_backend.tsal.acquisition import select
+from ml_backend.tsal.correlation import build
+from scripts import serve
+from scripts.processes import ROOT, Processes, embedded_redis, free_port, python
+
+GFLOP_A_FRAME = 8.2  # ResNet50 at 224 x 224, a multiplication and an addition counted as two
+POOL = 6836  # frames, as many as the paper's data set
+
+
+class Report:
+    """Rows for people and for `runs/bench.json`."""
+
+    def __init__(self) -> None:
+        self.measured: list[dict[str, Any]] = []
+        self.bars: list[dict[str, Any]] = []
+
+    def row(self, what: str, unit: str, values: list[float], note: str = "") -> float:
+        """Keep a measurement; returns its median."""
+        median = statistics.median(values)
+        spread = (max(values) - min(values)) if len(values) > 1 else 0.0
+        self.measured.append({"what": what, "unit": unit, "median": median, "spread": spread, "note": note})
+        print(f"  {what:<66} {median:>12,.3f} {unit:<9} ±{spread / 2:,.3f}  {note}", flush=True)
+        return median
+
+    def bar(self, name: str, value: float, bar: float, *, at_least: bool) -> None:
+        """Keep a bar and whether it holds."""
+        holds = value >= bar if at_least else value <= bar
+        self.bars.append({"name": name, "value": value, "bar": bar, "holds": holds})
+        print(
+            f"{'HOLDS' if holds else 'MISSED'}  {name}: {value:,.3f} ({'≥' if at_least else '≤'} {bar:,.3f})",
+            flush=True,
+        )
+
+
+def main() -> int:
+    """Run the benchmarks, print a table and write `runs/bench.json`."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--quick", action="store_true", help="few frames: shows that it runs, its figures mean little")
+    parser.add_argument("--only", nargs="*", help="names of the parts to run")
+    parser.add_argument("--output", type=Path, default=ROOT / "runs" / "bench.json")
+    options = parser.parse_args()
+    report = Report()
+    parts: dict[str, Callable[[Report, bool, Path], None]] = {
+        "selection": selection,
+        "network": network_parts,
+        "memory": memory,
+        "workers": workers,
+        "serving": serving,
+        "push": push,
+    }
+    for name, part in parts.items():
+        if options.only and name not in options.only:
+            continue
+        print(f"\n{name}", flush=True)
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            part(report, options.quick, Path(folder))
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(_result(report, options.quick), indent=1), encoding="utf-8")
+    print(f"\nwritten: {options.output}")
+    return 0
+
+
+def selection(report: Report, quick: bool, folder: Path) -> None:
+    """Strategies and the nearest row of the table, on 1,000,000 frames of 4 symptoms."""
+    count = 50_000 if quick else 1_000_000
+    rng = np.random.default_rng(0)
+    probabilities = rng.random((count, 4), dtype=np.float32)
+    table = build((rng.random((500, 4)) < 0.5).astype(np.uint8), rng.random((500, 4)))
+    slowest = 0.0
+    for strategy in ("mlm", "lc", "mle"):
+        seconds = _repeat(lambda strategy=strategy: select(probabilities, strategy, 100, rng), 5)  # type: ignore[misc]
+        slowest = max(slowest, report.row(f"{strategy}: 100 of {count:,}", "s", seconds))
+    nearest = report.row(f"nearest table row of {count:,}", "s", _repeat(lambda: table.nearest(probabilities), 3))
+    report.bar("select 100 of 1,000,000 x 4, slowest strategy, seconds", slowest, 0.5, at_least=False)
+    report.bar("nearest table row of 1,000,000 frames, seconds", nearest, 1.0, at_least=False)
+
+
+def network_parts(report: Report, quick: bool, folder: Path) -> None:
+    """First pass, rescoring and a whole iteration with ResNet50, cached against uncached, in float32 and bfloat16."""
+    contents = workload.pictures(16 if quick else 64, 0)
+    for precision in ("float32", "bfloat16") if _has_bfloat16() else ("float32",):
+        _with_precision(report, quick, folder / precision, contents, precision)
+
+
+def _with_precision(report: Report, quick: bool, folder: Path, contents: list[bytes], precision: str) -> None:
+    settings = load(backbone="resnet50", weights="random", precision=precision, data_dir=folder)
+    features = FeatureStore(folder / "features", 40_000_000_000)
+    predictor = Predictor(settings, workload.Files(contents), features)
+    network = predictor.network(4)
+    rate = _matrix_rate(precision, quick)
+    ceiling = report.row(f"{precision}: matrix products", "GFLOP/s", rate) / GFLOP_A_FRAME
+
+    # First pass: fetch, decode, trunk, quantise, store.
+    first = 32 if quick else 256
+    list(predictor.activations(workload.frames(16, "warm"), 4))
+    seconds = _repeat_numbered(
+        lambda number: list(predictor.activations(workload.frames(first, f"first-{precision}-{number}"), 4)),
+        1 if quick else 3,
+    )
+    speed = report.row(f"{precision}: first pass", "frames/s", [first / one for one in seconds])
+    report.bar(f"first pass against the matrix-product rate, {precision}", speed / ceiling, 0.85, at_least=True)
+
+    # The plain way: whole network, decoded each time.
+    plain_count = 16 if quick else 128
+    pixels = np.stack([msml_frames.decode(contents[i % len(contents)]) for i in range(32)])
+
+    def whole() -> None:
+        for start in range(0, plain_count, 32):
+            batch = np.stack(
+                [msml_frames.decode(contents[i % len(contents)]) for i in range(start, min(start + 32, plain_count))]
+            )
+            network.probabilities(network.activations(batch))
+
+    plain = report.row(
+        f"{precision}: whole network, a frame",
+        "ms",
+        [1000 * one / plain_count for one in _repeat(whole, 1 if quick else 3)],
+    )
+
+    # Rescoring the pool from the cache.
+    pool_count = 256 if quick else POOL
+    pool = workload.frames(pool_count, "pool")
+    workload.fill(predictor, settings, features, network, pool, 1)
+    store = VersionStore(folder / "project")
+    manifest = workload.version(store, network, settings)
+    cached = report.row(
+        f"{precision}: rescore {pool_count:,} frames from the cache",
+        "s",
+        _repeat(lambda: list(predictor.scores(pool, manifest, store)), 1 if quick else 3),
+    )
+    report.bar(
+        f"rescoring {POOL:,} frames, cached against uncached, {precision}",
+        plain / 1000 * pool_count / cached,
+        20,
+        at_least=True,
+    )
+
+    # A whole iteration.
+    labelled_count, fresh_count, epochs = (64, 8, 2) if quick else (1000, 100, 10)
+    labelled = workload.frames(labelled_count, "labelled")
+    workload.fill(predictor, settings, features, network, labelled[fresh_count:], settings.views)
+    truth = workload.labels(labelled_count, 3)
+    trainee = predictor.fresh(4)
+
+    def iteration() -> None:
+        chunks = list(predictor.activations(labelled, 4, settings.views))
+        readable = [frame for chunk in chunks for frame in chunk.frames]
+        bank = predictor.bank(readable, [digest for chunk in chunks for digest in chunk.digests], 4)
+        finetune.finetune(trainee, bank.sample, truth, epochs=epochs, minimum_steps=0)
+        probabilities = np.concatenate([trainee.probabilities(chunk.activations) for chunk in chunks])
+        build(truth, probabilities)
+        scores = concatenate(list(predictor.scores(pool, manifest, store)), 4)
+        select(scores.probabilities, "mlm", 100, np.random.default_rng(0))
+
+    cached_iteration = report.row(f"{precision}: one iteration, cached", "s", _repeat(iteration, 1))
+
+    steps = 2 if quick else 6
+    sample = finetune.from_frames(trainee, pixels)
+    truth32 = workload.labels(32, 4)
+    seconds = _repeat(lambda: finetune.finetune(trainee, sample, truth32, epochs=steps, minimum_steps=0), 1)
+    step = report.row(
+        f"{precision}: a training step of 32 frames, whole network",
+        "s",
+        [
+            one / steps
+            for one in _repeat(lambda: finetune.finetune(trainee, sample, truth32, epochs=steps, minimum_steps=0), 1)
+        ],
+    )
+    uncached_iteration = step * epochs * labelled_count / 32 + plain / 1000 * labelled_count + plain / 1000 * pool_count
+    report.row(
+        f"{precision}: one iteration, uncached",
+        "s",
+        [uncached_iteration],
+        f"scaled from {steps} training steps and {plain_count} frames",
+    )
+    report.bar(
+        f"one whole iteration, cached against uncached, {precision}",
+        uncached_iteration / cached_iteration,
+        10,
+        at_least=True,
+    )
+
+
+def memory(report: Report, quick: bool, folder: Path) -> None:
+    """Anonymous memory of a scorer for small and large pools, each in a process of its own."""
+    small, large = (200, 1000) if quick else (1000, 50_000)
+    peaks = {}
+    for count in (small, large):
+        output = subprocess.run(  # noqa: S603  our own module
+            [sys.executable, "-m", "benchmarks.scorer_memory", str(count), str(folder)],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+        ).stdout
+        peaks[count] = report.row(f"anonymous memory scoring {count:,} frames", "MiB", [float(output) / 2**20])
+    report.bar(
+        "anonymous memory of the scorer, 1,000 against 50,000 frames, MiB apart",
+        abs(peaks[large] - peaks[small]),
+        100,
+        at_least=False,
+    )
+
+
+def workers(report: Report, quick: bool, folder: Path) -> None:
+    """The first pass of a pool by one and by two RQ workers of one thread each; the results must be the same."""
+    count = 128 if quick else 384
+    contents = workload.pictures(16, 1)
+    root = folder / "files"
+    root.mkdir()
+    for number in range(count):
+        # Each frame needs content of its own, or the cache would know it; a JPEG may carry anything behind its end.
+        (root / f"{number}.jpg").write_bytes(contents[number % len(contents)] + number.to_bytes(4, "big"))
+    results = {}
+    for number in (1, 2):
+        data = folder / f"data{number}"
+        command, url = embedded_redis(folder / f"redis{number}")
+        common = {
+            "label_studio_token": "0" * 40,
+            "document_root": root,
+            "backbone": "resnet50",
+            "weights": "random",
+            "compute_threads": 1,
+        }
+        settings = load(**common, data_dir=data, redis_url=url, scoring_workers=number)
+        with Processes(lambda name, line: None) as processes:
+            processes.start("redis", command, {})
+            serve.wait_for_redis(url)
+            for place in range(number if number > 1 else 0):
+                processes.start(
+                    f"worker{place}", [sys.executable, str(ROOT / "scripts/worker.py")], serve.environment(settings)
+                )
+            services = Services(settings)
+            network = services.predictor.network(4)
+            manifest = workload.version(services.versions(1), network, settings)
+            wait_for_workers(services, number if number > 1 else 0)
+            pool = [Frame(place, f"/data/local-files/?d={place}.jpg") for place in range(count)]
+            started = time.perf_counter()
+            results[number] = scoring.score(services, 1, pool, manifest, lambda *_: None)
+            report.row(f"first pass of {count} frames, {number} worker(s)", "s", [time.perf_counter() - started])
+    difference = float(np.abs(results[1].probabilities - results[2].probabilities).max())
+    report.row("largest difference of a probability between 1 and 2 workers", "", [difference])
+
+
+def wait_for_workers(services: Services, count: int) -> None:
+    """Wait until so many workers listen for scoring."""
+    deadline = time.monotonic() + 60
+    while Worker.count(queue=services.queue(scoring.QUEUE)) < count and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+
+def serving(report: Report, quick: bool, folder: Path) -> None:
+    """Latencies of the real server: `/predict` of a cached frame alone; `/webhook` and `/health` under load."""
+    root = folder / "files"
+    root.mkdir()
+    for number, content in enumerate(workload.pictures(16, 2)):
+        (root / f"{number}.jpg").write_bytes(content)
+    port = free_port()
+    command, url = embedded_redis(folder / "redis")
+    settings = load(
+        label_studio_token="0" * 40,
+        document_root=root,
+        backbone="resnet50",
+        weights="random",
+        data_dir=folder / "data",
+        redis_url=url,
+        port=port,
+        backend_url=f"http://127.0.0.1:{port}",
+        k_max=10_000_000,
+    )
+    services = Services(settings)
+    network = services.predictor.network(4)
+    workload.version(services.versions(1), network, settings)
+    xml = (
+        '<View><Image name="image" value="$image"/><Choices name="s" toName="image" choice="multiple">'
+        + "".join(f'<Choice value="{name}"/>' for name in workload.NAMES)
+        + "</Choices></View>"
+    )
+
+    def predict_body(number: int) -> dict[str, Any]:
+        task = {"id": number, "data": {"image": f"/data/local-files/?d={number % 16}.jpg"}}
+        return {"tasks": [task], "project": "1.0", "label_config": xml}
+
+    requests = 30 if quick else 300
+    with Processes(lambda name, line: None) as processes:
+        processes.start("redis", command, {})
+        serve.wait_for_redis(url)
+        processes.start("backend", serve.backend_command(settings), serve.environment(settings))
+        _wait_for(f"{settings.backend_url}/health")
+        with httpx.Client(base_url=settings.backend_url, timeout=60) as client:
+            for number in range(16):
+                client.post("/predict", json=predict_body(number)).raise_for_status()
+            alone = [_timed(client, "POST", "/predict", predict_body(number)) for number in range(requests)]
+        p95 = report.row(f"/predict of one cached frame, p95 of {requests}", "ms", [_percentile(alone, 95)])
+        report.bar("/predict of one task whose frame is cached, p95, ms", p95, 60, at_least=False)
+
+        training = subprocess.Popen(  # noqa: S603  our own module
+            [sys.executable, "-m", "benchmarks.busy_finetune", str(folder / "busy")],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert training.stdout is not None
+            training.stdout.readline()  # it trains now
+            stop = threading.Event()
+
+            def load_client(place: int) -> int:
+                done = 0
+                with httpx.Client(base_url=settings.backend_url, timeout=60) as client:
+                    while not stop.is_set():
+                        client.post("/predict", json=predict_body(place + 4 * done)).raise_for_status()
+                        done += 1
+                return done
+
+            with ThreadPoolExecutor(4) as pool:
+                clients = [pool.submit(load_client, place) for place in range(4)]
+                time.sleep(1)
+                webhooks, healths = [], []
+                with httpx.Client(base_url=settings.backend_url, timeout=60) as client:
+                    for number in range(requests):
+                        body = {"action": "ANNOTATION_CREATED", "annotation": {"id": number, "task": number}}
+                        webhooks.append(_timed(client, "POST", "/webhook?project=1", body))
+                        healths.append(_timed(client, "GET", "/health", None))
+                stop.set()
+                predictions = sum(one.result() for one in clients)
+        finally:
+            training.kill()
+            training.wait()
+        webhook = report.row(f"/webhook under load, p99 of {requests}", "ms", [_percentile(webhooks, 99)])
+        health = report.row(f"/health under load, p99 of {requests}", "ms", [_percentile(healths, 99)])
+        report.row("predictions answered meanwhile", "", [float(predictions)])
+        report.bar("/webhook p99 while a fine-tune runs and 4 clients predict, ms", webhook, 50, at_least=False)
+        report.bar("/health p99, same load, ms", health, 100, at_least=False)
+
+
+def push(report: Report, quick: bool, folder: Path) -> None:
+    """A new order to a real Label Studio on SQLite; the plain way is one call a task."""
+    count = 500 if quick else 10_000
+    result = studio_push.measure(folder, count)
+    seconds = report.row(f"pushing a new order of {count:,} tasks", "s", [result.seconds])
+    report.row("requests for it", "", [float(result.requests)])
+    report.row("one prediction by a call of its own", "s", result.single)
+    report.row(f"{count:,} predictions one by one", "s", [statistics.median(result.single) * count], "scaled")
+    report.bar("pushing a new order, 10,000 tasks on SQLite, seconds", seconds, 30, at_least=False)
+    report.bar("pushing a new order, requests", float(result.requests), 60, at_least=False)
+
+
+def _repeat(call: Callable[[], Any], times: int) -> list[float]:
+    return _repeat_numbered(lambda number: call(), times)
+
+
+def _repeat_numbered(call: Callable[[int], Any], times: int) -> list[float]:
+    seconds = []
+    for number in range(times):
+        started = time.perf_counter()
+        call(number)
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def _matrix_rate(precision: str, quick: bool) -> list[float]:
+    """GFLOP/s of large matrix products."""
+    size = 1024 if quick else 2048
+    kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    first, second = torch.randn(size, size).to(kind), torch.randn(size, size).to(kind)
+    first @ second
+    return [2 * size**3 / one / 1e9 for one in _repeat(lambda: first @ second, 5 if quick else 15)]
+
+
+def _has_bfloat16() -> bool:
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _timed(client: httpx.Client, method: str, path: str, body: dict[str, Any] | None) -> float:
+    started = time.perf_counter()
+    client.request(method, path, json=body).raise_for_status()
+    return 1000 * (time.perf_counter() - started)
+
+
+def _percentile(values: list[float], percent: float) -> float:
+    return float(np.percentile(values, percent))
+
+
+def _wait_for(url: str) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            httpx.get(url, timeout=2).raise_for_status()
+            return
+        except httpx.HTTPError:
+            time.sleep(0.2)
+    raise TimeoutError(url)
+
+
+def _result(report: Report, quick: bool) -> dict[str, Any]:
+    return {
+        "quick": quick,
+        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": {"processor": _processor(), "cores": os.cpu_count(), "platform": platform.platform()},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: installed(name) for name in ("torch", "numpy", "lmdb")},
+        },
+        "measured": report.measured,
+        "bars": report.bars,
+    }
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""Score a pool of cached frames in this process and print the peak of its anonymous memory, in bytes."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+from benchmarks import workload
+from ml_backend.predictor import Predictor, concatenate
+from ml_backend.settings import load
+from ml_backend.store.features import FeatureStore
+from ml_backend.store.versions import VersionStore
+
+
+def main(count: int, folder: Path) -> None:
+    """Measure ``count`` frames; records are left in ``folder`` for the next call."""
+    settings = load(backbone="resnet50", weights="random", data_dir=folder)
+    features = FeatureStore(folder / "features", 40_000_000_000)
+    predictor = Predictor(settings, workload.Files(workload.pictures(16, 0)), features)
+    network = predictor.network(len(workload.NAMES))
+    pool = workload.frames(count, "pool")
+    workload.fill(predictor, settings, features, network, pool, 1)
+    store = VersionStore(folder / "project")
+    manifest = workload.version(store, network, settings)
+    peak = 0
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.02):
+            peak = max(peak, workload.rss_anonymous())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    concatenate(list(predictor.scores(pool, manifest, store)), len(workload.NAMES))
+    done.set()
+    watcher.join()
+    print(peak)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,88 @@
+"""Push an order to a real Label Studio on SQLite, the scoring left out."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+from benchmarks import workload
+from ml_backend import ordering, scoring
+from ml_backend.predictor import Frame, Scores
+from ml_backend.services import Services
+from ml_backend.settings import load
+from ml_backend.tsal.acquisition import margin
+from scripts import demo
+from scripts.label_configuration import render
+from scripts.processes import Processes, free_port
+
+
+@dataclass
+class Push:
+    """What a push took; ``single`` are the seconds of some predictions sent one by one."""
+
+    seconds: float = 0.0
+    requests: int = 0
+    single: list[float] = field(default_factory=list)
+
+    def count(self, request: httpx.Request) -> None:
+        """Count one request."""
+        self.requests += 1
+
+
+def measure(folder: Path, count: int) -> Push:
+    """Import ``count`` tasks into a fresh project and push two orders; the second is the one that is timed."""
+    port = free_port()
+    settings = load(
+        label_studio_url=f"http://127.0.0.1:{port}",
+        label_studio_token=secrets.token_hex(20),
+        data_dir=folder / "data",
+        backbone="efficientnet_lite0",
+    )
+    with Processes(lambda name, line: None) as processes:
+        demo.start_studio(processes, settings, folder)
+        services = Services(settings)
+        project = services.studio.create_project("push", render())
+        services.studio.import_tasks(
+            project, [{"image": f"/data/local-files/?d=frames/{number:032x}.png"} for number in range(count)]
+        )
+        workload.version(services.versions(project), services.predictor.network(4), settings, project)
+        result = Push()
+        original = scoring.score
+        scoring.score = _random_scores  # type: ignore[assignment]  # the scoring is not what is timed
+        try:
+            ordering.refresh(services, project, lambda *_: None)
+            hooks = services.studio._calls._session.event_hooks
+            services.studio._calls._session.event_hooks = {**hooks, "request": [result.count]}
+            started = time.perf_counter()
+            ordering.refresh(services, project, lambda *_: None)
+            result.seconds = time.perf_counter() - started
+        finally:
+            scoring.score = original
+        tasks = [task.id for task, _ in zip(services.studio.tasks(project), range(20), strict=False)]
+        headers = {"Authorization": services.studio.authorization()}
+        with httpx.Client(base_url=settings.label_studio_url, headers=headers, timeout=60) as client:
+            for task in tasks:
+                body = {"task": task, "model_version": "one-by-one", "score": 0.5, "result": []}
+                started = time.perf_counter()
+                client.post("/api/predictions/", json=body).raise_for_status()
+                result.single.append(time.perf_counter() - started)
+    return result
+
+
+def _random_scores(services: Services, project: int, frames: list[Frame], *_: object) -> Scores:
+    rng = np.random.default_rng(0)
+    probabilities = rng.random((len(frames), 4), dtype=np.float32)
+    labels = (probabilities > 0.5).astype(np.uint8)
+    return Scores(
+        np.array([frame.task for frame in frames], np.int64),
+        probabilities,
+        labels,
+        rng.random(len(frames)),
+        labels,
+        margin(probabilities),
+    )

@@ -1,0 +1,123 @@
+"""What the benchmarks run on: phantom frames, a pool of cached activations, a trained version."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ml_backend.msml.network import Network
+from ml_backend.predictor import Frame, Predictor
+from ml_backend.settings import Settings
+from ml_backend.store.features import FeatureStore
+from ml_backend.store.versions import Manifest, VersionStore
+from ml_backend.tsal.correlation import build
+from scripts import phantom
+
+NAMES = ("A-line", "B-line", "Pleural lesion", "Pleural effusion")
+SIZE = (600, 800)
+
+
+class Files:
+    """Frames by name: some real files, under as many names as are asked for."""
+
+    def __init__(self, contents: list[bytes]) -> None:
+        self._contents = contents
+
+    def fetch(self, url: str, task: int | None = None) -> bytes:
+        """The file of a name that ends in its number."""
+        return self._contents[int(url.rsplit("/", 1)[1]) % len(self._contents)]
+
+
+def pictures(count: int, seed: int) -> list[bytes]:
+    """Phantom frames of 800 x 600 pixels as JPEG files."""
+    rng = np.random.default_rng(seed)
+    files = []
+    for _ in range(count):
+        labels = tuple(int(value) for value in rng.integers(0, 2, len(NAMES)))
+        labels = (0, *labels[1:]) if any(labels[1:]) else labels
+        file = io.BytesIO()
+        pixels = phantom.frame(labels, int(rng.integers(2**31)), (300, 400))
+        Image.fromarray(pixels).resize((SIZE[1], SIZE[0])).save(file, "JPEG", quality=90)
+        files.append(file.getvalue())
+    return files
+
+
+def frames(count: int, name: str = "frame") -> list[Frame]:
+    """As many frames as are asked for, addressed by number."""
+    return [Frame(number, f"/data/{name}/{number}") for number in range(count)]
+
+
+def labels(count: int, seed: int) -> NDArray[np.uint8]:
+    """Random label combinations (count, 4)."""
+    drawn: NDArray[np.uint8] = (np.random.default_rng(seed).random((count, len(NAMES))) < 0.4).astype(np.uint8)
+    return drawn
+
+
+def fill(
+    predictor: Predictor, settings: Settings, features: FeatureStore, network: Network, wanted: list[Frame], views: int
+) -> None:
+    """Give every wanted frame cached activations, of its own bytes on disk, without running the trunk for each.
+
+    The records are those of real frames under other keys: what is timed afterwards reads and restores as many bytes as
+    for a pool of really different frames.
+    """
+    sources = next(predictor.activations(frames(16), len(NAMES), views))
+    stored = features.get_many(
+        [predictor.record_key(network, digest, view) for digest in sources.digests for view in range(views)]
+    )
+    kept: dict[bytes, NDArray[np.uint8]] = {}
+    for place, frame in enumerate(wanted):
+        digest = hashlib.sha256(frame.url.encode()).digest()
+        kept[predictor.address_key(frame.url)] = np.frombuffer(digest, np.uint8)
+        for view in range(views):
+            record = stored[(place % len(sources.digests)) * views + view]
+            if record is not None:
+                kept[predictor.record_key(network, digest, view)] = record
+        if len(kept) > 2000:
+            features.put_many(kept)
+            kept.clear()
+    features.put_many(kept)
+
+
+def version(store: VersionStore, network: Network, settings: Settings, project: int = 1) -> Manifest:
+    """A stored and active version with this network's tail and a table of nine combinations."""
+    rng = np.random.default_rng(0)
+    truth = labels(200, 1)
+    table = build(truth, np.clip(truth * 0.6 + rng.random(truth.shape) * 0.4, 0, 1))
+    manifest = store.create(
+        Manifest(
+            parent=None,
+            project=project,
+            created_at="",
+            job=None,
+            backbone=settings.backbone,
+            weights=settings.weights or "ImageNet",
+            trunk_key=network.trunk_key,
+            label_names=NAMES,
+            trained_on=(),
+            held_out=(),
+            table=table.to_json(),
+            metrics={},
+            batch={},
+            losses=(),
+            seconds={},
+            settings={},
+            seed=0,
+        ),
+        lambda path: network.save_tail(path, {}),
+    )
+    store.activate(manifest.version)
+    return manifest
+
+
+def rss_anonymous() -> int:
+    """Anonymous memory of this process, in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    return 0

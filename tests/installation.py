@@ -1,0 +1,94 @@
+"""An installation for tests: settings in a folder of its own, frames that can be read, versions made by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ml_backend.predictor import Frame
+from ml_backend.services import Services
+from ml_backend.settings import Settings, load
+from ml_backend.store.versions import Manifest, TrainedOn
+from ml_backend.studio.configuration import Configuration
+from ml_backend.tsal.correlation import build
+
+PROJECT = 7
+XML = """<View><Image name="image" value="$image"/><Choices name="symptoms" toName="image" choice="multiple">
+<Choice value="Healthy"/><Choice value="A-line"/><Choice value="B-line" alias="b"/></Choices></View>"""
+CONFIGURATION = Configuration.parse(XML)
+COMBINATIONS = np.array([[1, 0, 0], [0, 1, 0], [0, 1, 1]], np.uint8)
+
+
+def settings_in(folder: Path, redis_url: str | None = None, **changes: object) -> Settings:
+    """Settings of a small installation whose frames lie in ``folder/files``."""
+    values: dict[str, object] = {
+        "label_studio_url": "http://127.0.0.1:1",
+        "label_studio_token": "token-of-the-tests",
+        "data_dir": folder / "data",
+        "document_root": folder / "files",
+        "redis_url": redis_url,
+        "backbone": "efficientnet_lite0",
+        "k_max": 4,
+        "views": 1,
+        "epochs": 1,
+        "minimum_steps": 2,
+    }
+    return load(**(values | changes))
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The settings as a worker reads them."""
+    values = settings.model_dump(mode="json", exclude_none=True, exclude={"allowed_hosts"})
+    values["label_studio_token"] = settings.token()
+    return {f"TSAL_{name.upper()}": str(value) for name, value in values.items()}
+
+
+def task_with_frame(folder: Path, number: int, **data: object) -> dict[str, Any]:
+    """A task as Label Studio sends it, with a frame of its own that can be read."""
+    (folder / "files").mkdir(exist_ok=True)
+    blocks = np.random.default_rng(number).integers(0, 256, (8, 8), dtype=np.uint8)
+    Image.fromarray(blocks.repeat(8, axis=0).repeat(8, axis=1)).save(folder / "files" / f"{number}.png")
+    return {"id": number, "project": PROJECT, "data": {"image": f"/data/local-files/?d={number}.png", **data}}
+
+
+def manifest_of(seen: int = 0, **changes: Any) -> Manifest:
+    """A manifest of a version that has seen so many annotations, of as many tasks."""
+    fields: dict[str, Any] = {
+        "parent": None,
+        "project": PROJECT,
+        "created_at": "2026-01-01T00:00:00+00:00",
+        "job": None,
+        "backbone": "efficientnet_lite0",
+        "weights": "ImageNet",
+        "trunk_key": "",
+        "label_names": CONFIGURATION.label_names,
+        "trained_on": tuple(TrainedOn(annotation=n, task=n, updated_at="then") for n in range(1, seen + 1)),
+        "held_out": (),
+        "table": {},
+        "metrics": {"exact_match": 0.5},
+        "batch": {},
+        "losses": (),
+        "seconds": {},
+        "settings": {},
+        "seed": 0,
+    }
+    return Manifest(**(fields | changes))
+
+
+def make_version(services: Services, tasks: list[dict[str, Any]], seed: int, **changes: Any) -> Manifest:
+    """Store a version of the real network with a tail of its own, and a table made of the tasks' frames."""
+    network = services.predictor.fresh(len(COMBINATIONS[0]))
+    rng = np.random.default_rng(seed)
+    state = network.trainable_state()
+    network.load_trainable_state(
+        {name: value + 0.05 * rng.standard_normal(value.shape).astype(np.float32) for name, value in state.items()}
+    )
+    frames = [Frame(task["id"], task["data"]["image"]) for task in tasks]
+    chunks = services.predictor.activations(frames, len(COMBINATIONS[0]))
+    probabilities = np.concatenate([network.probabilities(chunk.activations) for chunk in chunks])
+    labels = COMBINATIONS[np.arange(len(tasks)) % len(COMBINATIONS)]
+    manifest = manifest_of(table=build(labels, probabilities).to_json(), trunk_key=network.trunk_key, **changes)
+    return services.versions(PROJECT).create(manifest, lambda path: network.save_tail(path, {}))

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from ml_backend.logs import event
+
+logger = logging.getLogger("tests.logs")
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("msml-0001-0a1b2c3d.1", "msml-0001-0a1b2c3d.1"),
+        (0.25, "0.25"),
+        ("two words", "'two words'"),
+        ("first\nsecond", r"'first\nsecond'"),
+        ("red\x1b[31m", r"'red\x1b[31m'"),
+        ("line\u2028break", r"'line\u2028break'"),
+        ("it's", '"it\'s"'),
+        ("", "''"),
+        (ValueError("no file"), "'no file'"),
+    ],
+)
+def test_an_event_is_one_line_whatever_it_is_about(
+    caplog: pytest.LogCaptureFixture, value: object, written: str
+) -> None:
+    with caplog.at_level(logging.INFO):
+        event(logger, "version active", project=7, reason=value)
+    assert caplog.messages == [f"version active project=7 reason={written}"]
+
+
+def test_what_is_unknown_is_left_out_and_the_level_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        event(logger, "frame unreadable", level=logging.WARNING, job=None, task=3)
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "frame unreadable task=3")
+    ]

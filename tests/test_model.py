@@ -1,0 +1,341 @@
+"""The hook class with the real EfficientNet-Lite0, frames from a folder, and versions made by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from label_studio_ml.api import _server as framework
+from label_studio_ml.api import init_app
+from label_studio_ml.model import SimpleJobManager
+from label_studio_sdk.label_interface.objects import PredictionValue
+
+from ml_backend import jobs, model
+from ml_backend.errors import ConfigurationUnusable, InvalidRequest, VersionUnknown
+from ml_backend.model import UNTRAINED, LungUltrasoundModel, project_number
+from ml_backend.predictor import Frame, concatenate
+from ml_backend.services import Services
+from ml_backend.settings import Settings
+from ml_backend.store.orders import About, Order
+from ml_backend.store.versions import Manifest
+from ml_backend.studio.payloads import AUDIT, Checker
+from ml_backend.tsal.acquisition import margin
+from tests.installation import (
+    CONFIGURATION,
+    PROJECT,
+    XML,
+    environment_of,
+    make_version,
+    settings_in,
+    task_with_frame,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return settings_in(tmp_path)
+
+
+@pytest.fixture
+def services(settings: Settings) -> Services:
+    return Services(settings)
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> list[dict[str, Any]]:
+    return [task_with_frame(tmp_path, number) for number in (3, 1, 2)]
+
+
+@pytest.fixture
+def active(services: Services, tasks: list[dict[str, Any]]) -> Manifest:
+    manifest = make_version(services, tasks, seed=1)
+    services.versions(PROJECT).activate(manifest.version)
+    return manifest
+
+
+@pytest.fixture
+def hook(services: Services) -> LungUltrasoundModel:
+    return LungUltrasoundModel(str(PROJECT), XML, services)
+
+
+def serve(services: Services, version: str | None, informativeness: list[float], strategy: str = "mlm") -> str:
+    """Make an order that Label Studio serves; returns its name."""
+    orders = services.orders(PROJECT)
+    name = orders.next_name(version, [])
+    about = About(
+        name=name, version=version, strategy=strategy, created_at="then", seed=0, unreadable={}, seconds={"scoring": 0.0}
+    )
+    orders.save(Order(about, np.arange(len(informativeness)), np.array(informativeness)))
+    orders.activate(name)
+    return name
+
+
+def said(results: list[dict[str, Any]]) -> list[list[str] | None]:
+    """The choices of each result, None where it is empty."""
+    return [one["result"][0]["value"]["choices"] if one["result"] else None for one in results]
+
+
+def expected(services: Services, tasks: list[dict[str, Any]], manifest: Manifest) -> tuple[list[list[str]], np.ndarray]:
+    """What a version says, past the hook: stored choices and probabilities."""
+    frames = [Frame(task["id"], task["data"]["image"]) for task in tasks]
+    pieces = list(services.predictor.scores(frames, manifest, services.versions(PROJECT)))
+    scores = concatenate(pieces, len(manifest.label_names))
+    stored = dict(zip(CONFIGURATION.label_names, CONFIGURATION.values, strict=True))
+    decode = CONFIGURATION.label_set.decode
+    return [[stored[name] for name in decode(labels)] for labels in scores.labels], scores.probabilities
+
+
+@pytest.mark.parametrize(("sent", "number"), [("7", 7), (7, 7), ("7.1795374234", 7), ("007", 7)])
+def test_a_project_is_read_as_label_studio_sends_it(sent: object, number: int) -> None:
+    assert project_number(sent) == number
+
+
+@pytest.mark.parametrize("sent", ["", None, "seven", "-7", "7x", "7.x", "²", "٧", "7\n", "1" * 19, True, ["7"], {}])
+def test_what_is_no_project_is_refused(sent: object) -> None:
+    with pytest.raises(InvalidRequest, match="not the number"):
+        project_number(sent)
+
+
+@given(st.text(max_size=30) | st.integers() | st.floats())
+def test_a_project_is_a_number_that_fits_a_folder_or_refused(sent: object) -> None:
+    try:
+        assert 0 <= project_number(sent) < 10**18
+    except InvalidRequest:
+        pass
+
+
+class TestPredict:
+    def test_before_the_first_version_there_is_nothing_to_say(
+        self, hook: LungUltrasoundModel, tasks: list[dict[str, Any]]
+    ) -> None:
+        assert hook.predict(tasks) == [{"model_version": UNTRAINED, "score": 1.0, "result": []}] * 3
+        assert hook.predict([]) == []
+
+    def test_each_task_gets_what_the_version_says_of_its_frame(
+        self, hook: LungUltrasoundModel, services: Services, tasks: list[dict[str, Any]], active: Manifest
+    ) -> None:
+        results = hook.predict(tasks)
+        choices, probabilities = expected(services, tasks, active)
+        assert said(results) == choices
+        for result, row, gap in zip(results, probabilities, margin(probabilities), strict=True):
+            audit = result["result"][0][AUDIT]
+            assert list(audit["probabilities"]) == list(CONFIGURATION.label_names)
+            np.testing.assert_allclose(list(audit["probabilities"].values()), row, atol=1e-4)
+            assert audit["margin"] == pytest.approx(gap, abs=1e-4)
+            assert {"distance", "plain", "strategy"} <= audit.keys()
+            assert result["model_version"] == active.version == hook.served_version
+        assert hook.predict(tasks[::-1]) == results[::-1]
+
+    def test_label_studio_takes_every_result(
+        self, hook: LungUltrasoundModel, tasks: list[dict[str, Any]], active: Manifest
+    ) -> None:
+        checker = Checker(CONFIGURATION)
+        for result in hook.predict([*tasks, {"id": 4, "data": {}}]):
+            assert checker.errors(result) == []
+            PredictionValue(**result)
+
+    def test_a_frame_that_cannot_be_read_costs_only_itself(
+        self,
+        hook: LungUltrasoundModel,
+        tasks: list[dict[str, Any]],
+        active: Manifest,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        alone = hook.predict(tasks)
+        (tmp_path / "files" / "broken.png").write_bytes(b"no picture")
+        unreadable = [
+            {"id": 11, "data": {"image": "/data/local-files/?d=nowhere.png"}},
+            {"id": 12, "data": {"image": "/data/local-files/?d=broken.png"}},
+            {"id": 13, "data": {"image": "http://127.0.0.2/somewhere.png"}},
+        ]
+        mixed = [unreadable[0], tasks[0], unreadable[1], tasks[1], unreadable[2], tasks[2]]
+        results = hook.predict(mixed)
+        assert results[1::2] == alone
+        assert results[0::2] == [{"model_version": active.version, "score": 1.0, "result": []}] * 3
+        for number in (11, 12, 13):
+            assert [line for line in caplog.messages if f"task={number}" in line and "reason=" in line]
+
+    @pytest.mark.parametrize(
+        "odd",
+        [
+            {},
+            {"id": None},
+            {"id": 5},
+            {"id": 5, "data": None},
+            {"id": 5, "data": []},
+            {"id": 5, "data": {"picture": "x"}},
+            {"id": 5, "data": {"image": None}},
+            {"id": 5, "data": {"image": {"url": "x"}}},
+            {"id": "five", "data": {"image": ""}},
+            {"id": -2, "data": {}},
+            {"id": 2**80, "data": {"image": "\ud800"}},
+        ],
+    )
+    def test_an_odd_task_costs_only_itself(
+        self, hook: LungUltrasoundModel, tasks: list[dict[str, Any]], active: Manifest, odd: dict[str, Any]
+    ) -> None:
+        alone = hook.predict(tasks)
+        results = hook.predict([odd, *tasks, odd])
+        assert results[1:-1] == alone
+        assert [result["result"] for result in (results[0], results[-1])] == [[], []]
+
+    def test_tasks_without_a_number_are_told_apart(
+        self, hook: LungUltrasoundModel, tasks: list[dict[str, Any]], active: Manifest
+    ) -> None:
+        nameless = [{"id": None, "data": task["data"]} for task in tasks]
+        same = [{"id": 3, "data": task["data"]} for task in tasks]
+        assert said(hook.predict(nameless)) == said(hook.predict(same)) == said(hook.predict(tasks))
+
+    def test_what_label_studio_serves_answers_and_not_what_is_active_since(
+        self, hook: LungUltrasoundModel, services: Services, tasks: list[dict[str, Any]], active: Manifest
+    ) -> None:
+        name = serve(services, active.version, [0.1, 0.5, 0.9])
+        newer = make_version(services, tasks, seed=2)
+        services.versions(PROJECT).activate(newer.version)
+        results = hook.predict(tasks)
+        assert {result["model_version"] for result in results} == {name} == {hook.served_version}
+        _, probabilities = expected(services, tasks, active)
+        told = [list(result["result"][0][AUDIT]["probabilities"].values()) for result in results]
+        np.testing.assert_allclose(told, probabilities, atol=1e-4)
+        assert np.abs(told - expected(services, tasks, newer)[1]).max() > 1e-3
+
+    def test_an_order_without_a_version_says_nothing(
+        self, hook: LungUltrasoundModel, services: Services, tasks: list[dict[str, Any]], active: Manifest
+    ) -> None:
+        name = serve(services, None, [0.0, 0.5], strategy="diversity")
+        assert hook.predict(tasks) == [{"model_version": name, "score": 1.0, "result": []}] * 3
+
+    def test_the_score_is_the_place_in_the_order_by_its_own_strategy(
+        self, hook: LungUltrasoundModel, services: Services, tasks: list[dict[str, Any]], active: Manifest
+    ) -> None:
+        _, probabilities = expected(services, tasks, active)
+        values = -np.sort(-np.abs(probabilities - 0.5).max(axis=1))  # anything that is not margins
+        margins = margin(probabilities)
+        between = sorted([float(margins.min()) - 1, float(np.median(margins)), float(margins.max()) + 1])
+        assert len(values) == 3
+        serve(services, active.version, between)
+        places = [result["score"] for result in hook.predict(tasks)]
+        assert places == [float(np.searchsorted(between, value) / 3) for value in margins]
+        assert len(set(places)) > 1
+        assert all(0 <= place <= 1 for place in places)
+
+    def test_a_version_with_other_symptoms_says_nothing(
+        self, services: Services, tasks: list[dict[str, Any]], active: Manifest
+    ) -> None:
+        other = LungUltrasoundModel(str(PROJECT), XML.replace("A-line", "C-line"), services)
+        assert said(other.predict(tasks)) == [None] * 3
+
+    def test_a_version_that_is_gone_is_said(
+        self, hook: LungUltrasoundModel, services: Services, tasks: list[dict[str, Any]], active: Manifest
+    ) -> None:
+        services.versions(PROJECT).tail(active.version).unlink()
+        with pytest.raises(VersionUnknown, match=active.version):
+            hook.predict(tasks)
+
+    def test_another_project_has_another_version(
+        self, services: Services, tasks: list[dict[str, Any]], active: Manifest
+    ) -> None:
+        assert LungUltrasoundModel("8", XML, services).predict(tasks)[0]["model_version"] == UNTRAINED
+
+    def test_the_configuration_must_be_there_and_usable(self, services: Services, tasks: list[dict[str, Any]]) -> None:
+        with pytest.raises(InvalidRequest, match="label_config"):
+            LungUltrasoundModel("7", None, services).predict(tasks)
+        for xml in ("<View/>", "no XML", "<?xml version='1.0' encoding='utf-8'?>" + XML):
+            with pytest.raises(ConfigurationUnusable):
+                LungUltrasoundModel("7", xml, services)
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"), [((), {}), (("ANNOTATION_CREATED", "data"), {}), ((), {"event": 1, "data": {}}), (((),), {})]
+)
+def test_fit_without_an_event_is_refused(services: Services, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="event"):
+        LungUltrasoundModel("7", services=services).fit(*args, **kwargs)
+
+
+@pytest.mark.parametrize("told", [None, 5, {}, {"id": "x"}])
+def test_fit_without_a_project_is_refused(services: Services, told: object) -> None:
+    with pytest.raises(InvalidRequest, match="project"):
+        LungUltrasoundModel(services=services).fit("START_TRAINING", {"project": told})
+
+
+def webhook(number: int) -> dict[str, Any]:
+    return {
+        "action": "ANNOTATION_CREATED",
+        "annotation": {"id": number, "task": number, "was_cancelled": False},
+        "project": {"id": PROJECT, "label_config": XML},
+    }
+
+
+@pytest.fixture
+def as_installed(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Services:
+    """An installation that a framework's own server finds through the environment."""
+    settings = settings_in(tmp_path, redis_url, k_max=2)
+    for name, value in environment_of(settings).items():
+        monkeypatch.setenv(name, value)
+    model.shared_services.cache_clear()
+    return Services(settings)
+
+
+class TestUnder1:
+    """label-studio-ml 1.0.9 as it is installed, its own server included."""
+
+    def test_its_server_sets_up_and_predicts(
+        self, as_installed: Services, tasks: list[dict[str, Any]], tmp_path: Path
+    ) -> None:
+        version = make_version(as_installed, tasks, seed=1).version
+        as_installed.versions(PROJECT).activate(version)
+        init_app(LungUltrasoundModel, model_dir=str(tmp_path / "models"))
+        client = framework.test_client()
+        sent = {"project": f"{PROJECT}.1795374234", "schema": XML, "hostname": "http://localhost", "access_token": "t"}
+        assert client.post("/setup", json=sent).status_code == 200
+        params = {"login": None, "password": None, "context": None}
+        answer = client.post("/predict", json={"tasks": tasks, "label_config": XML, "params": params})
+        assert said(answer.get_json()["results"]) == expected(as_installed, tasks, as_installed.versions(7).get(version))[0]
+
+    def test_its_job_manager_hands_on_every_event(self, as_installed: Services, tmp_path: Path) -> None:
+        manager = SimpleJobManager(str(tmp_path))
+        told = [webhook(1), webhook(2)]
+        results = [
+            manager.job(LungUltrasoundModel, data["action"], {"project": data["project"], **data}, f"{number}")
+            for number, data in enumerate(told)
+        ]
+        assert results == [{}, {"job": f"finetune-{PROJECT}-after-nothing"}]
+        deleted = {"annotations": [{"id": 1}], "project": {"id": PROJECT}}
+        manager.job(LungUltrasoundModel, "ANNOTATIONS_DELETED", deleted, "3")
+        assert as_installed.pending(PROJECT).tasks() == {2}
+
+
+def test_under_2(as_installed: Services, tasks: list[dict[str, Any]]) -> None:
+    """The interface of label-studio-ml 2.x, in a process of its own because the base class is another."""
+    manifest = make_version(as_installed, tasks, seed=1)
+    as_installed.versions(PROJECT).activate(manifest.version)
+    events = [["ANNOTATION_CREATED", webhook(1)], ["ANNOTATION_UPDATED", webhook(2)]]
+    request = {"project": str(PROJECT), "xml": XML, "tasks": tasks, "events": events}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.label_studio_ml_2", json.dumps(request)],
+        cwd=ROOT,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["version"] == manifest.version
+    assert said(answer["results"]) == expected(as_installed, tasks, manifest)[0]
+    assert answer["told"] == [{}, {"job": f"finetune-{PROJECT}-after-nothing"}, {}]
+    assert "<Choices>" in answer["refused"]
+    assert answer["shared"]
+    assert list(jobs.queue(as_installed).job_ids) == [f"finetune-{PROJECT}-after-nothing"]
