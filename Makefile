@@ -11,7 +11,7 @@ DEMO_OPTIONS := $(if $(CLIPS),--clips "$(CLIPS)") $(if $(LABELS),--labels "$(LAB
 	$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BATCH),--batch $(BATCH)) $(if $(REPORT),--report "$(REPORT)") \
 	$(if $(PORT),--port $(PORT)) $(if $(SEED),--seed $(SEED))
 
-.PHONY: help install serve demo test lint clean
+.PHONY: help install serve demo test bench lint clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ demo: install ## the whole loop on this machine: Label Studio, backend, worker, 
 
 test: install ## all tests
 	$(BIN)/python -m pytest
+
+bench: install ## every speed claim against the plain way, in one run (QUICK=1: shows that it runs)
+	$(BIN)/python -m benchmarks.run $(if $(QUICK),--quick)
 
 lint: $(VENV)/.installed ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

@@ -32,13 +32,16 @@ from benchmarks import studio_push, workload
 from ml_backend import scoring
 from ml_backend.msml import finetune
 from ml_backend.msml import frames as msml_frames
+from ml_backend.msml.network import build as build_network
 from ml_backend.predictor import Frame, Predictor, concatenate
 from ml_backend.services import Services
 from ml_backend.settings import load
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.versions import VersionStore
+from ml_backend.tsal import metrics
 from ml_backend.tsal.acquisition import select
 from ml_backend.tsal.correlation import build
+from ml_backend.tsal.split import held_out
 from scripts import serve
 from scripts.processes import ROOT, Processes, embedded_redis, free_port, python
 
@@ -81,6 +84,7 @@ def main() -> int:
     report = Report()
     parts: dict[str, Callable[[Report, bool, Path], None]] = {
         "selection": selection,
+        "augmentation": augmentation,
         "network": network_parts,
         "memory": memory,
         "workers": workers,
@@ -200,10 +204,7 @@ def _with_precision(report: Report, quick: bool, folder: Path, contents: list[by
     step = report.row(
         f"{precision}: a training step of 32 frames, whole network",
         "s",
-        [
-            one / steps
-            for one in _repeat(lambda: finetune.finetune(trainee, sample, truth32, epochs=steps, minimum_steps=0), 1)
-        ],
+        [one / steps for one in seconds],
     )
     uncached_iteration = step * epochs * labelled_count / 32 + plain / 1000 * labelled_count + plain / 1000 * pool_count
     report.row(
@@ -218,6 +219,45 @@ def _with_precision(report: Report, quick: bool, folder: Path, contents: list[by
         10,
         at_least=True,
     )
+
+
+def augmentation(report: Report, quick: bool, folder: Path) -> None:
+    """A bank of views against augmentation on the fly and none at all: exact match on patients never trained on."""
+    clips = ROOT.parent / "shared" / "data" / "pocus"
+    if not clips.is_dir():
+        print(f"  skipped: {clips} is not there", flush=True)
+        return
+    pixels, truth, patients = workload.labelled_frames(clips, every=4 if quick else 1)
+    network = build_network("efficientnet_lite0", truth.shape[1])
+    start = network.trainable_state()
+    steps = 5 if quick else 100
+    banks = {
+        views: np.stack([network.activations(msml_frames.views(one, views, bytes([views]))) for one in pixels])
+        for views in (1, load().views)
+    }
+    ways: dict[str, tuple[list[float], list[float]]] = {}
+    for seed in range(1 if quick else 5):
+        held = held_out(patients, 0.3, seed)
+        rows = np.flatnonzero(~held)
+        samples = {
+            "no augmentation": finetune.from_bank(banks[1][rows]),
+            f"bank of {load().views} views": finetune.from_bank(banks[load().views][rows]),
+            "on the fly": finetune.from_frames(network, pixels[rows]),
+        }
+        for way, sample in samples.items():
+            network.load_trainable_state(start)
+            started = time.perf_counter()
+            finetune.finetune(network, sample, truth[rows], epochs=1, minimum_steps=steps, seed=seed)
+            seconds = time.perf_counter() - started
+            plain = (network.probabilities(banks[1][held][:, 0]) > 0.5).astype(np.uint8)
+            kept = ways.setdefault(way, ([], []))
+            kept[0].append(metrics.exact_match(truth[held], plain) or 0.0)
+            kept[1].append(seconds)
+    for way, (exact, taken) in ways.items():
+        report.row(
+            f"{way}: exact match on other patients, {len(exact)} splits", "", exact, f"mean {np.mean(exact):.3f}"
+        )
+        report.row(f"{way}: fine-tune of {steps} steps", "s", taken)
 
 
 def memory(report: Report, quick: bool, folder: Path) -> None:
@@ -266,9 +306,7 @@ def workers(report: Report, quick: bool, folder: Path) -> None:
             processes.start("redis", command, {})
             serve.wait_for_redis(url)
             for place in range(number if number > 1 else 0):
-                processes.start(
-                    f"worker{place}", [sys.executable, str(ROOT / "scripts/worker.py")], serve.environment(settings)
-                )
+                processes.start(f"worker{place}", python("worker.py"), serve.environment(settings))
             services = Services(settings)
             network = services.predictor.network(4)
             manifest = workload.version(services.versions(1), network, settings)
@@ -352,16 +390,19 @@ def serving(report: Report, quick: bool, folder: Path) -> None:
                         done += 1
                 return done
 
+            webhooks: list[float] = []
+            healths: list[float] = []
             with ThreadPoolExecutor(4) as pool:
                 clients = [pool.submit(load_client, place) for place in range(4)]
-                time.sleep(1)
-                webhooks, healths = [], []
-                with httpx.Client(base_url=settings.backend_url, timeout=60) as client:
-                    for number in range(requests):
-                        body = {"action": "ANNOTATION_CREATED", "annotation": {"id": number, "task": number}}
-                        webhooks.append(_timed(client, "POST", "/webhook?project=1", body))
-                        healths.append(_timed(client, "GET", "/health", None))
-                stop.set()
+                try:
+                    time.sleep(1)
+                    with httpx.Client(base_url=settings.backend_url, timeout=60) as client:
+                        for number in range(1, requests + 1):
+                            body = {"action": "ANNOTATION_CREATED", "annotation": {"id": number, "task": number}}
+                            webhooks.append(_timed(client, "POST", "/webhook?project=1", body))
+                            healths.append(_timed(client, "GET", "/health", None))
+                finally:
+                    stop.set()
                 predictions = sum(one.result() for one in clients)
         finally:
             training.kill()
@@ -408,8 +449,8 @@ def _matrix_rate(precision: str, quick: bool) -> list[float]:
 
 
 def _has_bfloat16() -> bool:
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def _timed(client: httpx.Client, method: str, path: str, body: dict[str, Any] | None) -> float:

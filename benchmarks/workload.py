@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ml_backend.msml.frames import decode
 from ml_backend.msml.network import Network
 from ml_backend.predictor import Frame, Predictor
 from ml_backend.settings import Settings
@@ -17,6 +20,8 @@ from ml_backend.store.features import FeatureStore
 from ml_backend.store.versions import Manifest, VersionStore
 from ml_backend.tsal.correlation import build
 from scripts import phantom
+from scripts.frame_files import frames_of
+from scripts.label_configuration import column
 
 NAMES = ("A-line", "B-line", "Pleural lesion", "Pleural effusion")
 SIZE = (600, 800)
@@ -50,6 +55,21 @@ def pictures(count: int, seed: int) -> list[bytes]:
 def frames(count: int, name: str = "frame") -> list[Frame]:
     """As many frames as are asked for, addressed by number."""
     return [Frame(number, f"/data/{name}/{number}") for number in range(count)]
+
+
+def labelled_frames(folder: Path, every: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], list[str]]:
+    """Frames of a set of labelled clips, one in so many seconds: pixels (n, 224, 224, 3), labels (n, 4), patients."""
+    pixels, truth, patients = [], [], []
+    with (folder / "clips.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["labelled"] == "1"]
+    for row in rows:
+        for frame in frames_of(folder / "clips" / row["file"], Fraction(every)):
+            content = io.BytesIO()
+            frame.picture.save(content, "PNG")
+            pixels.append(decode(content.getvalue()))
+            truth.append([int(row[column(name)]) for name in NAMES])
+            patients.append(row["patient"])
+    return np.stack(pixels), np.array(truth, np.uint8), patients
 
 
 def labels(count: int, seed: int) -> NDArray[np.uint8]:

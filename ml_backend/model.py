@@ -171,7 +171,9 @@ def _frames(tasks: Sequence[dict[str, Any]], image_key: str) -> list[Frame]:
         number, data = task.get("id"), task.get("data")
         if not isinstance(number, int) or not 0 < number < 2**63 or number in frames:
             number = -place
-        frames[number] = Frame(number, str(data.get(image_key, "")) if isinstance(data, dict) else "")
+        url = str(data.get(image_key, "")) if isinstance(data, dict) else ""
+        # JSON may carry halves of characters, which are no text that an address could be made of.
+        frames[number] = Frame(number, url.encode(errors="replace").decode())
     return list(frames.values())
 
 

@@ -54,7 +54,9 @@ class Services:
         """The network with its cache."""
         settings = self.settings
         use_threads(settings.compute_threads)
-        features = FeatureStore(settings.data_dir / "features", int(settings.cache_gigabytes * 1e9))
+        features = FeatureStore(
+            settings.cache_dir or settings.data_dir / "features", int(settings.cache_gigabytes * 1e9)
+        )
         return Predictor(settings, self.fetcher, features)
 
     def queue(self, name: str) -> Queue:

@@ -50,6 +50,9 @@ class Settings(BaseSettings):
 
     # Where things are kept
     data_dir: Path = Field(Path("data"), description="folder for model versions, cached activations and embedded Redis")
+    cache_dir: Path | None = Field(
+        None, description="folder of the cache, on a disk of this machine; unset: `features` in the data folder"
+    )
     redis_url: str | None = Field(
         None, description="your Redis (`redis://` or `unix://`); unset: `make serve` starts an embedded one"
     )
@@ -62,11 +65,12 @@ class Settings(BaseSettings):
     weights: str | None = Field(
         None, description="file with ImageNet weights, or `random`; unset: the library's own, downloaded on first use"
     )
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="`bfloat16` about doubles the speed of the first pass where the processor has it"
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="`float32`, `bfloat16`; `auto`: bfloat16 where the processor has it and results stay the same",
     )
     epochs: int = Field(10, ge=1, description="passes over the confirmed frames in a fine-tune")
-    minimum_steps: int = Field(200, ge=0, description="gradient steps that a fine-tune takes at least")
+    minimum_steps: int = Field(100, ge=0, description="gradient steps that a fine-tune takes at least")
     views: int = Field(4, ge=1, description="augmented views that are kept of each confirmed frame")
     learning_rate: float = Field(2e-3, gt=0, description="learning rate of the fine-tune (SGD, momentum 0.9, batch 32)")
     compute_threads: int = Field(0, ge=0, description="processor cores a process may compute on; 0: all")

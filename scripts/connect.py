@@ -64,6 +64,11 @@ def connect(services: Services, project: int, say: Say, *, dry_run: bool = False
     _webhook(services, project, tell)
     _fields(services, project, tell)
     _frames(services, project, configuration, tell)
+    if services.settings.webhook_secret and not services.settings.basic_auth_user:
+        tell.missing(
+            "the button Start Training: Label Studio presses it without our secret, so set TSAL_BASIC_AUTH_USER and "
+            "TSAL_BASIC_AUTH_PASSWORD, for the backend too, and connect again"
+        )
     folder = services.folder(project)
     if not folder.is_dir():
         tell.change(f"let the sidecar watch the project ({folder})", lambda: folder.mkdir(parents=True))

@@ -205,6 +205,8 @@ def _settings(options: argparse.Namespace, folder: Path) -> Settings:
         host="127.0.0.1",
         port=port,
         webhook_secret=secrets.token_hex(20),
+        basic_auth_user="label-studio",
+        basic_auth_password=secrets.token_hex(20),
         data_dir=folder / "data",
         redis_url=None,
         backbone=os.environ.get("TSAL_BACKBONE", "efficientnet_lite0"),
@@ -333,7 +335,9 @@ def _unattended(
             for number, ((manifest, order, in_order), figures) in enumerate(zip(rounds, evaluated, strict=True), 1)
         ],
         "settings": {
-            **services.settings.model_dump(mode="json", exclude={"label_studio_token", "webhook_secret"}),
+            **services.settings.model_dump(
+                mode="json", exclude={"label_studio_token", "webhook_secret", "basic_auth_password"}
+            ),
             "held_out_clips": sorted(tested),
         },
         "versions": {

@@ -42,22 +42,21 @@ def start(processes: Processes, settings: Settings) -> dict[str, Child]:
         RedisUnavailable: where Redis does not answer.
     """
     require_free(settings.host, settings.port, "TSAL_PORT")
-    environment = _environment(settings)
-    children = []
+    variables = environment(settings)
+    children: dict[str, Child] = {}
     if settings.redis_url is None:
         command, url = embedded_redis(settings.data_dir / "redis")
         _require_first(url, settings.data_dir)
-        children.append(processes.start("redis", command, {}))
-        environment["TSAL_REDIS_URL"] = url
-        _wait_for_redis(url)
+        children["redis"] = processes.start("redis", command, {})
+        variables["TSAL_REDIS_URL"] = url
+        wait_for_redis(url)
     else:
         connect(settings.redis_url).close()
     commands = {"backend": backend_command(settings), "worker": python("worker.py")}
     for number in range(2, settings.scoring_workers + 1):
         commands[f"worker{number}"] = python("worker.py", "--scoring-only")
     commands["sidecar"] = python("reorder_queue.py", "--watch")
-    children += [processes.start(name, command, environment) for name, command in commands.items()]
-    return {child.name: child for child in children}
+    return children | {name: processes.start(name, command, variables) for name, command in commands.items()}
 
 
 def backend_command(settings: Settings) -> list[str]:
@@ -85,14 +84,14 @@ def keep_running(processes: Processes) -> None:
 
 def environment(settings: Settings) -> dict[str, str]:
     """The settings as the processes read them."""
-    environment = {}
+    variables = {}
     for name in Settings.model_fields:
         value = getattr(settings, name)
         if isinstance(value, SecretStr):
             value = value.get_secret_value()
         if value is not None:
-            environment[f"{PREFIX}{name.upper()}"] = ",".join(value) if isinstance(value, tuple) else str(value)
-    return environment
+            variables[f"{PREFIX}{name.upper()}"] = ",".join(value) if isinstance(value, tuple) else str(value)
+    return variables
 
 
 def _require_first(url: str, data_dir: Path) -> None:

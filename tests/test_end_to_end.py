@@ -148,6 +148,8 @@ def stack(studio_server: StudioServer, tmp_path_factory: pytest.TempPathFactory)
         backend_url=f"http://127.0.0.1:{port}",
         port=port,
         webhook_secret="phantom",
+        basic_auth_user="label-studio",
+        basic_auth_password="frames",
         data_dir=folder / "data",
         backbone="efficientnet_lite0",
         epochs=1,

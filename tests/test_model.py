@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +26,10 @@ from ml_backend.errors import ConfigurationUnusable, InvalidRequest, VersionUnkn
 from ml_backend.model import UNTRAINED, LungUltrasoundModel, project_number
 from ml_backend.predictor import Frame, concatenate
 from ml_backend.services import Services
-from ml_backend.settings import Settings
 from ml_backend.store.orders import About, Order
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.payloads import AUDIT, Checker
-from ml_backend.tsal.acquisition import margin
+from ml_backend.tsal.acquisition import margin, score
 from tests.installation import (
     CONFIGURATION,
     PROJECT,
@@ -41,26 +43,44 @@ from tests.installation import (
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return settings_in(tmp_path)
+@dataclass(frozen=True)
+class Installation:
+    services: Services
+    folder: Path
+    tasks: list[dict[str, Any]]
+    first: Manifest
+    second: Manifest
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """Two versions of one project; building the networks is the slow part."""
+    folder = tmp_path_factory.mktemp("model")
+    services = Services(settings_in(folder))
+    tasks = [task_with_frame(folder, number) for number in (3, 1, 2)]
+    first, second = (make_version(services, tasks, seed) for seed in (1, 2))
+    return Installation(services, folder, tasks, first, second)
 
 
 @pytest.fixture
-def services(settings: Settings) -> Services:
-    return Services(settings)
+def services(installation: Installation) -> Services:
+    """Nothing is active, and no order is served."""
+    folder = installation.services.folder(PROJECT)
+    shutil.rmtree(folder / "orders", ignore_errors=True)
+    for pointer in ("active", "order"):
+        (folder / pointer).unlink(missing_ok=True)
+    return installation.services
 
 
 @pytest.fixture
-def tasks(tmp_path: Path) -> list[dict[str, Any]]:
-    return [task_with_frame(tmp_path, number) for number in (3, 1, 2)]
+def tasks(installation: Installation) -> list[dict[str, Any]]:
+    return installation.tasks
 
 
 @pytest.fixture
-def active(services: Services, tasks: list[dict[str, Any]]) -> Manifest:
-    manifest = make_version(services, tasks, seed=1)
-    services.versions(PROJECT).activate(manifest.version)
-    return manifest
+def active(services: Services, installation: Installation) -> Manifest:
+    services.versions(PROJECT).activate(installation.first.version)
+    return installation.first
 
 
 @pytest.fixture
@@ -73,7 +93,13 @@ def serve(services: Services, version: str | None, informativeness: list[float],
     orders = services.orders(PROJECT)
     name = orders.next_name(version, [])
     about = About(
-        name=name, version=version, strategy=strategy, created_at="then", seed=0, unreadable={}, seconds={"scoring": 0.0}
+        name=name,
+        version=version,
+        strategy=strategy,
+        created_at="then",
+        seed=0,
+        unreadable={},
+        seconds={"scoring": 0.0},
     )
     orders.save(Order(about, np.arange(len(informativeness)), np.array(informativeness)))
     orders.activate(name)
@@ -108,10 +134,8 @@ def test_what_is_no_project_is_refused(sent: object) -> None:
 
 @given(st.text(max_size=30) | st.integers() | st.floats())
 def test_a_project_is_a_number_that_fits_a_folder_or_refused(sent: object) -> None:
-    try:
+    with suppress(InvalidRequest):
         assert 0 <= project_number(sent) < 10**18
-    except InvalidRequest:
-        pass
 
 
 class TestPredict:
@@ -149,11 +173,11 @@ class TestPredict:
         hook: LungUltrasoundModel,
         tasks: list[dict[str, Any]],
         active: Manifest,
-        tmp_path: Path,
+        installation: Installation,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         alone = hook.predict(tasks)
-        (tmp_path / "files" / "broken.png").write_bytes(b"no picture")
+        (installation.folder / "files" / "broken.png").write_bytes(b"no picture")
         unreadable = [
             {"id": 11, "data": {"image": "/data/local-files/?d=nowhere.png"}},
             {"id": 12, "data": {"image": "/data/local-files/?d=broken.png"}},
@@ -198,10 +222,10 @@ class TestPredict:
         assert said(hook.predict(nameless)) == said(hook.predict(same)) == said(hook.predict(tasks))
 
     def test_what_label_studio_serves_answers_and_not_what_is_active_since(
-        self, hook: LungUltrasoundModel, services: Services, tasks: list[dict[str, Any]], active: Manifest
+        self, hook: LungUltrasoundModel, services: Services, installation: Installation
     ) -> None:
+        tasks, active, newer = installation.tasks, installation.first, installation.second
         name = serve(services, active.version, [0.1, 0.5, 0.9])
-        newer = make_version(services, tasks, seed=2)
         services.versions(PROJECT).activate(newer.version)
         results = hook.predict(tasks)
         assert {result["model_version"] for result in results} == {name} == {hook.served_version}
@@ -219,16 +243,15 @@ class TestPredict:
     def test_the_score_is_the_place_in_the_order_by_its_own_strategy(
         self, hook: LungUltrasoundModel, services: Services, tasks: list[dict[str, Any]], active: Manifest
     ) -> None:
-        _, probabilities = expected(services, tasks, active)
-        values = -np.sort(-np.abs(probabilities - 0.5).max(axis=1))  # anything that is not margins
-        margins = margin(probabilities)
-        between = sorted([float(margins.min()) - 1, float(np.median(margins)), float(margins.max()) + 1])
-        assert len(values) == 3
-        serve(services, active.version, between)
-        places = [result["score"] for result in hook.predict(tasks)]
-        assert places == [float(np.searchsorted(between, value) / 3) for value in margins]
-        assert len(set(places)) > 1
-        assert all(0 <= place <= 1 for place in places)
+        assert services.settings.strategy != "lc"
+        values = score(expected(services, tasks, active)[1], "lc", np.random.default_rng(0))
+        order = [float(values.min()) - 1, float(np.median(values)), float(values.max()) + 1]
+        serve(services, active.version, order, strategy="lc")
+        results = hook.predict(tasks)
+        places = [result["score"] for result in results]
+        assert places == [float(np.searchsorted(order, value) / 3) for value in values]
+        assert set(places) == {1 / 3, 2 / 3}
+        assert {result["result"][0][AUDIT]["strategy"] for result in results} == {"lc"}
 
     def test_a_version_with_other_symptoms_says_nothing(
         self, services: Services, tasks: list[dict[str, Any]], active: Manifest
@@ -236,11 +259,15 @@ class TestPredict:
         other = LungUltrasoundModel(str(PROJECT), XML.replace("A-line", "C-line"), services)
         assert said(other.predict(tasks)) == [None] * 3
 
-    def test_a_version_that_is_gone_is_said(
+    def test_a_version_that_is_damaged_or_gone_is_said(
         self, hook: LungUltrasoundModel, services: Services, tasks: list[dict[str, Any]], active: Manifest
     ) -> None:
-        services.versions(PROJECT).tail(active.version).unlink()
-        with pytest.raises(VersionUnknown, match=active.version):
+        store = services.versions(PROJECT)
+        store.activate(store.create(active, lambda path: path.write_bytes(b"no weights")).version)
+        with pytest.raises(VersionUnknown, match="cannot be read"):
+            hook.predict(tasks)
+        shutil.rmtree(services.folder(PROJECT) / "versions" / str(store.active()))
+        with pytest.raises(VersionUnknown, match="is not in"):
             hook.predict(tasks)
 
     def test_another_project_has_another_version(
@@ -279,9 +306,9 @@ def webhook(number: int) -> dict[str, Any]:
 
 
 @pytest.fixture
-def as_installed(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Services:
-    """An installation that a framework's own server finds through the environment."""
-    settings = settings_in(tmp_path, redis_url, k_max=2)
+def as_installed(installation: Installation, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Services:
+    """The same installation with Redis, as a framework's own server finds it through the environment."""
+    settings = settings_in(installation.folder, redis_url, k_max=2)
     for name, value in environment_of(settings).items():
         monkeypatch.setenv(name, value)
     model.shared_services.cache_clear()
@@ -292,35 +319,35 @@ class TestUnder1:
     """label-studio-ml 1.0.9 as it is installed, its own server included."""
 
     def test_its_server_sets_up_and_predicts(
-        self, as_installed: Services, tasks: list[dict[str, Any]], tmp_path: Path
+        self, as_installed: Services, active: Manifest, tasks: list[dict[str, Any]], tmp_path: Path
     ) -> None:
-        version = make_version(as_installed, tasks, seed=1).version
-        as_installed.versions(PROJECT).activate(version)
         init_app(LungUltrasoundModel, model_dir=str(tmp_path / "models"))
         client = framework.test_client()
         sent = {"project": f"{PROJECT}.1795374234", "schema": XML, "hostname": "http://localhost", "access_token": "t"}
         assert client.post("/setup", json=sent).status_code == 200
         params = {"login": None, "password": None, "context": None}
         answer = client.post("/predict", json={"tasks": tasks, "label_config": XML, "params": params})
-        assert said(answer.get_json()["results"]) == expected(as_installed, tasks, as_installed.versions(7).get(version))[0]
+        assert said(answer.get_json()["results"]) == expected(as_installed, tasks, active)[0]
 
-    def test_its_job_manager_hands_on_every_event(self, as_installed: Services, tmp_path: Path) -> None:
+    def test_its_job_manager_hands_on_every_event(
+        self, installation: Installation, as_installed: Services, tmp_path: Path
+    ) -> None:
         manager = SimpleJobManager(str(tmp_path))
         told = [webhook(1), webhook(2)]
         results = [
             manager.job(LungUltrasoundModel, data["action"], {"project": data["project"], **data}, f"{number}")
             for number, data in enumerate(told)
         ]
-        assert results == [{}, {"job": f"finetune-{PROJECT}-after-nothing"}]
+        assert results == [{}, {"job": f"finetune-{PROJECT}-after-{installation.second.version}"}]
         deleted = {"annotations": [{"id": 1}], "project": {"id": PROJECT}}
         manager.job(LungUltrasoundModel, "ANNOTATIONS_DELETED", deleted, "3")
         assert as_installed.pending(PROJECT).tasks() == {2}
 
 
-def test_under_2(as_installed: Services, tasks: list[dict[str, Any]]) -> None:
+def test_under_2(
+    installation: Installation, as_installed: Services, active: Manifest, tasks: list[dict[str, Any]]
+) -> None:
     """The interface of label-studio-ml 2.x, in a process of its own because the base class is another."""
-    manifest = make_version(as_installed, tasks, seed=1)
-    as_installed.versions(PROJECT).activate(manifest.version)
     events = [["ANNOTATION_CREATED", webhook(1)], ["ANNOTATION_UPDATED", webhook(2)]]
     request = {"project": str(PROJECT), "xml": XML, "tasks": tasks, "events": events}
     done = subprocess.run(
@@ -333,9 +360,10 @@ def test_under_2(as_installed: Services, tasks: list[dict[str, Any]]) -> None:
     )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
-    assert answer["version"] == manifest.version
-    assert said(answer["results"]) == expected(as_installed, tasks, manifest)[0]
-    assert answer["told"] == [{}, {"job": f"finetune-{PROJECT}-after-nothing"}, {}]
+    job = f"finetune-{PROJECT}-after-{installation.second.version}"
+    assert answer["version"] == active.version
+    assert said(answer["results"]) == expected(as_installed, tasks, active)[0]
+    assert answer["told"] == [{}, {"job": job}, {}]
     assert "<Choices>" in answer["refused"]
     assert answer["shared"]
-    assert list(jobs.queue(as_installed).job_ids) == [f"finetune-{PROJECT}-after-nothing"]
+    assert list(jobs.queue(as_installed).job_ids) == [job]

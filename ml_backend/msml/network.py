@@ -20,7 +20,7 @@ from ml_backend.errors import VersionUnknown
 from ml_backend.msml import backbones, frames
 from ml_backend.msml.backbones import Backbone
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 TRUNK_BATCH = 32
 TAIL_BATCH = 256
@@ -223,7 +223,9 @@ def build(
 ) -> Network:
     """Return MSML on the named backbone, its classifier drawn from `seed` (torch's global generator is not touched).
 
-    `weights` as in `backbones.load`: None for ImageNet's, "random", or a file. Raises WeightsUnavailable.
+    `weights` as in `backbones.load`: None for ImageNet's, "random", or a file. `precision` "auto" is bfloat16 where the
+    processor computes in it and the backbone keeps its results, else float32. The network lies on the GPU where there
+    is one. Raises WeightsUnavailable.
     """
     found, trunk, body = backbones.load(backbone, weights)
     with torch.device("meta"):
@@ -233,9 +235,19 @@ def build(
     with torch.no_grad():
         tail.classifier.weight.uniform_(-bound, bound, generator=torch.Generator().manual_seed(seed))
         tail.classifier.bias.zero_()
+    if precision == "auto":
+        precision = "bfloat16" if found.keeps_in_bfloat16 and _computes_in_bfloat16() else "float32"
     network = Network(found, trunk, tail, precision)
     network.to(memory_format=torch.channels_last)
-    return network
+    return network.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _computes_in_bfloat16() -> bool:
+    """Whether the processor, or the GPU, multiplies matrices of bfloat16; elsewhere it is emulated and slow."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def use_threads(count: int) -> None:
