@@ -24,9 +24,9 @@ RUN python -m pip install --no-cache-dir --no-deps --editable .
 # Volumes take their owner from these folders. The code belongs to root: the processes cannot change it.
 RUN groupadd --gid 10001 annotator \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin annotator \
-    && install --directory --owner=annotator --group=annotator /data /data/features /frames
+    && install --directory --owner=annotator --group=annotator /data /cache /frames
 
-# The root may be read-only: what is kept goes to /data, what is not to /tmp.
+# The root may be read-only: what is kept goes to /data and /cache, what is not to /tmp.
 ENV HOME=/tmp \
     TMPDIR=/tmp \
     TORCH_HOME=/data/torch \
@@ -34,10 +34,11 @@ ENV HOME=/tmp \
     PYTHONDONTWRITEBYTECODE=1 \
     TSAL_HOST=0.0.0.0 \
     TSAL_PORT=9090 \
-    TSAL_DATA_DIR=/data
+    TSAL_DATA_DIR=/data \
+    TSAL_CACHE_DIR=/cache
 
 USER 10001:10001
-VOLUME /data
+VOLUME ["/data", "/cache"]
 EXPOSE 9090
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s \
     CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ['TSAL_PORT']}/health\", timeout=8)"]

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from ml_backend.errors import FrameUnreadable, StudioRefused
+from ml_backend.errors import FrameUnreadable, SettingsError, StudioRefused
 from ml_backend.ordering import SAMPLING
 from ml_backend.server import SECRET_HEADER
 from ml_backend.services import Services
@@ -51,6 +51,7 @@ def connect(services: Services, project: int, say: Say, *, dry_run: bool = False
 
     Raises:
         ConfigurationUnusable: where the labelling configuration cannot be worked with.
+        SettingsError: where Label Studio could not send webhooks to the backend's address.
         StudioRefused: where Label Studio refuses a step, with what to change there.
     """
     tell = _Telling(say, dry_run)
@@ -60,6 +61,7 @@ def connect(services: Services, project: int, say: Say, *, dry_run: bool = False
     configuration = Configuration.parse(info.label_config)
     names = ", ".join(configuration.label_names[1:])
     tell.ok(f"symptoms: {names}; healthy: {configuration.label_set.healthy}")
+    _require_dot(services.settings.backend_url)
     _backend(services, project, tell)
     _webhook(services, project, tell)
     _fields(services, project, tell)
@@ -96,6 +98,15 @@ class _Telling:
         self._say(f"{'would' if self._dry_run else 'change':8} {what}")
         if not self._dry_run:
             make()
+
+
+def _require_dot(url: str) -> None:
+    host = urlsplit(url).hostname or ""
+    if not set(".:") & set(host) and host != "localhost":
+        raise SettingsError(
+            "Label Studio sends no webhook to a host without a dot: set TSAL_BACKEND_URL to an IP address or a dotted "
+            f"name instead of {url}"
+        )
 
 
 def _backend(services: Services, project: int, tell: _Telling) -> None:
@@ -161,11 +172,6 @@ def _webhook(services: Services, project: int, tell: _Telling) -> None:
                 f"remove the webhook {webhook.url} that Label Studio made", partial(studio.delete_webhook, webhook.id)
             )
     if ours is None:
-        if "." not in (urlsplit(url).hostname or "") and urlsplit(url).hostname != "localhost":
-            raise StudioRefused(
-                f"Label Studio takes no webhook for a host without a dot: set TSAL_BACKEND_URL to an IP address or a "
-                f"dotted name instead of {settings.backend_url}"
-            )
         tell.change(f"add the webhook {url}", partial(studio.create_webhook, project, url, ACTIONS, headers))
         return
     differing = [name for name, value in wanted.items() if getattr(ours, name) != value]

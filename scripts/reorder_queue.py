@@ -17,6 +17,7 @@ from ml_backend.errors import BackendError, InvalidRequest
 from ml_backend.logs import configure, event
 from ml_backend.services import Services
 from ml_backend.settings import load
+from ml_backend.studio.client import Counts
 from scripts.command import run
 
 logger = logging.getLogger(__name__)
@@ -30,11 +31,11 @@ class Watched:
 
     news: int | None = None
     version: str | None = None
-    tasks: int | None = None
-    annotations: int | None = None
+    counts: Counts | None = None
     polled: float = float("-inf")
     polls: int = 0
     ended: str | None = None
+    trouble: str | None = None
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -73,29 +74,35 @@ def watch(services: Services, projects: list[int] | None) -> None:
     states: dict[int, Watched] = {}
     while not stop.is_set():
         for project in projects or services.projects():
+            state = states.setdefault(project, Watched())
             try:
-                look(services, project, states.setdefault(project, Watched()))
+                look(services, project, state)
+                state.trouble = None
             except (BackendError, RedisError) as error:
-                event(logger, "will try again", level=logging.WARNING, project=project, reason=error)
+                if str(error) != state.trouble:
+                    event(logger, "will try again", level=logging.WARNING, project=project, reason=error)
+                state.trouble = str(error)
                 stop.wait(services.settings.poll_seconds / 4)
         stop.wait(TICK_SECONDS)
 
 
 def look(services: Services, project: int, state: Watched) -> None:
-    """One look: refresh the queue if something changed; when it is time to poll, reconcile with Label Studio."""
+    """Refresh the queue if something changed since the last look; when it is time to poll, reconcile too."""
     news = services.pending(project).news()
     version = services.versions(project).active()
     due = time.monotonic() - state.polled >= services.settings.poll_seconds
     if (news, version) == (state.news, state.version) and not due:
         return
     counts = services.studio.counts(project)
-    reason = ordering.needs_refresh(services, project, look_for_frames=counts.tasks != state.tasks)
+    # A frame joins the pool by import, or because its annotation was deleted.
+    more = state.counts is None or counts.tasks != state.counts.tasks or counts.annotated < state.counts.annotated
+    reason = ordering.needs_refresh(services, project, look_for_frames=more)
     if reason:
         event(logger, "refreshing", project=project, reason=reason)
         ordering.refresh(services, project, lambda stage, done, total: None)
     if due:
         # A changed annotation changes no count, so a full look is taken now and then as well.
-        if counts.annotations != state.annotations or state.polls % FULL_POLL == 0:
+        if state.counts is None or counts.annotations != state.counts.annotations or state.polls % FULL_POLL == 0:
             jobs.reconcile(services, project)
         elif not reason:
             ordering.prune(services, project)
@@ -105,7 +112,7 @@ def look(services: Services, project: int, state: Watched) -> None:
     if ended and ended != state.ended:
         event(logger, "the loop has ended", project=project, reason=ended)
     state.ended = ended
-    state.news, state.version, state.tasks, state.annotations = news, version, counts.tasks, counts.annotations
+    state.news, state.version, state.counts = news, version, counts
 
 
 def _refresh_with_bar(services: Services, project: int) -> None:

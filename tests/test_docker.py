@@ -170,7 +170,7 @@ def test_the_image_does_not_run_as_root_and_its_volumes_belong_to_the_user() -> 
 
 def test_what_is_kept_lies_in_the_volume_and_nothing_is_written_elsewhere_but_to_tmp() -> None:
     environment = _environment_of_image()
-    assert environment["TSAL_DATA_DIR"] in _all("VOLUME")
+    assert {environment["TSAL_DATA_DIR"], environment["TSAL_CACHE_DIR"]} == set(json.loads(_all("VOLUME")[-1]))
     assert Path(environment["TORCH_HOME"]).is_relative_to(environment["TSAL_DATA_DIR"])
     assert environment["HOME"] == environment["TMPDIR"] == "/tmp"
     assert environment["PYTHONDONTWRITEBYTECODE"] == "1"
@@ -391,7 +391,8 @@ def test_label_studio_and_our_processes_see_the_same_frames_and_only_tools_may_w
 def test_versions_are_shared_and_caches_are_not(clean: pytest.MonkeyPatch) -> None:
     caches = set()
     for name in ("backend", "worker", "sidecar"):
-        settings = load(data_dir=_environment(name, _filled_in())["TSAL_DATA_DIR"])
+        given = _environment(name, _filled_in())
+        settings = load(data_dir=given["TSAL_DATA_DIR"], cache_dir=given["TSAL_CACHE_DIR"])
         mounted = {volume.split(":")[1]: volume.split(":")[0] for volume in _service(name)["volumes"]}
         assert mounted[str(settings.data_dir)] == "data"
         caches.add(mounted[str(Services(settings).predictor._features.folder)])

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 from rq import SimpleWorker
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
@@ -441,6 +442,18 @@ class TestFineTune:
         studio.down = False
         job.set_status(JobStatus.QUEUED)
         jobs.queue(services).push_job_id(job.id)
+        work(services)
+        assert finished(services, NOTHING_BEFORE).return_value()["outcome"] == "trained"
+
+    def test_a_training_whose_progress_cannot_be_told_goes_on(
+        self, services: Services, studio: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(job: Job) -> None:
+            raise RedisConnectionError
+
+        monkeypatch.setattr(Job, "save_meta", fail)
+        confirm(studio, tmp_path, 1, 2, 3, 4)
+        created(services, 1, 2, 3, 4)
         work(services)
         assert finished(services, NOTHING_BEFORE).return_value()["outcome"] == "trained"
 

@@ -61,3 +61,18 @@ def test_other_machines_are_served_only_with_authentication() -> None:
     with pytest.raises(SettingsError, match="TSAL_WEBHOOK_SECRET, TSAL_BASIC_AUTH_USER, TSAL_BASIC_AUTH_PASSWORD"):
         load(host="0.0.0.0").require_authentication()
     load(host="0.0.0.0", webhook_secret="s", basic_auth_user="u", basic_auth_password="p").require_authentication()
+
+
+def test_an_empty_variable_is_no_value_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WEBHOOK_SECRET", "BASIC_AUTH_USER", "BASIC_AUTH_PASSWORD", "REDIS_URL", "K_MAX"):
+        monkeypatch.setenv(f"TSAL_{name}", "")
+    settings = load(host="0.0.0.0")
+    assert (settings.webhook_secret, settings.redis_url, settings.k_max) == (None, None, 100)
+    with pytest.raises(SettingsError, match="TSAL_WEBHOOK_SECRET"):
+        settings.require_authentication()
+
+
+@pytest.mark.parametrize("half", [{"basic_auth_user": "u"}, {"basic_auth_password": "p"}])
+def test_half_a_basic_authentication_is_none_and_is_refused(half: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match="go together"):
+        load(**half).require_authentication()

@@ -101,3 +101,16 @@ def test_write_aside_replaces_and_cleans_up(tmp_path: Path) -> None:
     assert read_json(path) == {"a": 2}
     assert [entry.name for entry in path.parent.iterdir()] == ["file.json"]
     assert read_json(tmp_path / "none.json") is None
+
+
+def test_a_manifest_that_was_read_before_is_read_again_when_the_file_is_another(tmp_path: Path) -> None:
+    store = VersionStore(tmp_path)
+    created = store.create(manifest(), write_tail(b"weights"))
+    path = tmp_path / "versions" / created.version / MANIFEST
+    assert store.get(created.version) == created
+    path.write_text("{}")
+    with pytest.raises(VersionUnknown, match="cannot be read"):
+        store.get(created.version)
+    path.unlink()
+    with pytest.raises(VersionUnknown, match="is not in"):
+        store.get(created.version)
