@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import io
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ml_backend.errors import ConfigurationUnusable
+from scripts.command import run
 
 FOLDER = Path(__file__).resolve().parent.parent / "label_config"
 TEMPLATE = FOLDER / "lung_ultrasound.xml"
@@ -80,3 +82,17 @@ def _data_uri(path: Path) -> str:
     file = io.BytesIO()
     small.save(file, "JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the labelling configuration with the example pictures inside, to paste into a Label Studio project."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--examples", type=Path, default=EXAMPLES, metavar="DIR", help="your own example pictures")
+    parser.add_argument("--symptom", action="append", help="a choice to keep; may be repeated (default: all)")
+    options = parser.parse_args(arguments)
+    print(render(options.examples, options.symptom))
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
