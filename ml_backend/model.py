@@ -24,7 +24,7 @@ from ml_backend.services import Services
 from ml_backend.settings import load
 from ml_backend.store.orders import Order
 from ml_backend.studio.configuration import Configuration
-from ml_backend.studio.payloads import Checker, Prediction, prediction_payload
+from ml_backend.studio.payloads import Checker, Prediction
 from ml_backend.tsal.acquisition import score
 
 logger = logging.getLogger(__name__)
@@ -110,13 +110,11 @@ class LungUltrasoundModel(LabelStudioMLBase):  # type: ignore[misc]
         checker = Checker(configuration)
         results = []
         for frame in frames:
-            nothing = Prediction(frame.task, None, 1.0, name)
-            result = _result(predicted.get(frame.task, nothing), configuration)
-            problems = checker.errors(result)
-            if problems:
-                log_event(logger, "prediction refused", level=logging.ERROR, project=project, reason=problems[0])
-                result = _result(nothing, configuration)
-            results.append(result)
+            payload, problem = checker.payload(predicted.get(frame.task, Prediction(frame.task, None, 1.0, name)))
+            if problem:
+                log_event(logger, "prediction refused", level=logging.ERROR, project=project, reason=problem)
+            del payload["task"]
+            results.append(payload)
         return results
 
     def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -168,16 +166,8 @@ def _frames(tasks: Sequence[dict[str, Any]], image_key: str) -> list[Frame]:
     """One frame a task; a task without a number of its own gets a negative one, which Label Studio has for none."""
     frames: dict[int, Frame] = {}
     for place, task in enumerate(tasks, start=1):
-        number, data = task.get("id"), task.get("data")
+        number = task.get("id")
         if not isinstance(number, int) or not 0 < number < 2**63 or number in frames:
             number = -place
-        url = str(data.get(image_key, "")) if isinstance(data, dict) else ""
-        # JSON may carry halves of characters, which are no text that an address could be made of.
-        frames[number] = Frame(number, url.encode(errors="replace").decode())
+        frames[number] = Frame.of(number, task.get("data"), image_key)
     return list(frames.values())
-
-
-def _result(prediction: Prediction, configuration: Configuration) -> dict[str, Any]:
-    payload = prediction_payload(prediction, configuration)
-    payload.pop("task")
-    return payload

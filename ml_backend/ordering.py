@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import chain
 
@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_backend import scoring
-from ml_backend.errors import StudioRefused
 from ml_backend.logs import event
 from ml_backend.predictor import Frame, Scores
 from ml_backend.services import Services
 from ml_backend.store.orders import NAME, About, Order
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.configuration import Configuration
-from ml_backend.studio.payloads import Checker, Prediction, prediction_payload
+from ml_backend.studio.payloads import Checker, Prediction
 from ml_backend.tsal.acquisition import rank, score
 from ml_backend.tsal.diversity import spread
 
@@ -46,8 +45,7 @@ def refresh(services: Services, project: int, report: Report) -> Order | None:
     configuration = Configuration.parse(info.label_config)
     manifest = active_manifest(services, project, configuration)
     frames = [
-        Frame(task.id, str(task.data.get(configuration.image_key, "")))
-        for task in studio.tasks(project, only_unlabelled=True)
+        Frame.of(task.id, task.data, configuration.image_key) for task in studio.tasks(project, only_unlabelled=True)
     ]
     if not frames:
         return None
@@ -122,21 +120,22 @@ def needs_refresh(services: Services, project: int, look_for_frames: bool) -> st
 
 
 def active_manifest(services: Services, project: int, configuration: Configuration) -> Manifest | None:
-    """The version that serves, None before the first or where the project's symptoms are others than the version's."""
+    """The version that serves, None before the first or where it has other symptoms or another backbone."""
     store = services.versions(project)
     active = store.active()
     if active is None:
         return None
     manifest = store.get(active)
-    if manifest.label_names != configuration.label_set.names:
-        event(
-            logger,
-            "symptoms changed",
-            level=logging.WARNING,
-            project=project,
-            version=active,
-            reason="the next confirmed batch starts a new line of versions",
-        )
+    other = (
+        "symptoms"
+        if manifest.label_names != configuration.label_names
+        else "backbone"
+        if manifest.backbone != services.settings.backbone
+        else None
+    )
+    if other:
+        reason = f"it has another {other}: the next confirmed batch starts a new line of versions"
+        event(logger, "version not used", level=logging.WARNING, project=project, version=active, reason=reason)
         return None
     return manifest
 
@@ -240,12 +239,9 @@ def _checked(
     """Payloads that Label Studio's own check accepts; one that it does not is sent empty and logged."""
     checker = Checker(configuration)
     for prediction in predictions:
-        payload = prediction_payload(prediction, configuration)
-        problems = checker.errors(payload)
-        if problems:
-            about = {"project": project, "task": prediction.task, "reason": problems[0]}
-            event(logger, "prediction refused", level=logging.ERROR, **about)
-            payload = prediction_payload(replace(prediction, labels=None), configuration)
-            if checker.errors(payload):
-                raise StudioRefused(f"the prediction of task {prediction.task} is not valid: {problems[0]}")
+        payload, problem = checker.payload(prediction)
+        if problem:
+            event(
+                logger, "prediction refused", level=logging.ERROR, project=project, task=prediction.task, reason=problem
+            )
         yield payload

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
@@ -43,6 +43,13 @@ class Frame:
 
     task: int
     url: str
+
+    @classmethod
+    def of(cls, task: int, data: object, image_key: str) -> Frame:
+        """The frame that a task's data names; a missing address or one that is no text cannot be read later."""
+        url = str(data.get(image_key, "")) if isinstance(data, Mapping) else ""
+        # JSON may carry halves of characters, which are no text that an address could be made of.
+        return cls(task, url.encode(errors="replace").decode())
 
 
 @dataclass(frozen=True)

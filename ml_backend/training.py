@@ -99,7 +99,7 @@ def fine_tune(
         parent = None
     fresh = changed_since(labelled, parent)
 
-    frames = [Frame(one.annotation.task, str(one.annotation.data[configuration.image_key])) for one in labelled]
+    frames = [Frame.of(one.annotation.task, one.annotation.data, configuration.image_key) for one in labelled]
     predictor = services.predictor
     readable: list[Frame] = []
     digests: list[bytes] = []

@@ -125,6 +125,8 @@ def _check(options: argparse.Namespace) -> None:
         raise InvalidRequest("UNATTENDED=1 needs LABELS=FILE: the table that the simulated annotator answers from")
     if options.clips and not options.clips.is_dir():
         raise InvalidRequest(f"{options.clips} is no folder: CLIPS=DIR is the folder that the clips lie in")
+    if min(options.rounds, options.batch) < 1:
+        raise InvalidRequest("ROUNDS and BATCH must be 1 or more")
     if options.port:
         require_free("127.0.0.1", options.port, "PORT")
     if not STUDIO.exists():
@@ -158,7 +160,7 @@ def read_clips(folder: Path, table: Path) -> Clips:
     symptoms = Configuration.parse(render()).label_names
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            rows = list(csv.DictReader(file, restval=""))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InvalidRequest(f"{table} cannot be read: {error}") from None
     columns = {symptom: column(symptom) for symptom in symptoms}
@@ -182,16 +184,24 @@ def _label(table: Path, row: dict[str, str], name: str) -> int:
 
 
 def held_out_clips(clips: Clips, seed: int) -> set[str]:
-    """Clips of the patients who never enter the project: each symptom with and without, on both sides, if it can be."""
+    """Clips of the patients who never enter the project: each symptom with and without, on both sides, if it can be.
+
+    Raises:
+        InvalidRequest: where all clips are of one patient.
+    """
     names = sorted(clips.labels)
     truth = np.array([clips.labels[name] for name in names])
     patients = [clips.patients[name] for name in names]
+    if len(set(patients)) < 2:
+        raise InvalidRequest("the simulated annotator needs clips of two patients or more: one is kept for the test")
 
     def missing(side: NDArray[np.bool_]) -> int:
         return sum(len(np.unique(values)) < 2 for values in truth[side].T)
 
     splits = [held_out(patients, TEST_SHARE, seed * 1000 + attempt) for attempt in range(200)]
-    best = min(splits, key=lambda split: missing(split) + missing(~split))
+    best = min(
+        (split for split in splits if 0 < split.sum() < len(names)), key=lambda one: missing(one) + missing(~one)
+    )
     return {name for name, held in zip(names, best, strict=True) if held}
 
 

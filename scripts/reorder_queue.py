@@ -32,6 +32,7 @@ class Watched:
     news: int | None = None
     version: str | None = None
     counts: Counts | None = None
+    reconciled: int | None = None
     polled: float = float("-inf")
     polls: int = 0
     ended: str | None = None
@@ -97,13 +98,14 @@ def look(services: Services, project: int, state: Watched) -> None:
     # A frame joins the pool by import, or because its annotation was deleted.
     more = state.counts is None or counts.tasks != state.counts.tasks or counts.annotated < state.counts.annotated
     reason = ordering.needs_refresh(services, project, look_for_frames=more)
-    if reason:
+    if reason and counts.tasks > counts.annotated:
         event(logger, "refreshing", project=project, reason=reason)
         ordering.refresh(services, project, lambda stage, done, total: None)
     if due:
         # A changed annotation changes no count, so a full look is taken now and then as well.
-        if state.counts is None or counts.annotations != state.counts.annotations or state.polls % FULL_POLL == 0:
+        if counts.annotations != state.reconciled or state.polls % FULL_POLL == 0:
             jobs.reconcile(services, project)
+            state.reconciled = counts.annotations
         elif not reason:
             ordering.prune(services, project)
         state.polls += 1

@@ -7,7 +7,7 @@ prediction without any result says nothing at all: there is no model yet, or the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -115,12 +115,21 @@ class Checker:
     """
 
     def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
         try:
             self._interface = LabelInterface(configuration.xml)
         except Exception as error:  # the SDK names no exceptions of its own here
             raise ConfigurationUnusable(
                 f"Label Studio's check cannot read the labelling configuration: {error}"
             ) from None
+
+    def payload(self, prediction: Prediction) -> tuple[dict[str, Any], str | None]:
+        """Write a prediction that Label Studio takes: if its check refuses this one, an empty one and the reason."""
+        payload = prediction_payload(prediction, self._configuration)
+        problems = self.errors(payload)
+        if not problems:
+            return payload, None
+        return prediction_payload(replace(prediction, labels=None), self._configuration), problems[0]
 
     def errors(self, payload: Mapping[str, Any]) -> list[str]:
         """List what Label Studio would reject in a prediction's payload; empty where it is valid."""
