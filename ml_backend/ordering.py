@@ -25,6 +25,7 @@ from ml_backend.tsal.diversity import spread
 
 logger = logging.getLogger(__name__)
 SAMPLING = "Uncertainty sampling"
+PILE = 5  # pushed orders more than wanted that are put up with while annotators are busy
 Report = Callable[[str, int, int], None]
 
 
@@ -37,6 +38,11 @@ def refresh(services: Services, project: int, report: Report) -> Order | None:
     Raises:
         StudioRefused: where Label Studio did not take every prediction; the order before stays in force.
     """
+    with services.orders(project).alone():
+        return _refreshed(services, project, report)
+
+
+def _refreshed(services: Services, project: int, report: Report) -> Order | None:
     started = time.monotonic()
     studio = services.studio
     settings = services.settings
@@ -127,14 +133,14 @@ def active_manifest(services: Services, project: int, configuration: Configurati
         return None
     manifest = store.get(active)
     other = (
-        "symptoms"
+        "other symptoms"
         if manifest.label_names != configuration.label_names
-        else "backbone"
+        else "another backbone"
         if manifest.backbone != services.settings.backbone
         else None
     )
     if other:
-        reason = f"it has another {other}: the next confirmed batch starts a new line of versions"
+        reason = f"it has {other}: the next confirmed batch starts a new line of versions"
         event(logger, "version not used", level=logging.WARNING, project=project, version=active, reason=reason)
         return None
     return manifest
@@ -162,20 +168,25 @@ def predictions_of(
         )
 
 
-def prune(services: Services, project: int) -> str | None:
-    """Remove the predictions of the oldest order that is no longer needed; one a call, never the one that serves."""
-    studio, orders = services.studio, services.orders(project)
-    current = orders.current_name()
-    served = studio.project(project).model_version
-    ours = [name for name in studio.model_versions(project) if NAME.match(name) and name not in (current, served)]
-    ours.sort(key=lambda name: _age(services, project, name))
-    surplus = ours[: max(0, len(ours) - (services.settings.keep_pushed - 1))]
-    if not surplus:
-        return None
-    studio.delete_model_version(project, surplus[0])
-    orders.prune(ours[1:])
-    event(logger, "old predictions removed", project=project, order=surplus[0])
-    return surplus[0]
+def prune(services: Services, project: int, busy: bool = False) -> str | None:
+    """Remove the predictions of the oldest order that is no longer needed; one a call, never the one that serves.
+
+    Label Studio on SQLite stands still meanwhile, so while annotators are ``busy`` it is done only where too many have
+    piled up.
+    """
+    studio, orders, keep = services.studio, services.orders(project), services.settings.keep_pushed
+    with orders.alone():
+        current = orders.current_name()
+        served = studio.project(project).model_version
+        ours = [name for name in studio.model_versions(project) if NAME.match(name) and name not in (current, served)]
+        ours.sort(key=lambda name: _age(services, project, name))
+        surplus = 1 + len(ours) - keep
+        if surplus <= (PILE if busy else 0):
+            return None
+        studio.delete_model_version(project, ours[0])
+        orders.prune([*ours[1:], served or ""])
+    event(logger, "old predictions removed", project=project, order=ours[0])
+    return ours[0]
 
 
 def _age(services: Services, project: int, name: str) -> tuple[str, str]:

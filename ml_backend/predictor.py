@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
@@ -101,11 +101,14 @@ class Predictor:
         self._features = features
         self._networks: dict[int, Network] = {}
         self._loaded: dict[int, str] = {}
-        self._lock = threading.RLock()
+        # One lock for each part, so that a cached frame need not wait for another request's first pass.
+        self._building = threading.Lock()
+        self._trunk = threading.Lock()
+        self._tail = threading.Lock()
 
     def network(self, label_count: int) -> Network:
         """The network with pre-trained weights and ``label_count`` outputs; its tail may be any version's."""
-        with self._lock:
+        with self._building:
             if label_count not in self._networks:
                 self._networks[label_count] = self.fresh(label_count)
             return self._networks[label_count]
@@ -120,18 +123,22 @@ class Predictor:
 
         While the trunk works on one piece the next is fetched and decoded. With ``views`` above 1 the augmented views
         of each frame are computed and cached as well (`Bank` draws from them); what is yielded is the frame itself. A
-        frame that cannot be read costs only itself.
+        frame that cannot be read costs only itself. An address names the same file always: it is fetched again only
+        where something of it is not in the cache.
         """
         network = self.network(label_count)
         pieces = [frames[start : start + CHUNK] for start in range(0, len(frames), CHUNK)]
-        with ThreadPoolExecutor(self._settings.fetch_workers, thread_name_prefix="frames") as pool:
+        pool = ThreadPoolExecutor(self._settings.fetch_workers, thread_name_prefix="frames")
+        try:
             begun: _Begun | None = None
             for piece in pieces:
                 begun, previous = self._begin(network, piece, views, pool), begun
                 if previous is not None:
-                    yield self._finish(network, previous, views)
+                    yield self._finish(network, previous)
             if begun is not None:
-                yield self._finish(network, begun, views)
+                yield self._finish(network, begun)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def scores(self, frames: Sequence[Frame], manifest: Manifest, store: VersionStore) -> Iterator[Scores]:
         """Yield what a version says of the frames, in pieces."""
@@ -155,7 +162,7 @@ class Predictor:
         return Bank(self, self.network(label_count), frames, digests, self._settings.views)
 
     def records(
-        self, network: Network, frames: Sequence[Frame], digests: Sequence[bytes], drawn: NDArray[np.intp], views: int
+        self, network: Network, frames: Sequence[Frame], digests: Sequence[bytes], drawn: NDArray[np.intp]
     ) -> list[Record]:
         """One view of each frame, ``drawn`` (n,) says which; what the cache lost is computed again.
 
@@ -166,16 +173,17 @@ class Predictor:
         found = self._features.get_many(names)
         for row, stored in enumerate(found):
             if stored is None:
-                computed = self._compute(network, [_prepare(self._fetcher, frames[row], views)], views)
-                found[row] = computed[0][int(drawn[row])]
+                view = int(drawn[row])
+                prepared = _prepare(self._fetcher, frames[row], view + 1, digests[row], range(view))
+                found[row] = self._compute(network, [prepared])[0][view]
         return [record for record in found if record is not None]
 
     def _probabilities(
         self, activations: NDArray[np.float32], manifest: Manifest, store: VersionStore
     ) -> NDArray[np.float32]:
         label_count = len(manifest.label_names)
-        with self._lock:
-            network = self.network(label_count)
+        network = self.network(label_count)
+        with self._tail:
             if self._loaded.get(label_count) != manifest.version:
                 network.load_tail(store.tail(manifest.version))
                 self._loaded[label_count] = manifest.version
@@ -185,35 +193,35 @@ class Predictor:
         """Look a piece up in the cache and start to fetch and decode what is not there."""
         addresses = self._features.get_many([self.address_key(frame.url) for frame in frames])
         digests = {row: digest.tobytes() for row, digest in enumerate(addresses) if digest is not None}
-        names = [self.record_key(network, digest, view) for digest in digests.values() for view in range(views)]
-        stored = self._features.get_many(names)
-        found: dict[int, Record] = {}
-        for place, row in enumerate(digests):
-            record = stored[place * views]
-            if record is not None and all(one is not None for one in stored[place * views : (place + 1) * views]):
-                found[row] = record
+        wanted = [(row, view) for row in digests for view in range(views)]
+        stored = self._features.get_many([self.record_key(network, digests[row], view) for row, view in wanted])
+        found: dict[int, dict[int, Record]] = {row: {} for row in range(len(frames))}
+        for (row, view), record in zip(wanted, stored, strict=True):
+            if record is not None:
+                found[row][view] = record
         missing = {
-            row: pool.submit(_prepare, self._fetcher, frame, views)
-            for row, frame in enumerate(frames)
-            if row not in found
+            row: pool.submit(_prepare, self._fetcher, frames[row], views, digests.get(row), records.keys())
+            for row, records in found.items()
+            if len(records) < views
         }
-        return _Begun(frames, digests, found, missing)
+        return _Begun(frames, digests, {row: records[0] for row, records in found.items() if 0 in records}, missing)
 
-    def _finish(self, network: Network, begun: _Begun, views: int) -> Chunk:
+    def _finish(self, network: Network, begun: _Begun) -> Chunk:
         """Run the trunk on what was fetched, remember it, and put the piece together."""
+        digests, records = dict(begun.digests), dict(begun.found)
         prepared: dict[int, _Prepared] = {}
         unreadable: dict[int, str] = {}
         for row, future in begun.missing.items():
             try:
                 prepared[row] = future.result()
+                digests[row] = prepared[row].digest
             except FrameUnreadable as error:
+                records.pop(row, None)
                 unreadable[begun.frames[row].task] = str(error)
                 event(logger, "frame unreadable", level=logging.WARNING, task=begun.frames[row].task, reason=str(error))
-        records = dict(begun.found)
-        if prepared:
-            banks = self._compute(network, list(prepared.values()), views)
-            records.update({row: bank[0] for row, bank in zip(prepared, banks, strict=True)})
-        digests = begun.digests | {row: one.digest for row, one in prepared.items()}
+        for row, computed in zip(prepared, self._compute(network, list(prepared.values())), strict=True):
+            if 0 in computed:
+                records[row] = computed[0]
         rows = sorted(records)
         return Chunk(
             frames=[begun.frames[row] for row in rows],
@@ -222,20 +230,23 @@ class Predictor:
             unreadable=unreadable,
         )
 
-    def _compute(self, network: Network, prepared: Sequence[_Prepared], views: int) -> list[NDArray[np.uint8]]:
-        """Run the trunk on frames and keep the result; returns a bank (views, record) for each.
+    def _compute(self, network: Network, prepared: Sequence[_Prepared]) -> list[dict[int, Record]]:
+        """Run the trunk on views of frames and keep the result; returns {view: record} for each frame.
 
         The result is quantised even if it is used at once, so that a value is the same from the cache and without it.
         """
-        with self._lock:
+        if not prepared:
+            return []
+        with self._trunk:
             flat = network.activations(np.concatenate([one.pixels for one in prepared]))
-        banks = np.split(quantise(flat), len(prepared))
+        rows = iter(quantise(flat))
+        computed = [{view: next(rows) for view in one.views} for one in prepared]
         kept: dict[bytes, NDArray[Any]] = {}
-        for one, bank in zip(prepared, banks, strict=True):
-            kept |= {self.record_key(network, one.digest, view): bank[view] for view in range(views)}
+        for one, records in zip(prepared, computed, strict=True):
+            kept |= {self.record_key(network, one.digest, view): record for view, record in records.items()}
             kept[self.address_key(one.frame.url)] = np.frombuffer(one.digest, np.uint8)
         self._features.put_many(kept)
-        return banks
+        return computed
 
     def record_key(self, network: Network, digest: bytes, view: int) -> bytes:
         """Where the cache keeps a view of a frame."""
@@ -263,31 +274,36 @@ class Bank:
         drawn = rng.integers(self._views, size=len(rows))
         frames = [self._frames[row] for row in rows]
         digests = [self._digests[row] for row in rows]
-        records = self._predictor.records(self._network, frames, digests, drawn, self._views)
+        records = self._predictor.records(self._network, frames, digests, drawn)
         return restore(records, self._network.activation_shape)
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A fetched frame: ``pixels`` (views, 224, 224, 3) uint8, the first the frame itself."""
+    """A fetched frame: ``pixels`` (len(views), 224, 224, 3) uint8 of some views, 0 is the frame itself."""
 
     frame: Frame
     digest: bytes
+    views: Sequence[int]
     pixels: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class _Begun:
+    """A piece under way: by row the ``digests`` and records of view 0 that were cached, and what is being fetched."""
+
     frames: Sequence[Frame]
     digests: dict[int, bytes]
     found: dict[int, Record]
     missing: dict[int, Future[_Prepared]]
 
 
-def _prepare(fetcher: Fetcher, frame: Frame, views: int) -> _Prepared:
+def _prepare(fetcher: Fetcher, frame: Frame, views: int, known: bytes | None, there: Collection[int]) -> _Prepared:
+    """Fetch a frame and make those of its first ``views`` views that are not ``there`` for the ``known`` content."""
     content = fetcher.fetch(frame.url, frame.task)
     digest = hashlib.sha256(content).digest()
-    return _Prepared(frame, digest, msml_frames.views(msml_frames.decode(content), views, digest))
+    wanted = [view for view in range(views) if digest != known or view not in there]
+    return _Prepared(frame, digest, wanted, msml_frames.views(msml_frames.decode(content), views, digest)[wanted])
 
 
 def concatenate(pieces: Sequence[Scores], label_count: int) -> Scores:

@@ -1,24 +1,28 @@
 """Scoring a whole pool, by this process or in parts by any number of RQ workers that share the data folder.
 
 A part is a run of whole pieces of `predictor.CHUNK` frames, so the network sees the same batches and the result is the
-same however many parts there are.
+same however many parts there are. One process at a time scores a project.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rq import Worker
+from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import Job, JobStatus
 
 from ml_backend.logs import event
@@ -30,6 +34,9 @@ from ml_backend.store.versions import Manifest, read_json, write_aside
 logger = logging.getLogger(__name__)
 QUEUE = "tsal-scoring"
 LOOK_SECONDS = 0.2
+# How long a part's job may show no change. Workers that are gone or busy with a fine-tune take no part, and one that
+# works tells of itself every 30 s; what waits longer than this is done here.
+PATIENCE_SECONDS = {JobStatus.QUEUED: 15.0, JobStatus.STARTED: 150.0}
 ARRAYS = ("tasks", "probabilities", "labels", "distances", "plain", "margins")
 Report = Callable[[str, int, int], None]
 
@@ -57,7 +64,7 @@ def embed(services: Services, project: int, frames: Sequence[Frame], label_count
         parts = _in_parts(services, project, frames, None, label_count, report)
         return Embeddings(
             np.concatenate([part["tasks"] for part in parts]),
-            np.concatenate([part["features"] for part in parts if len(part["tasks"])]),
+            np.concatenate([part["features"] for part in parts]),
             {task: reason for part in parts for task, reason in part["unreadable"].items()},
         )
     return _embed(services, frames, label_count, report)
@@ -104,6 +111,8 @@ def _in_parts(
     ends = [*bounds[1:], len(frames)]
     parent = services.settings.data_dir / "scoring"
     parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.glob(f"project-{project}-*"):  # by one that was killed: there is one at a time
+        shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f"project-{project}-", dir=parent))
     name = str(folder.relative_to(services.settings.data_dir))
     try:
@@ -122,8 +131,8 @@ def _in_parts(
             for part in range(len(bounds))
         ]
         for part, job in enumerate(jobs):
-            _wait(services, job)
-            if not (folder / f"{part}.json").exists():
+            _wait(services, job, _result_of(folder, part))
+            if not _result_of(folder, part).exists():
                 event(logger, "part scored here", level=logging.WARNING, project=project, part=part)
                 _write_part(services, project, version, label_count, folder, part)
             report("scoring", ends[part], len(frames))
@@ -132,12 +141,24 @@ def _in_parts(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _wait(services: Services, job: Job) -> None:
-    """Wait until a job is over, or nobody is left who could do it."""
-    waiting = (JobStatus.QUEUED, JobStatus.STARTED, JobStatus.SCHEDULED, JobStatus.DEFERRED)
-    while (status := job.get_status()) in waiting:
-        if status == JobStatus.QUEUED and Worker.count(queue=services.queue(QUEUE)) == 0:
-            job.cancel()
+def _wait(services: Services, job: Job, result: Path) -> None:
+    """Wait until a part is done, or will not be: its job failed, no worker takes it, or its worker is gone."""
+    seen: tuple[JobStatus, datetime | None] | None = None
+    since = time.monotonic()
+    while not result.exists():
+        try:
+            job.refresh()
+        except NoSuchJobError:  # over for longer than its answer is kept
+            return
+        state = (job.get_status(refresh=False), job.last_heartbeat)
+        if state != seen:
+            seen, since = state, time.monotonic()
+        if state[0] not in PATIENCE_SECONDS:
+            return
+        nobody = state[0] == JobStatus.QUEUED and Worker.count(queue=services.queue(QUEUE)) == 0
+        if nobody or time.monotonic() - since > PATIENCE_SECONDS[state[0]]:
+            with suppress(InvalidJobOperation):
+                job.cancel()
             return
         time.sleep(LOOK_SECONDS)
 
@@ -157,16 +178,22 @@ def _write_part(
         scores = _score(services, project, frames, services.versions(project).get(version), _silent)
         arrays = {array: getattr(scores, array) for array in ARRAYS}
         unreadable = scores.unreadable
-    with (folder / f"{part}.aside").open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
-    (folder / f"{part}.aside").replace(folder / f"{part}.npz")
-    write_aside(folder / f"{part}.json", json.dumps({"unreadable": unreadable}))
+    # Aside under a name of its own: a worker that was given up and whoever took its part over may write at once.
+    descriptor, aside = tempfile.mkstemp(dir=folder)
+    with os.fdopen(descriptor, "wb") as file:
+        np.savez(file, unreadable=np.array(json.dumps(unreadable)), **arrays)  # type: ignore[arg-type]
+    Path(aside).replace(_result_of(folder, part))
 
 
 def _read_part(folder: Path, part: int) -> dict[str, Any]:
-    about = read_json(folder / f"{part}.json") or {}
-    with np.load(folder / f"{part}.npz", allow_pickle=False) as arrays:
-        return {**arrays, "unreadable": {int(task): reason for task, reason in about["unreadable"].items()}}
+    with np.load(_result_of(folder, part), allow_pickle=False) as stored:
+        arrays = dict(stored)
+    unreadable = json.loads(str(arrays.pop("unreadable")))
+    return {**arrays, "unreadable": {int(task): reason for task, reason in unreadable.items()}}
+
+
+def _result_of(folder: Path, part: int) -> Path:
+    return folder / f"{part}.npz"
 
 
 def _scores(part: dict[str, Any]) -> Scores:

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_backend.errors import NotEnoughLabels, UnknownLabel
+from ml_backend.errors import FrameUnreadable, NotEnoughLabels, UnknownLabel
 from ml_backend.logs import event
 from ml_backend.msml import finetune
-from ml_backend.predictor import Frame
+from ml_backend.msml.network import Network
+from ml_backend.predictor import Frame, Predictor
 from ml_backend.services import Services
 from ml_backend.store.versions import Manifest, TrainedOn
 from ml_backend.studio.client import ConfirmedAnnotation
@@ -81,6 +82,7 @@ def fine_tune(
 
     Raises:
         NotEnoughLabels: where there is too little to learn from.
+        FrameUnreadable: where a frame that could be read when the job began cannot be any more.
     """
     started = time.monotonic()
     settings = services.settings
@@ -92,12 +94,8 @@ def fine_tune(
 
     report("reading annotations", 0, 1)
     labelled = confirmed(services, project, configuration)
-    parent = store.newest()
-    if parent is not None and (parent.label_names != names or parent.backbone != settings.backbone):
-        notes.append(f"starts anew: {parent.version} has other symptoms or another backbone")
-        event(logger, "new line of versions", project=project, parent=parent.version)
-        parent = None
-    fresh = changed_since(labelled, parent)
+    newest = store.newest()
+    fresh = changed_since(labelled, newest)
 
     frames = [Frame.of(one.annotation.task, one.annotation.data, configuration.image_key) for one in labelled]
     predictor = services.predictor
@@ -119,6 +117,8 @@ def fine_tune(
 
     validation = _validation(labelled, labels, settings.hold_out, settings.seed, notes)
     network = predictor.fresh(len(names))
+    held = {one.annotation.task for one, kept in zip(labelled, validation, strict=True) if kept}
+    parent = _parent(newest, names, network.trunk_key, held, notes)
     if parent is not None:
         network.load_tail(store.tail(parent.version))
     training_rows = np.flatnonzero(~validation)
@@ -135,9 +135,7 @@ def fine_tune(
     )
     training_seconds = time.monotonic() - training_started
 
-    probabilities = np.concatenate(
-        [network.probabilities(chunk.activations) for chunk in predictor.activations(readable, len(names))]
-    )
+    probabilities = _probabilities(predictor, network, readable)
     table = CorrelationTable.from_json(parent.table) if parent else CorrelationTable.empty(len(names))
     table = table.update(build(labels[~validation], probabilities[~validation]))
     manifest = store.create(
@@ -194,12 +192,41 @@ def _require_two_combinations(labels: NDArray[np.uint8]) -> None:
         )
 
 
+def _parent(
+    newest: Manifest | None, names: tuple[str, ...], trunk_key: str, held: set[int], notes: list[str]
+) -> Manifest | None:
+    """The version whose weights and table are gone on from; None where a new line of versions begins."""
+    if newest is None:
+        return None
+    if newest.label_names != names:
+        reason = "has other symptoms"
+    elif newest.trunk_key != trunk_key:
+        reason = "has another backbone or other weights"
+    elif any(one.task in held for one in newest.trained_on):
+        # Weights that have seen them would make the figures on held-out patients look better than they are.
+        reason = "was trained on patients that are held out now"
+    else:
+        return newest
+    notes.append(f"starts anew: {newest.version} {reason}")
+    event(logger, "new line of versions", project=newest.project, version=newest.version, reason=reason)
+    return None
+
+
+def _probabilities(predictor: Predictor, network: Network, frames: Sequence[Frame]) -> NDArray[np.float32]:
+    rows: list[NDArray[np.float32]] = []
+    for chunk in predictor.activations(frames, network.label_count):
+        for reason in chunk.unreadable.values():  # it could be read before, and the cache has lost it since
+            raise FrameUnreadable(reason)
+        rows.append(network.probabilities(chunk.activations))
+    return np.concatenate(rows)
+
+
 def _validation(
     labelled: Sequence[Labelled], labels: NDArray[np.uint8], share: float, seed: int, notes: list[str]
 ) -> NDArray[np.bool_]:
     """Rows of the patients that are never trained on; a frame without a patient is a patient of its own."""
     patients = [str(one.annotation.data.get("patient") or f"task {one.annotation.task}") for one in labelled]
-    if any("patient" not in one.annotation.data for one in labelled):
+    if not all(one.annotation.data.get("patient") for one in labelled):
         notes.append("frames without a patient are held out one by one, which may leak near-duplicates")
     validation = held_out(patients, share, seed)
     if len(np.unique(labels[~validation], axis=0)) < 2:

@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.unattended:
             _unattended(services, project, clips, tested, options, processes)
         else:
-            _welcome(settings, project)
+            _welcome(settings, project, len(clips.symptoms))
             serve.keep_running(processes)
     return 0
 
@@ -279,12 +279,12 @@ def _import(services: Services, project: int, clips: Clips, tested: set[str], op
         raise InvalidRequest(f"no frame of {clips.folder} could be read")
 
 
-def _welcome(settings: Settings, project: int) -> None:
+def _welcome(settings: Settings, project: int, symptoms: int) -> None:
     print(
         f"""
   Open      {settings.label_studio_url}/projects/{project}/data
   Log in    {EMAIL}   password {PASSWORD}
-  Press     "Label All Tasks", then 1 to 4 for the symptoms and Submit
+  Press     "Label All Tasks", then 1 to {symptoms} for the symptoms and Submit
             (not "Label Tasks As Displayed": that leaves the computed order)
 
   After {settings.k_max} annotations the model retrains in the background; from then on the symptoms are ticked already

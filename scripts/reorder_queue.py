@@ -103,11 +103,12 @@ def look(services: Services, project: int, state: Watched) -> None:
         ordering.refresh(services, project, lambda stage, done, total: None)
     if due:
         # A changed annotation changes no count, so a full look is taken now and then as well.
-        if counts.annotations != state.reconciled or state.polls % FULL_POLL == 0:
+        busy = counts.annotations != state.reconciled
+        if busy or state.polls % FULL_POLL == 0:
             jobs.reconcile(services, project)
             state.reconciled = counts.annotations
-        elif not reason:
-            ordering.prune(services, project)
+        if not reason:
+            ordering.prune(services, project, busy=busy)
         state.polls += 1
         state.polled = time.monotonic()
     ended = jobs.ended(services, project, pool=counts.tasks - counts.annotated)

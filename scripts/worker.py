@@ -14,6 +14,8 @@ from ml_backend.services import Services
 from scripts.command import run
 
 NICENESS = 10
+# How often an idle worker looks for jobs whose worker was killed; RQ's own seven minutes would hold the loop up.
+LOST_SECONDS = 60
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,7 +30,13 @@ def main(arguments: list[str] | None = None) -> int:
     services = Services(jobs.settings_for_worker())
     names = [scoring.QUEUE] if options.scoring_only else [jobs.QUEUE, scoring.QUEUE]
     queues = [services.queue(name) for name in names]
-    worker = Worker(queues, connection=services.redis, serializer=JSONSerializer)
+    worker = Worker(
+        queues,
+        connection=services.redis,
+        serializer=JSONSerializer,
+        maintenance_interval=LOST_SECONDS,
+        worker_ttl=LOST_SECONDS,
+    )
     worker.work(burst=options.burst, with_scheduler=True, logging_level="WARNING")
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +25,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 TRUNK_BATCH = 32
 TAIL_BATCH = 256
+_METADATA = "tsal"
 _LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 
 
@@ -157,9 +159,15 @@ class Network(nn.Module):
                 parameter.copy_(torch.from_numpy(np.array(state[name], dtype=np.float32)))
 
     def save_tail(self, path: Path, metadata: Mapping[str, str]) -> None:
-        """Write the trained weights and `metadata` to `path` (safetensors), aside first and then moved into place."""
+        """Write the trained weights and `metadata` to `path` (safetensors), aside first and then moved into place.
+
+        The same weights and metadata give the same bytes.
+        """
         written = dict(metadata) | {"backbone": self.backbone.name, "trunk_key": self.trunk_key}
-        content = safetensors.numpy.save(self.trainable_state(), metadata=written)
+        # Under one name, because safetensors writes several in an order that differs from call to call.
+        content = safetensors.numpy.save(
+            self.trainable_state(), metadata={_METADATA: json.dumps(written, sort_keys=True)}
+        )
         aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
         try:
             with aside.open("xb") as file:
@@ -179,9 +187,9 @@ class Network(nn.Module):
         """
         try:
             with safetensors.safe_open(path, framework="numpy") as file:
-                metadata = dict(file.metadata() or {})
+                metadata: dict[str, str] = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a dict
-        except (OSError, safetensors.SafetensorError) as error:
+        except (OSError, ValueError, safetensors.SafetensorError) as error:
             raise VersionUnknown(f"The weights {path} cannot be read: {error}.") from error
         for name, own in (("backbone", self.backbone.name), ("trunk_key", self.trunk_key)):
             if metadata.get(name) != own:

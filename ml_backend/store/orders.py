@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +61,14 @@ class OrderStore:
         self._orders = folder / "orders"
         self._pointer = folder / "order"
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until no other process makes or removes orders of this project, and keep the others waiting."""
+        self._orders.mkdir(parents=True, exist_ok=True)
+        with (self._orders / ".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
     def next_name(self, version: str | None, taken: list[str]) -> str:
         """A name for the next order of a version that neither this store nor Label Studio (``taken``) has."""
         source = version or UNTRAINED
@@ -104,6 +115,8 @@ class OrderStore:
         """Forget all orders but these and the current one."""
         wanted = {*keep, self.current_name()}
         for path in self._orders.glob("*.npz"):
-            if path.name.removesuffix(".npz") not in wanted:
+            name = path.name.removesuffix(".npz")
+            if name not in wanted:
+                # In this order, so that what is left behind by a sudden end is no order and is found again.
+                (self._orders / f"{name}.json").unlink(missing_ok=True)
                 path.unlink()
-                path.with_suffix(".json").unlink(missing_ok=True)

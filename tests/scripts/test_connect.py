@@ -260,8 +260,18 @@ def test_a_registered_backend_that_does_not_answer_is_told_until_it_does(
         assert first_words(said(services, project)) == {"ok", "missing"}
 
 
-@pytest.mark.parametrize("new", [{"basic_auth_user": "another"}, {"basic_auth_password": "another"}], ids=str)
-def test_a_new_user_or_password_is_told_to_label_studio(settings: Settings, project: int, new: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "new",
+    [
+        {"basic_auth_user": "another"},
+        {"basic_auth_password": "another"},
+        {"basic_auth_user": None, "basic_auth_password": None},
+    ],
+    ids=str,
+)
+def test_a_new_user_or_password_is_told_to_label_studio(
+    settings: Settings, project: int, new: dict[str, str | None]
+) -> None:
     with served(settings):
         said(Services(settings), project)
     changed = load(**{**settings.model_dump(), **new})

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ml_backend.errors import InvalidRequest
+from ml_backend.errors import InvalidRequest, RedisUnavailable
 from ml_backend.store.pending import connect
 from scripts import processes
 from scripts.processes import ENDINGS, ROOT, Processes, embedded_redis, free_port, require_free
@@ -109,6 +109,14 @@ def python(code: str) -> list[str]:
     return [sys.executable, "-c", code]
 
 
+def redis_answers(url: str) -> bool:
+    try:
+        connect(url).close()
+    except RedisUnavailable:
+        return False
+    return True
+
+
 def command(code: str, started: list[subprocess.Popen[str]]) -> subprocess.Popen[str]:
     process = subprocess.Popen(python(code), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     started.append(process)
@@ -127,6 +135,18 @@ def test_every_line_is_delivered_with_the_name_of_its_process() -> None:
         child = running.start("one", python("for n in range(2000): print(n)\nprint('last', end='')"), {})
         child.process.wait()
     assert lines.all == [("one", str(n)) for n in range(2000)] + [("one", "last")]
+
+
+def test_lines_that_are_handled_slowly_are_all_delivered_before_stop_returns() -> None:
+    lines: list[str] = []
+
+    def slowly(name: str, line: str) -> None:
+        time.sleep(0.05)
+        lines.append(line)
+
+    with Processes(slowly) as running:
+        running.start("one", python("for n in range(20): print(n)"), {}).process.wait()
+    assert lines == [str(n) for n in range(20)]
 
 
 def test_errors_and_bytes_that_are_no_text_are_delivered_too() -> None:
@@ -191,7 +211,7 @@ def test_an_exception_ends_the_children_and_goes_on() -> None:
     assert not any(map(alive, lines.numbers()))
 
 
-@pytest.mark.parametrize("number", ENDINGS)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_the_command_ends_the_children(
     number: signal.Signals, started: list[subprocess.Popen[str]]
 ) -> None:
@@ -310,9 +330,10 @@ def test_embedded_redis_keeps_its_data_and_listens_on_its_socket_only(tmp_path: 
     for value in (None, b"kept"):
         with Processes(Lines()) as running:
             server = psutil.Process(running.start("redis", start, {}).process.pid)
-            wait_for(Path(url.removeprefix("unix://")).exists)
+            wait_for(lambda: redis_answers(url))
             with connect(url) as redis:
                 assert redis.get("name") == value
                 redis.set("name", "kept")
-            assert [line.status for line in server.net_connections("inet")] == []
+            assert server.net_connections("inet") == []
+            server.kill()
     assert not alive(server.pid)

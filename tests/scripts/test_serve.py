@@ -31,6 +31,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.Monke
     monkeypatch.setenv("TSAL_LABEL_STUDIO_TOKEN", TOKEN)
     monkeypatch.setenv("TSAL_PORT", str(free_port()))
     monkeypatch.setenv("TSAL_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(serve, "keep_running", lambda processes: pytest.fail("everything was started"))
     return monkeypatch
 
 

@@ -1,0 +1,123 @@
+"""The benchmarks' own logic; their figures are nobody's pass or fail."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import run, workload
+from ml_backend.predictor import Predictor, concatenate
+from ml_backend.settings import load
+from ml_backend.store.features import FeatureStore
+from ml_backend.store.versions import VersionStore
+from scripts.make_phantom import generate
+from tests.studio_stand_in import one_thread
+
+__all__ = ["one_thread"]
+
+
+class TestReport:
+    def test_a_row_is_a_median_with_its_spread(self, capsys: pytest.CaptureFixture[str]) -> None:
+        report = run.Report()
+        assert report.row("rescoring", "s", [3.0, 1.0, 10.0], "a note") == 3.0
+        assert report.row("once", "ms", [2.0]) == 2.0
+        assert report.measured == [
+            {"what": "rescoring", "unit": "s", "median": 3.0, "spread": 9.0, "note": "a note"},
+            {"what": "once", "unit": "ms", "median": 2.0, "spread": 0.0, "note": ""},
+        ]
+        first, second = capsys.readouterr().out.splitlines()
+        assert first.split() == ["rescoring", "3.000", "s", "±4.500", "a", "note"]
+        assert second.split() == ["once", "2.000", "ms", "±0.000"]
+
+    @pytest.mark.parametrize(
+        ("value", "at_least", "holds"),
+        [
+            (9.9, True, False),
+            (10.0, True, True),
+            (10.1, True, True),
+            (9.9, False, True),
+            (10.0, False, True),
+            (10.1, False, False),
+            (float("nan"), True, False),
+            (float("nan"), False, False),
+        ],
+    )
+    def test_a_bar_holds_or_not(
+        self, value: float, at_least: bool, holds: bool, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        report = run.Report()
+        report.bar("times faster", value, 10, at_least=at_least)
+        (bar,) = report.bars
+        assert (bar["name"], bar["bar"], bar["holds"]) == ("times faster", 10, holds)
+        assert capsys.readouterr().out.startswith("HOLDS" if holds else "MISSED")
+
+
+def test_a_quick_run_of_the_selection_writes_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "runs" / "bench.json"
+    monkeypatch.setattr(sys, "argv", ["bench", "--quick", "--only", "selection", "--output", str(output)])
+    assert run.main() == 0
+    written = json.loads(output.read_text())
+    assert written["quick"] is True
+    assert written["machine"]["cores"] >= 1
+    assert set(written["versions"]) >= {"python", "torch", "numpy", "lmdb"}
+    assert [row["what"] for row in written["measured"]] == [
+        "mlm: 100 of 50,000",
+        "lc: 100 of 50,000",
+        "mle: 100 of 50,000",
+        "nearest table row of 50,000",
+    ]
+    slowest, nearest = written["bars"]
+    assert set(slowest) == set(nearest) == {"name", "value", "bar", "holds"}
+    assert slowest["value"] == max(row["median"] for row in written["measured"][:3])
+    assert nearest["value"] == written["measured"][3]["median"]
+    assert (slowest["bar"], nearest["bar"]) == (0.5, 1.0)
+    assert str(output) in capsys.readouterr().out
+
+
+class TestWorkload:
+    def test_a_filled_pool_is_scored_from_the_cache(self, tmp_path: Path) -> None:
+        class Counted(workload.Files):
+            fetched = 0
+
+            def fetch(self, url: str, task: int | None = None) -> bytes:
+                Counted.fetched += 1
+                return super().fetch(url, task)
+
+        settings = load(backbone="efficientnet_lite0", data_dir=tmp_path)
+        features = FeatureStore(tmp_path / "features", 500_000_000)
+        predictor = Predictor(settings, Counted(workload.pictures(2, 0)), features)
+        network = predictor.network(4)
+        pool = workload.frames(150, "pool")
+        workload.fill(predictor, settings, features, network, pool, 1)
+        store = VersionStore(tmp_path / "project")
+        manifest = workload.version(store, network, settings)
+        fetched = Counted.fetched
+        scores = concatenate(list(predictor.scores(pool, manifest, store)), 4)
+        assert scores.tasks.tolist() == [frame.task for frame in pool]
+        assert Counted.fetched == fetched  # none of them was fetched: what is timed is the cache
+        assert scores.unreadable == {}
+        assert store.active() == manifest.version
+
+    def test_labelled_frames_are_those_of_the_table(self, tmp_path: Path) -> None:
+        path = generate(tmp_path, 3, clips_per_patient=1, frames_per_clip=2, seed=0, size=(64, 64))
+        pixels, truth, patients = workload.labelled_frames(tmp_path, every=1)
+        with path.open(newline="") as file:
+            rows = {row["patient"]: row for row in csv.DictReader(file)}
+        assert pixels.shape == (len(truth), 224, 224, 3)
+        assert set(patients) == set(rows)
+        for labels, patient in zip(truth.tolist(), patients, strict=True):
+            row = rows[patient]
+            assert labels == [int(row[name]) for name in ("a_line", "b_line", "pleural_lesion", "pleural_effusion")]
+
+    def test_memory_of_this_process_is_read(self) -> None:
+        before = workload.rss_anonymous()
+        ballast = np.ones(50_000_000, np.uint8)
+        assert workload.rss_anonymous() - before > 40_000_000
+        del ballast

@@ -1,0 +1,435 @@
+"""One fine-tune after another: what is trained on, what is never, and what a version remembers."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from ml_backend import training
+from ml_backend.errors import FrameUnreadable, NotEnoughLabels
+from ml_backend.msml.network import Network
+from ml_backend.predictor import Frame, Predictor
+from ml_backend.services import Services
+from ml_backend.store.features import FeatureStore
+from ml_backend.store.versions import Manifest
+from ml_backend.studio.payloads import Prediction, prediction_payload
+from ml_backend.tsal import metrics
+from ml_backend.tsal.correlation import CorrelationTable, build
+from ml_backend.tsal.split import held_out
+from tests.installation import COMBINATIONS, CONFIGURATION, PROJECT, XML, settings_in
+from tests.studio_stand_in import StudioStandIn, one_thread
+
+__all__ = ["one_thread"]
+
+# With seed 0 and a share of 0.3 the patient p2 is held out.
+TASKS = range(1, 13)
+PATIENTS = {task: f"p{(task - 1) // 3 + 1}" for task in TASKS}
+HELD = {task for task, patient in PATIENTS.items() if patient == "p2"}
+SHARE = 0.3
+
+
+@dataclass
+class Installation:
+    """One project on its own data folder; the network and its cache are shared."""
+
+    folder: Path
+    data: Path
+    studio: StudioStandIn
+    predictor: Predictor
+
+    def services(self, **changes: object) -> Services:
+        values = {"data_dir": self.data, "hold_out": SHARE, "minimum_steps": 4, "views": 2} | changes
+        services = Services(settings_in(self.folder, **values))
+        services.studio = self.studio  # type: ignore[assignment]
+        services.predictor = self.predictor
+        return services
+
+    def trained(self, **changes: object) -> Manifest:
+        return training.fine_tune(self.services(**changes), PROJECT, silent)
+
+    def tail(self, manifest: Manifest) -> dict[str, np.ndarray]:
+        return safetensors.numpy.load_file(self.services().versions(PROJECT).tail(manifest.version))
+
+    def digest(self, manifest: Manifest) -> str:
+        return hashlib.sha256(self.services().versions(PROJECT).tail(manifest.version).read_bytes()).hexdigest()
+
+    def network(self, manifest: Manifest | None) -> Network:
+        network = self.predictor.fresh(len(COMBINATIONS[0]))
+        if manifest is not None:
+            network.load_tail(self.services().versions(PROJECT).tail(manifest.version))
+        return network
+
+    def probabilities(self, manifest: Manifest, tasks: Sequence[int]) -> np.ndarray:
+        frames = [Frame(task, str(self.studio.task_data[task]["image"])) for task in tasks]
+        (chunk,) = self.predictor.activations(frames, len(COMBINATIONS[0]))
+        return self.network(manifest).probabilities(chunk.activations)
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    return None
+
+
+def labels_of(task: int) -> list[int]:
+    return COMBINATIONS[task % len(COMBINATIONS)].tolist()
+
+
+def tasks_of(seen: Sequence[Any]) -> set[int]:
+    return {one.task for one in seen}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("training")
+
+
+@pytest.fixture(scope="module")
+def predictor(folder: Path) -> Predictor:
+    return Services(settings_in(folder, views=2)).predictor
+
+
+@pytest.fixture
+def installed(folder: Path, tmp_path: Path, predictor: Predictor) -> Installation:
+    """Twelve frames of four patients in Label Studio, nothing annotated yet."""
+    studio = StudioStandIn()
+    for task in TASKS:
+        studio.add(folder, task, patient=PATIENTS[task])
+    return Installation(folder, tmp_path / "data", studio, predictor)
+
+
+@pytest.fixture
+def confirmed(installed: Installation) -> Installation:
+    """The same with everything annotated."""
+    for task in TASKS:
+        installed.studio.confirm(task, labels_of(task))
+    return installed
+
+
+def test_the_patients_of_these_tests_are_held_out_as_they_expect() -> None:
+    assert {task for task, held in zip(TASKS, held_out(list(PATIENTS.values()), SHARE, 0), strict=True) if held} == HELD
+
+
+class TestVersion:
+    def test_a_version_is_stored_whole_and_serves(self, confirmed: Installation) -> None:
+        stages: list[str] = []
+        manifest = training.fine_tune(
+            confirmed.services(), PROJECT, lambda stage, done, total: stages.append(stage), job="job-1", trigger="poll"
+        )
+        store = confirmed.services().versions(PROJECT)
+        assert store.get(manifest.version) == manifest
+        assert store.active() == manifest.version
+        assert (manifest.number, manifest.parent, manifest.job, manifest.trigger) == (1, None, "job-1", "poll")
+        assert (manifest.label_names, manifest.backbone) == (CONFIGURATION.label_names, "efficientnet_lite0")
+        assert manifest.trunk_key == confirmed.network(None).trunk_key
+        assert set(manifest.seconds) == {"read", "finetune", "total"}
+        assert len(manifest.losses) == 4
+        assert list(dict.fromkeys(stages)) == ["reading annotations", "reading frames", "training"]
+
+    def test_held_out_patients_are_never_trained_on(self, confirmed: Installation) -> None:
+        manifest = confirmed.trained()
+        assert tasks_of(manifest.held_out) == HELD
+        assert tasks_of(manifest.trained_on) == set(TASKS) - HELD
+        for task in HELD:  # whatever they are labelled as, the weights are the same
+            confirmed.studio.change(task, [0, 0, 1], at="then")
+        again = replace(confirmed, data=confirmed.data / "again")
+        assert again.digest(again.trained()) == confirmed.digest(manifest)
+
+    def test_the_same_annotations_give_the_same_weights(self, confirmed: Installation) -> None:
+        first = confirmed.trained()
+        again = replace(confirmed, data=confirmed.data / "again")
+        second = again.trained()
+        assert again.digest(second) == confirmed.digest(first)
+        assert (second.table, second.metrics, second.losses) == (first.table, first.metrics, first.losses)
+        other = replace(confirmed, data=confirmed.data / "other")
+        assert other.digest(other.trained(seed=4, hold_out=0)) != other.digest(other.trained(seed=5, hold_out=0))
+
+    def test_table_and_figures_are_those_of_the_new_network(self, confirmed: Installation) -> None:
+        manifest = confirmed.trained()
+        train, held = sorted(set(TASKS) - HELD), sorted(HELD)
+        truth = np.array([labels_of(task) for task in train], np.uint8)
+        table = build(truth, confirmed.probabilities(manifest, train))
+        stored = CorrelationTable.from_json(manifest.table)
+        np.testing.assert_array_equal(stored.combinations, table.combinations)
+        np.testing.assert_allclose(stored.vectors, table.vectors, atol=1e-5)
+        probabilities = confirmed.probabilities(manifest, held)
+        truth = np.array([labels_of(task) for task in held], np.uint8)
+        plain = (probabilities > 0.5).astype(np.uint8)
+        assert manifest.metrics == {
+            "frames": 3,
+            "symptoms": metrics.per_label(truth, plain, CONFIGURATION.label_names),
+            "exact_match": metrics.exact_match(truth, plain),
+            "exact_match_validated": metrics.exact_match(truth, stored.validate(probabilities)[0]),
+        }
+
+    @pytest.mark.parametrize("count", [0, 1])
+    def test_too_little_leaves_everything_as_it_was(self, installed: Installation, count: int) -> None:
+        for task in range(1, 6 * count + 1):
+            installed.studio.confirm(task, [1, 0, 0])
+        with pytest.raises(NotEnoughLabels, match="two different label combinations"):
+            installed.trained()
+        store = installed.services().versions(PROJECT)
+        assert (store.names(), store.active()) == ([], None)
+
+    def test_a_crash_while_writing_leaves_the_old_version_active(
+        self, confirmed: Installation, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = confirmed.trained()
+
+        def full(self: Network, path: Path, metadata: dict[str, str]) -> None:
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(Network, "save_tail", full)
+            with pytest.raises(OSError, match="No space"):
+                confirmed.trained()
+        store = confirmed.services().versions(PROJECT)
+        assert (store.names(), store.active()) == ([first.version], first.version)
+        assert [path.name for path in (confirmed.data / "projects" / str(PROJECT) / "versions").iterdir()] == [
+            first.version
+        ]
+        second = confirmed.trained()
+        assert (second.number, second.parent, store.active()) == (2, first.version, second.version)
+
+
+class TestChild:
+    def test_it_goes_on_from_its_parent(self, confirmed: Installation) -> None:
+        first = confirmed.trained()
+        second = confirmed.trained()
+        assert (second.number, second.parent) == (2, first.version)
+        fresh = replace(confirmed, data=confirmed.data / "fresh")
+        start = confirmed.network(None).trainable_state()
+        parent, child, anew = confirmed.tail(first), confirmed.tail(second), fresh.tail(fresh.trained())
+        for name in ("tail.classifier.weight", *(one for one in start if one.endswith("conv.weight"))):
+            # The first step of the child is taken from where the parent ended, not from the pre-trained weights.
+            assert not np.array_equal(child[name], anew[name])
+            assert not np.array_equal(child[name], parent[name])
+        np.testing.assert_array_equal(anew["tail.classifier.weight"], parent["tail.classifier.weight"])
+        assert second.losses[0] < first.losses[0]
+
+    def test_the_table_is_updated_by_rule_9(self, confirmed: Installation) -> None:
+        first = confirmed.trained()
+        # The parent's table with one vector that no new one can beat, one that any beats, one of a combination unseen.
+        old = CorrelationTable(
+            np.array([[0, 1, 0], [0, 1, 1], [1, 0, 0], [1, 1, 1]], np.uint8),
+            np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.9, 0.05, 0.05], [0.2, 0.3, 0.5]]),
+        )
+        store = confirmed.services().versions(PROJECT)
+        parent = store.create(
+            first.model_copy(update={"table": old.to_json()}),
+            lambda path: path.write_bytes(store.tail(first.version).read_bytes()),
+        )
+        second = confirmed.trained()
+        assert second.parent == parent.version
+        train = sorted(set(TASKS) - HELD)
+        truth = np.array([labels_of(task) for task in train], np.uint8)
+        fresh = build(truth, confirmed.probabilities(second, train))
+        table = CorrelationTable.from_json(second.table)
+        rows = {tuple(row): vector for row, vector in zip(table.combinations.tolist(), table.vectors, strict=True)}
+        new = {tuple(row): vector for row, vector in zip(fresh.combinations.tolist(), fresh.vectors, strict=True)}
+        assert rows.keys() == {(0, 1, 0), (0, 1, 1), (1, 0, 0), (1, 1, 1)}
+        np.testing.assert_array_equal(rows[0, 1, 0], [0.0, 1.0, 0.0])
+        np.testing.assert_allclose(rows[0, 1, 1], new[0, 1, 1], atol=1e-5)
+        np.testing.assert_array_equal(rows[1, 0, 0], [0.9, 0.05, 0.05])
+        np.testing.assert_array_equal(rows[1, 1, 1], [0.2, 0.3, 0.5])
+
+    def test_other_symptoms_start_a_new_line(self, confirmed: Installation, caplog: pytest.LogCaptureFixture) -> None:
+        first = confirmed.trained()
+        confirmed.studio.xml = XML.replace(
+            '<Choice value="Healthy"/>', '<Choice value="Healthy"/><Choice value="New"/>'
+        )
+        with caplog.at_level(logging.WARNING):
+            second = confirmed.trained()
+        assert (second.number, second.parent) == (2, None)
+        assert second.label_names == ("Healthy", "New", "A-line", "B-line")
+        assert [note for note in second.notes if first.version in note and "other symptoms" in note]
+        fresh = replace(confirmed, data=confirmed.data / "fresh")
+        assert confirmed.digest(second) == fresh.digest(fresh.trained())
+        assert confirmed.trained().parent == second.version
+
+    def test_another_network_starts_a_new_line(self, confirmed: Installation) -> None:
+        first = confirmed.trained()
+        store = confirmed.services().versions(PROJECT)
+        other = store.create(
+            first.model_copy(update={"trunk_key": "0" * 32}), lambda path: path.write_bytes(b"of other weights")
+        )
+        second = confirmed.trained()
+        assert (second.number, second.parent) == (3, None)
+        assert [note for note in second.notes if other.version in note and "other weights" in note]
+
+    def test_weights_that_have_seen_a_held_out_patient_are_not_gone_on_from(self, confirmed: Installation) -> None:
+        first = confirmed.trained(hold_out=0)
+        assert tasks_of(first.trained_on) == set(TASKS)
+        second = confirmed.trained()
+        assert second.parent is None
+        assert [note for note in second.notes if "held out now" in note]
+        assert tasks_of(second.held_out) == HELD
+        assert second.batch["annotations"] == 0  # nothing was annotated since
+        third = confirmed.trained()
+        assert third.parent == second.version
+        assert tasks_of(third.trained_on) & HELD == set()
+
+    def test_without_two_combinations_on_the_other_side_nobody_is_held_out(self, installed: Installation) -> None:
+        for task in TASKS:
+            installed.studio.confirm(task, labels_of(task) if task in HELD else [1, 0, 0])
+        manifest = installed.trained()
+        assert tasks_of(manifest.trained_on) == set(TASKS)
+        assert manifest.held_out == ()
+        assert [note for note in manifest.notes if note.startswith("nobody held out")]
+        assert manifest.metrics["exact_match"] is None
+
+    def test_a_frame_without_a_patient_is_one_of_its_own_and_that_is_noted(self, confirmed: Installation) -> None:
+        assert not [note for note in confirmed.trained().notes if "without a patient" in note]
+        for place, one in enumerate(confirmed.studio.annotations):
+            without = {name: value for name, value in one.data.items() if name != "patient"}
+            confirmed.studio.annotations[place] = replace(one, data=without | ({"patient": ""} if place % 2 else {}))
+        manifest = replace(confirmed, data=confirmed.data / "other").trained()
+        assert [note for note in manifest.notes if "without a patient" in note]
+        expected = held_out([f"task {task}" for task in TASKS], SHARE, 0)
+        assert tasks_of(manifest.held_out) == {task for task, held in zip(TASKS, expected, strict=True) if held}
+
+
+class TestAnnotations:
+    def test_of_several_annotations_of_a_frame_the_latest_counts(self, confirmed: Installation) -> None:
+        studio = confirmed.studio
+        studio.change(1, labels_of(1), at="2026-01-02")
+        studio.confirm(1, [0, 1, 1], number=50, at="2026-01-03")
+        studio.confirm(1, [1, 0, 0], number=49, at="2026-01-01")
+        studio.change(2, labels_of(2), at="2026-01-05")
+        studio.confirm(2, [1, 0, 0], number=51, at="2026-01-05")  # at the same time: the later number
+        labelled = training.confirmed(confirmed.services(), PROJECT, CONFIGURATION)
+        assert [one.annotation.task for one in labelled] == list(TASKS)
+        assert [(one.annotation.id, one.labels.tolist()) for one in labelled[:3]] == [
+            (50, [0, 1, 1]),
+            (51, [1, 0, 0]),
+            (3, labels_of(3)),
+        ]
+        manifest = confirmed.trained()
+        assert {one.annotation for one in manifest.seen} == {50, 51, *range(3, 13)}
+
+    def test_annotations_outside_the_configuration_are_left_out_by_name(
+        self, confirmed: Installation, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        value = {"choices": ["Rust"]}
+        result = [{"from_name": "symptoms", "to_name": "image", "type": "choices", "value": value}]
+        confirmed.studio.annotations[0] = replace(confirmed.studio.annotations[0], result=result)
+        with caplog.at_level(logging.WARNING):
+            manifest = confirmed.trained()
+        assert 1 not in tasks_of(manifest.seen)
+        (message,) = [message for message in caplog.messages if message.startswith("annotation left out")]
+        assert "annotation=1" in message
+        assert "Rust" in message
+
+    def test_what_changes_in_label_studio_changes_the_next_training_set(self, confirmed: Installation) -> None:
+        first = confirmed.trained()
+        studio, services = confirmed.studio, confirmed.services()
+
+        def fresh() -> list[int]:
+            labelled = training.confirmed(services, PROJECT, CONFIGURATION)
+            return [one.annotation.task for one in training.changed_since(labelled, first)]
+
+        assert fresh() == []
+        studio.annotations = [one for one in studio.annotations if one.id != 5]
+        assert fresh() == []
+        studio.change(1, [0, 1, 1], at="later")
+        assert fresh() == [1]
+        second = confirmed.trained()
+        assert tasks_of(second.seen) == set(TASKS) - {5}
+        assert {one.updated_at for one in second.seen if one.task == 1} == {"later"}
+        assert second.batch["annotations"] == 1
+        # The same two versions without the change have other weights.
+        without = replace(confirmed, data=confirmed.data / "without")
+        studio.change(1, labels_of(1), at="then")
+        without.trained()
+        assert without.digest(without.trained()) != confirmed.digest(second)
+
+    def test_frames_that_cannot_be_read_are_left_out_noted_and_counted_as_seen(self, confirmed: Installation) -> None:
+        (place,) = [place for place, one in enumerate(confirmed.studio.annotations) if one.task == 2]
+        for at, data in ((place, {"image": "/data/local-files/?d=nowhere.png"}), (place + 1, {"text": "no image"})):
+            confirmed.studio.annotations[at] = replace(confirmed.studio.annotations[at], data=data)
+        manifest = confirmed.trained()
+        assert tasks_of(manifest.left_out) == {2, 3}
+        assert tasks_of(manifest.trained_on) == set(TASKS) - HELD - {2, 3}
+        assert "2 frames could not be read and were left out" in manifest.notes
+        labelled = training.confirmed(confirmed.services(), PROJECT, CONFIGURATION)
+        assert training.changed_since(labelled, manifest) == []
+        # As if they had never been annotated.
+        other = replace(confirmed, data=confirmed.data / "other")
+        other.studio.annotations = [one for one in other.studio.annotations if one.task not in (2, 3)]
+        assert other.digest(other.trained()) == confirmed.digest(manifest)
+
+    def test_a_frame_that_goes_while_the_job_runs_is_said(self, confirmed: Installation, tmp_path: Path) -> None:
+        gone = confirmed.folder / "files" / "1.png"
+        content = gone.read_bytes()
+        services = confirmed.services(hold_out=0)
+        services.predictor = Predictor(services.settings, services.fetcher, FeatureStore(tmp_path / "none", 0))
+        services.predictor._networks[3] = confirmed.predictor.network(3)
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage == "training" and done == total:
+                gone.unlink()
+
+        try:
+            with pytest.raises(FrameUnreadable, match=r"1\.png"):
+                training.fine_tune(services, PROJECT, report)
+        finally:
+            gone.write_bytes(content)
+        assert services.versions(PROJECT).names() == []
+
+
+class TestManualShare:
+    def shown(self, task: int, validated: Sequence[int] | None, plain: Sequence[int] | None) -> dict[str, Any]:
+        """A prediction as Label Studio stored it."""
+        audit = {} if plain is None else {"plain": CONFIGURATION.label_set.decode(np.array(plain, np.uint8))}
+        labels = None if validated is None else np.array(validated, np.uint8)
+        return prediction_payload(Prediction(task, labels, 0.5, "msml-0001-0123abcd.1", audit), CONFIGURATION)
+
+    def test_before_the_first_version_everything_is_by_hand(self, confirmed: Installation) -> None:
+        confirmed.studio.shown = {task: self.shown(task, None, None) for task in TASKS}
+        assert confirmed.trained().batch == {
+            "annotations": 12,
+            "with_default": 0,
+            "manual_share_validated": 1.0,
+            "manual_share_plain": 1.0,
+        }
+
+    def test_shares_are_those_of_a_count_by_hand(self, installed: Installation) -> None:
+        studio = installed.studio
+        for task in range(1, 7):
+            studio.confirm(task, labels_of(task))
+        installed.trained()
+
+        def wrong(task: int) -> list[int]:
+            return labels_of(task + 1)
+
+        right = labels_of
+        for task in range(7, 12):
+            studio.confirm(task, labels_of(task), number=task + 100)
+        studio.change(1, [0, 1, 1], at="later")
+        studio.shown = {
+            107: self.shown(7, right(7), right(7)),  # by neither
+            108: self.shown(8, right(8), wrong(8)),  # by the plain label only
+            109: self.shown(9, wrong(9), right(9)),  # by the validated one only
+            110: self.shown(10, right(10), None),  # no plain label was kept
+            # 111 was shown nothing: by both
+            1: self.shown(1, [0, 1, 1], [0, 1, 0]),  # changed since, so it counts again: by the plain label only
+            2: self.shown(2, wrong(2), wrong(2)),  # of the last batch: not counted
+        }
+        assert installed.trained().batch == {
+            "annotations": 6,
+            "with_default": 5,
+            "manual_share_validated": pytest.approx(2 / 6),
+            "manual_share_plain": pytest.approx(4 / 6),
+        }
+
+    def test_nothing_new_has_no_share(self, confirmed: Installation) -> None:
+        confirmed.trained()
+        batch = confirmed.trained().batch
+        assert (batch["annotations"], batch["manual_share_validated"], batch["manual_share_plain"]) == (0, None, None)
