@@ -294,7 +294,7 @@ def memory(report: Report, quick: bool, folder: Path) -> None:
 
 def workers(report: Report, quick: bool, folder: Path) -> None:
     """The first pass of a pool by one and by two RQ workers of one thread each; the results must be the same."""
-    count = 128 if quick else 384
+    count = 128 if quick else 1536
     contents = workload.pictures(16, 1)
     root = folder / "files"
     root.mkdir()
