@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException
 
 from ml_backend.errors import BackendError, InvalidRequest, RedisUnavailable, Unauthorized
-from ml_backend.logs import configure
+from ml_backend.logs import configure, event
 from ml_backend.model import LungUltrasoundModel, project_number
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
@@ -104,6 +104,8 @@ def create_app(settings: Settings | None = None) -> Flask:
 
     @app.errorhandler(BackendError)
     def refused(error: BackendError) -> tuple[Response, int]:
+        if isinstance(error, Unauthorized):  # Label Studio tells nobody that it was turned away
+            event(logger, "request refused", level=logging.WARNING, path=request.path, reason=error)
         return jsonify(error=str(error)), error.http_status
 
     @app.errorhandler(RedisError)
