@@ -193,7 +193,7 @@ class TestRefresh:
 
     def test_a_push_that_is_not_taken_whole_changes_nothing(self, installed: Installation) -> None:
         before = refreshed(installed.services())
-        installed.version()
+        manifest = installed.version()
         installed.studio.dropped = {5}
         services = installed.services()
         with pytest.raises(StudioRefused, match="14 were sent and 13 stored"):
@@ -204,6 +204,11 @@ class TestRefresh:
         assert current.about == before.about
         assert ordering.needs_refresh(services, PROJECT, False) == "another version is active"
         assert_served_in(before, installed.studio)
+        # What was taken of it lies in Label Studio, so the next one has another name.
+        installed.studio.dropped = set()
+        after = refreshed(services)
+        assert after.about.name == f"{manifest.version}.2"
+        assert_served_in(after, installed.studio)
 
     def test_after_a_death_between_push_and_switch_the_next_has_a_name_of_its_own(
         self, installed: Installation
