@@ -94,6 +94,7 @@ def fine_tune(
 
     report("reading annotations", 0, 1)
     labelled = confirmed(services, project, configuration)
+    _require_two_combinations(labelled)
     newest = store.newest()
     fresh = changed_since(labelled, newest)
 
@@ -111,7 +112,6 @@ def fine_tune(
     if left_out:
         notes.append(f"{len(left_out)} frames could not be read and were left out")
     labels = np.array([one.labels for one in labelled], np.uint8).reshape(len(labelled), len(names))
-    _require_two_combinations(labels)
     bank = predictor.bank(readable, digests, len(names))
     read_seconds = time.monotonic() - started
 
@@ -185,8 +185,9 @@ def fine_tune(
     return manifest
 
 
-def _require_two_combinations(labels: NDArray[np.uint8]) -> None:
-    if len(np.unique(labels, axis=0)) < 2:
+def _require_two_combinations(labelled: Sequence[Labelled]) -> None:
+    """Refuse before any frame is read; where readable frames alone have too few, `finetune` refuses."""
+    if len({one.labels.tobytes() for one in labelled}) < 2:
         raise NotEnoughLabels(
             "all confirmed annotations carry the same labels: the network needs two different label combinations"
         )

@@ -24,7 +24,7 @@ from ml_backend.studio.payloads import Prediction, prediction_payload
 from ml_backend.tsal import metrics
 from ml_backend.tsal.correlation import CorrelationTable, build
 from ml_backend.tsal.split import held_out
-from tests.installation import COMBINATIONS, CONFIGURATION, PROJECT, XML, settings_in
+from tests.installation import COMBINATIONS, CONFIGURATION, PROJECT, XML, settings_in, task_with_frame
 from tests.studio_stand_in import StudioStandIn, one_thread
 
 __all__ = ["one_thread"]
@@ -136,8 +136,12 @@ class TestVersion:
         manifest = confirmed.trained()
         assert tasks_of(manifest.held_out) == HELD
         assert tasks_of(manifest.trained_on) == set(TASKS) - HELD
-        for task in HELD:  # whatever they are labelled as, the weights are the same
-            confirmed.studio.change(task, [0, 0, 1], at="then")
+        # Whatever they show and however they are labelled, the weights are the same.
+        for place, one in enumerate(confirmed.studio.annotations):
+            if one.task in HELD:
+                data = task_with_frame(confirmed.folder, one.task + 100, patient=PATIENTS[one.task])["data"]
+                confirmed.studio.annotations[place] = replace(one, data=data)
+                confirmed.studio.change(one.id, [0, 0, 1], at="then")
         again = replace(confirmed, data=confirmed.data / "again")
         assert again.digest(again.trained()) == confirmed.digest(manifest)
 
@@ -172,10 +176,20 @@ class TestVersion:
     def test_too_little_leaves_everything_as_it_was(self, installed: Installation, count: int) -> None:
         for task in range(1, 6 * count + 1):
             installed.studio.confirm(task, [1, 0, 0])
+        stages: list[str] = []
         with pytest.raises(NotEnoughLabels, match="two different label combinations"):
-            installed.trained()
+            training.fine_tune(installed.services(), PROJECT, lambda stage, done, total: stages.append(stage))
+        assert stages == ["reading annotations"]
         store = installed.services().versions(PROJECT)
         assert (store.names(), store.active()) == ([], None)
+
+    def test_too_little_that_can_be_read_does_so_too(self, confirmed: Installation) -> None:
+        for place, one in enumerate(confirmed.studio.annotations):
+            if labels_of(one.task) != [1, 0, 0]:
+                confirmed.studio.annotations[place] = replace(one, data={"image": "/data/local-files/?d=nowhere.png"})
+        with pytest.raises(NotEnoughLabels, match="two different label combinations"):
+            confirmed.trained()
+        assert confirmed.services().versions(PROJECT).names() == []
 
     def test_a_crash_while_writing_leaves_the_old_version_active(
         self, confirmed: Installation, monkeypatch: pytest.MonkeyPatch
@@ -303,16 +317,19 @@ class TestAnnotations:
         studio.confirm(1, [0, 1, 1], number=50, at="2026-01-03")
         studio.confirm(1, [1, 0, 0], number=49, at="2026-01-01")
         studio.change(2, labels_of(2), at="2026-01-05")
-        studio.confirm(2, [1, 0, 0], number=51, at="2026-01-05")  # at the same time: the later number
+        studio.confirm(2, [1, 0, 0], number=51, at="2026-01-05")  # at the same time: the larger number
+        studio.change(3, labels_of(3), at="2026-01-05")
+        studio.confirm(3, [0, 1, 1], number=53, at="2026-01-05")
+        studio.confirm(3, [0, 1, 0], number=52, at="2026-01-05")
         labelled = training.confirmed(confirmed.services(), PROJECT, CONFIGURATION)
         assert [one.annotation.task for one in labelled] == list(TASKS)
         assert [(one.annotation.id, one.labels.tolist()) for one in labelled[:3]] == [
             (50, [0, 1, 1]),
             (51, [1, 0, 0]),
-            (3, labels_of(3)),
+            (53, [0, 1, 1]),
         ]
         manifest = confirmed.trained()
-        assert {one.annotation for one in manifest.seen} == {50, 51, *range(3, 13)}
+        assert {one.annotation for one in manifest.seen} == {50, 51, 53, *range(4, 13)}
 
     def test_annotations_outside_the_configuration_are_left_out_by_name(
         self, confirmed: Installation, caplog: pytest.LogCaptureFixture
@@ -412,21 +429,22 @@ class TestManualShare:
         right = labels_of
         for task in range(7, 12):
             studio.confirm(task, labels_of(task), number=task + 100)
+        studio.confirm(12, [0, 0, 0], number=112)
         studio.change(1, [0, 1, 1], at="later")
         studio.shown = {
             107: self.shown(7, right(7), right(7)),  # by neither
             108: self.shown(8, right(8), wrong(8)),  # by the plain label only
             109: self.shown(9, wrong(9), right(9)),  # by the validated one only
             110: self.shown(10, right(10), None),  # no plain label was kept
-            # 111 was shown nothing: by both
+            # 111 and 112 were shown nothing: by both, even where no symptom was confirmed
             1: self.shown(1, [0, 1, 1], [0, 1, 0]),  # changed since, so it counts again: by the plain label only
             2: self.shown(2, wrong(2), wrong(2)),  # of the last batch: not counted
         }
         assert installed.trained().batch == {
-            "annotations": 6,
+            "annotations": 7,
             "with_default": 5,
-            "manual_share_validated": pytest.approx(2 / 6),
-            "manual_share_plain": pytest.approx(4 / 6),
+            "manual_share_validated": pytest.approx(3 / 7),
+            "manual_share_plain": pytest.approx(5 / 7),
         }
 
     def test_nothing_new_has_no_share(self, confirmed: Installation) -> None:
