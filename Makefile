@@ -11,7 +11,7 @@ DEMO_OPTIONS := $(if $(CLIPS),--clips "$(CLIPS)") $(if $(LABELS),--labels "$(LAB
 	$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BATCH),--batch $(BATCH)) $(if $(REPORT),--report "$(REPORT)") \
 	$(if $(PORT),--port $(PORT)) $(if $(SEED),--seed $(SEED))
 
-.PHONY: help install serve demo test bench lint clean
+.PHONY: help install serve demo test bench study lint clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -40,6 +40,10 @@ test: install ## all tests
 
 bench: install ## every speed claim against the plain way, in one run (QUICK=1: shows that it runs)
 	$(BIN)/python -m benchmarks.run $(if $(QUICK),--quick)
+
+study: $(VENV)/.installed ## the paper's study: make study DATA="DIR DIR" [OUT=DIR] [PRESET=paper] [COMPARE=ImageNet|random] [QUICK=1]
+	$(BIN)/python scripts/study.py $(DATA) $(if $(OUT),--output "$(OUT)") $(if $(PRESET),--preset $(PRESET)) \
+		$(if $(COMPARE),--compare $(COMPARE)) $(if $(QUICK),--quick)
 
 lint: $(VENV)/.installed ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

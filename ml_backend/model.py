@@ -18,7 +18,7 @@ from label_studio_ml.model import LabelStudioMLBase
 from ml_backend import jobs
 from ml_backend.errors import BackendError, ConfigurationUnusable, InvalidRequest
 from ml_backend.logs import event as log_event
-from ml_backend.ordering import predictions_of
+from ml_backend.ordering import predictions_of, strategy_of
 from ml_backend.predictor import Frame, concatenate
 from ml_backend.services import Services
 from ml_backend.settings import load
@@ -154,7 +154,7 @@ class LungUltrasoundModel(LabelStudioMLBase):  # type: ignore[misc]
         manifest = store.get(version)
         if manifest.label_names != configuration.label_names:
             return {}
-        strategy = order.about.strategy if order else services.settings.strategy
+        strategy = order.about.strategy if order else strategy_of(services, manifest)
         scores = concatenate(list(services.predictor.scores(frames, manifest, store)), len(manifest.label_names))
         values = score(scores.probabilities, strategy, np.random.default_rng(services.settings.seed))
         positions = np.array([order.place(value) if order else 1.0 for value in values])

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 
 from ml_backend import scoring
 from ml_backend.logs import event
-from ml_backend.predictor import Frame, Scores
+from ml_backend.predictor import Frame, Scores, clip_of
 from ml_backend.services import Services
 from ml_backend.store.orders import NAME, About, Order
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import Checker, Prediction
-from ml_backend.tsal.acquisition import rank, score
+from ml_backend.tsal.acquisition import DIVERSE, score
+from ml_backend.tsal.adaptive import FIRST_STRATEGY
+from ml_backend.tsal.batch import candidates, diverse
 from ml_backend.tsal.diversity import spread
 
 logger = logging.getLogger(__name__)
@@ -51,13 +53,14 @@ def _refreshed(services: Services, project: int, report: Report) -> Order | None
     configuration = Configuration.parse(info.label_config)
     manifest = active_manifest(services, project, configuration)
     frames = [
-        Frame.of(task.id, task.data, configuration.image_key) for task in studio.tasks(project, only_unlabelled=True)
+        (Frame.of(task.id, task.data, configuration.image_key), clip_of(task.id, task.data))
+        for task in studio.tasks(project, only_unlabelled=True)
     ]
     if not frames:
         return None
     name = orders.next_name(manifest.version if manifest else None, studio.model_versions(project))
     if manifest is None:
-        ranked = _by_diversity(services, project, frames, configuration, name, report)
+        ranked = _by_diversity(services, project, [frame for frame, _ in frames], configuration, name, report)
     else:
         ranked = _by_informativeness(services, project, frames, configuration, manifest, name, report)
     scored = time.monotonic()
@@ -113,7 +116,7 @@ def needs_refresh(services: Services, project: int, look_for_frames: bool) -> st
     if order is not None:
         if order.about.version != (manifest.version if manifest else None):
             return "another version is active"
-        if manifest is not None and order.about.strategy != services.settings.strategy:
+        if manifest is not None and order.about.strategy != strategy_of(services, manifest):
             return "another strategy is set"
         if info.model_version != order.about.name:
             return "Label Studio serves another version"
@@ -123,6 +126,12 @@ def needs_refresh(services: Services, project: int, look_for_frames: bool) -> st
         if unknown:
             return f"{unknown} new frames"
     return None
+
+
+def strategy_of(services: Services, manifest: Manifest) -> str:
+    """The strategy that orders the queue of a version: the one set, or the version's own choice."""
+    strategy = services.settings.strategy
+    return manifest.choice.get("strategy", FIRST_STRATEGY) + DIVERSE if strategy == "adaptive" else strategy
 
 
 def active_manifest(services: Services, project: int, configuration: Configuration) -> Manifest | None:
@@ -208,21 +217,58 @@ class _Ranked:
 def _by_informativeness(
     services: Services,
     project: int,
-    frames: Sequence[Frame],
+    frames: Sequence[tuple[Frame, str]],
     configuration: Configuration,
     manifest: Manifest,
     name: str,
     report: Report,
 ) -> _Ranked:
-    strategy = services.settings.strategy
+    strategy = strategy_of(services, manifest)
     seed = [services.settings.seed, manifest.number]
-    scores = scoring.score(services, project, frames, manifest, report)
-    order = rank(scores.probabilities, strategy, np.random.default_rng(seed))
+    scores = scoring.score(services, project, [frame for frame, _ in frames], manifest, report)
     values = score(scores.probabilities, strategy, np.random.default_rng(seed))
+    order: NDArray[np.intp] = np.argsort(values, kind="stable")
+    if strategy.endswith(DIVERSE):
+        first = _diverse_first(services, project, frames, scores.tasks, values, manifest, report)
+        order = np.concatenate([first, order[~np.isin(order, first)]])
     positions = np.empty(len(order))
     positions[order] = np.arange(len(order)) / len(frames)
     predictions = predictions_of(scores, configuration, name, strategy, positions)
-    return _Ranked(strategy, scores.tasks[order], values[order], scores.unreadable, predictions)
+    return _Ranked(strategy, scores.tasks[order], np.sort(values), scores.unreadable, predictions)
+
+
+def _diverse_first(
+    services: Services,
+    project: int,
+    frames: Sequence[tuple[Frame, str]],
+    tasks: NDArray[np.int64],
+    values: NDArray[np.float64],
+    manifest: Manifest,
+    report: Report,
+) -> NDArray[np.intp]:
+    """The rows of ``tasks`` (n,) that are asked first: informative by their ``values`` (n,) and apart from each other.
+
+    Only the most informative ones are looked at, so that neither memory nor time grow with the pool.
+    """
+    k_max = services.settings.k_max
+    rows = candidates(values, k_max)
+    known = {frame.task: (frame, clip) for frame, clip in frames}
+    found = [known[task] for task in tasks[rows].tolist()]
+    embeddings = scoring.embed(services, project, [frame for frame, _ in found], len(manifest.label_names), report)
+    # A frame that cannot be read any more keeps its place by score.
+    row_of = dict(zip(tasks[rows].tolist(), rows.tolist(), strict=True))
+    rows = np.array([row_of[task] for task in embeddings.tasks.tolist()], np.intp)
+    clips = [known[task][1] for task in embeddings.tasks.tolist()]
+    order = diverse(
+        values[rows],
+        embeddings.features,
+        np.unique(clips, return_inverse=True)[1].reshape(-1),
+        [manifest.clips.get(clip, 0) for clip in clips],
+        k_max,
+        np.random.default_rng([services.settings.seed, manifest.number]),
+    )
+    chosen: NDArray[np.intp] = rows[order]
+    return chosen
 
 
 def _by_diversity(

@@ -22,7 +22,9 @@ from ml_backend.store.features import FeatureStore, key
 from ml_backend.store.quantised import CODEC, quantise, restore
 from ml_backend.store.versions import Manifest, VersionStore
 from ml_backend.tsal.acquisition import margin
+from ml_backend.tsal.adaptive import FIRST_VALIDATOR, VALIDATORS
 from ml_backend.tsal.correlation import CorrelationTable, plain_labels
+from ml_backend.tsal.strengths import StrengthTable
 
 logger = logging.getLogger(__name__)
 CHUNK = 64
@@ -52,6 +54,12 @@ class Frame:
         return cls(task, url.encode(errors="replace").decode())
 
 
+def clip_of(task: int, data: object) -> str:
+    """The clip that a task's frame comes from, as the import noted it; a frame without one is a clip of its own."""
+    clip = data.get("clip") if isinstance(data, Mapping) else None
+    return str(clip) if clip else f"task {task}"
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Trunk activations of some frames.
@@ -75,9 +83,10 @@ class Chunk:
 class Scores:
     """What a version says of some frames, row by row.
 
-    ``tasks`` (n,) int64; ``probabilities`` (n, l) float32 in [0, 1]; ``labels`` (n, l) uint8 the pseudo-label validated
-    by the correlation table; ``distances`` (n,) Manhattan distance to its row; ``plain`` (n, l) uint8 the label by the
-    0.5 threshold; ``margins`` (n,) the signed multi-label margin of eq. 4; ``unreadable`` {task: reason}.
+    ``tasks`` (n,) int64; ``probabilities`` (n, l) float32 in [0, 1]; ``labels`` (n, l) uint8 the pseudo-label by the
+    validator that is set; ``distances`` (n,) Manhattan distance to the nearest row of the correlation table; ``plain``
+    (n, l) uint8 the label by the 0.5 threshold; ``margins`` (n,) the signed multi-label margin of eq. 4; ``unreadable``
+    {task: reason}.
     """
 
     tasks: NDArray[np.int64]
@@ -144,9 +153,15 @@ class Predictor:
         """Yield what a version says of the frames, in pieces."""
         label_count = len(manifest.label_names)
         table = CorrelationTable.from_json(manifest.table)
+        strengths = StrengthTable.from_json(manifest.strengths) if manifest.strengths else None
+        validator = self._settings.validator
+        if validator == "adaptive":
+            validator = manifest.choice.get("validator", FIRST_VALIDATOR)
         for chunk in self.activations(frames, label_count):
             probabilities = self._probabilities(chunk.activations, manifest, store)
             labels, distances = table.validate(probabilities)
+            if strengths is not None:
+                labels = VALIDATORS[validator](probabilities, table, strengths)
             yield Scores(
                 tasks=chunk.tasks,
                 probabilities=probabilities,
@@ -250,7 +265,7 @@ class Predictor:
 
     def record_key(self, network: Network, digest: bytes, view: int) -> bytes:
         """Where the cache keeps a view of a frame."""
-        return key(digest, f"{network.trunk_key} {network.precision} {CODEC}", view)
+        return key(digest, f"{network.trunk_key} {network.trunk_precision} {CODEC}", view)
 
     def address_key(self, url: str) -> bytes:
         """Where the cache keeps the content digest of an address."""

@@ -81,8 +81,27 @@ class Settings(BaseSettings):
 
     # The loop
     k_max: int = Field(100, ge=1, description="newly confirmed annotations that start a fine-tune")
-    strategy: Literal["mlm", "lc", "mle", "random"] = Field(
-        "mlm", description="what the queue is ordered by: `mlm`, `lc`, `mle` or `random`"
+    strategy: Literal[
+        "adaptive",
+        "mlm-diverse",
+        "lc-diverse",
+        "mle-diverse",
+        "binmin-diverse",
+        "random-diverse",
+        "mlm",
+        "lc",
+        "mle",
+        "binmin",
+        "random",
+    ] = Field(
+        "adaptive",
+        description="what the queue is ordered by: `adaptive`, `mlm`, `lc`, `mle`, `binmin` or `random`, each of the "
+        "last five also with `-diverse`",
+    )
+    validator: Literal["adaptive", "table", "plain", "strengths"] = Field(
+        "adaptive",
+        description="where ticked defaults come from: `table` (the paper's), `plain` (probability above 0.5), "
+        "`strengths` (table with strengths kept), `adaptive` (whichever has left least to correct)",
     )
     hold_out: float = Field(0.2, ge=0, lt=1, description="share of patients kept for validation, never trained on")
     annotation_budget: int | None = Field(None, ge=1, description="confirmed annotations after which the loop ends")

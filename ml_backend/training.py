@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
 
@@ -16,17 +17,19 @@ from ml_backend.errors import FrameUnreadable, NotEnoughLabels, UnknownLabel
 from ml_backend.logs import event
 from ml_backend.msml import finetune
 from ml_backend.msml.network import Network
-from ml_backend.predictor import Frame, Predictor
+from ml_backend.predictor import Frame, Predictor, clip_of
 from ml_backend.services import Services
-from ml_backend.store.versions import Manifest, TrainedOn
+from ml_backend.store.versions import Manifest, TrainedOn, VersionStore
 from ml_backend.studio.client import ConfirmedAnnotation
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import default_of, labels_of
-from ml_backend.tsal import metrics
+from ml_backend.tsal import adaptive, metrics
 from ml_backend.tsal.correlation import CorrelationTable, build
 from ml_backend.tsal.split import held_out
+from ml_backend.tsal.strengths import StrengthTable
 
 logger = logging.getLogger(__name__)
+REMEMBERED = 20  # trials that the choice of strategy and validator looks back on
 Report = Callable[[str, int, int], None]
 
 
@@ -121,6 +124,19 @@ def fine_tune(
     parent = _parent(newest, names, network.trunk_key, held, notes)
     if parent is not None:
         network.load_tail(store.tail(parent.version))
+    new = {one.annotation.id for one in fresh}
+    tried = np.array([one.annotation.id in new for one in labelled], bool)
+    trial = None
+    if parent is not None and parent.strengths and tried.any():
+        # The parent has not seen them in this form: a fair test of everything that could have chosen or labelled them.
+        before = _probabilities(predictor, network, [frame for frame, one in zip(readable, tried, strict=True) if one])
+        trial = adaptive.trial(
+            before,
+            labels[tried],
+            CorrelationTable.from_json(parent.table),
+            StrengthTable.from_json(parent.strengths),
+            np.random.default_rng([settings.seed, parent.number]),
+        )
     training_rows = np.flatnonzero(~validation)
     training_started = time.monotonic()
     losses = finetune.finetune(
@@ -138,6 +154,9 @@ def fine_tune(
     probabilities = _probabilities(predictor, network, readable)
     table = CorrelationTable.from_json(parent.table) if parent else CorrelationTable.empty(len(names))
     table = table.update(build(labels[~validation], probabilities[~validation]))
+    strengths = StrengthTable.build(labels[~validation], probabilities[~validation])
+    trials = [*_trials(store, parent), *([trial] if trial else [])]
+    choice = adaptive.choose(trials)
     manifest = store.create(
         Manifest(
             parent=parent.version if parent else None,
@@ -153,8 +172,12 @@ def fine_tune(
             held_out=tuple(one.seen for one, held in zip(labelled, validation, strict=True) if held),
             left_out=tuple(one.seen for one in left_out),
             table=table.to_json(),
+            strengths=strengths.to_json(),
             metrics=_metrics(labels[validation], probabilities[validation], table, names),
             batch=_batch(services, project, fresh, configuration),
+            trial=asdict(trial) if trial else None,
+            choice=asdict(choice) | {"reasons": list(choice.reasons)},
+            clips=dict(Counter(clip_of(one.annotation.task, one.annotation.data) for one in labelled)),
             losses=tuple(losses),
             seconds={
                 "read": round(read_seconds, 3),
@@ -163,7 +186,16 @@ def fine_tune(
             },
             settings=settings.model_dump(
                 mode="json",
-                include={"epochs", "minimum_steps", "learning_rate", "views", "k_max", "strategy", "hold_out"},
+                include={
+                    "epochs",
+                    "minimum_steps",
+                    "learning_rate",
+                    "views",
+                    "k_max",
+                    "strategy",
+                    "validator",
+                    "hold_out",
+                },
             ),
             seed=settings.seed,
             notes=tuple(notes),
@@ -211,6 +243,16 @@ def _parent(
     notes.append(f"starts anew: {newest.version} {reason}")
     event(logger, "new line of versions", project=newest.project, version=newest.version, reason=reason)
     return None
+
+
+def _trials(store: VersionStore, newest: Manifest | None) -> list[adaptive.Trial]:
+    """The trials of a version and of those it comes from, oldest first, as far back as they still count."""
+    found: list[adaptive.Trial] = []
+    while newest is not None and len(found) < REMEMBERED:
+        if newest.trial:
+            found.append(adaptive.Trial(**newest.trial))
+        newest = store.get(newest.parent) if newest.parent in store.names() else None
+    return found[::-1]
 
 
 def _probabilities(predictor: Predictor, network: Network, frames: Sequence[Frame]) -> NDArray[np.float32]:

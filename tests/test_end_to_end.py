@@ -226,7 +226,8 @@ def test_a_batch_trains_a_version_that_the_webhook_started(stack: Stack) -> None
 def test_the_new_version_ticks_the_symptoms_and_orders_the_queue(stack: Stack) -> None:
     first = stack.newest()
     order = stack.order(first.version)
-    assert order.about.strategy == "mlm"
+    assert order.about.strategy == "mlm-diverse"  # adaptive, and no batch has been tried yet
+    assert first.trial is None
     assert set(order.tasks.tolist()) == stack.pool()
     assert stack.services.studio.project(stack.project).model_version == order.about.name
     assert stack.services.versions(stack.project).names() == [first.version]
@@ -253,7 +254,10 @@ def test_the_new_version_ticks_the_symptoms_and_orders_the_queue(stack: Stack) -
     assert second.job == f"finetune-{stack.project}-after-{first.version}"
     assert second.batch["with_default"] == second.batch["annotations"] == K_MAX
     assert {one.task for one in second.seen} == {one.task for one in first.seen} | set(expected)
+    assert second.trial is not None
+    assert second.trial["annotations"] == K_MAX
     assert stack.order(second.version).about.name != order.about.name
+    assert stack.order(second.version).about.strategy == f"{second.choice['strategy']}-diverse"
     assert len(jobs.queue(stack.services).finished_job_registry) == 2
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional as F
 
 from ml_backend.errors import BackendError, NotEnoughLabels
@@ -34,6 +36,7 @@ def finetune(
     batch_size: int = 32,
     learning_rate: float = 2e-3,
     momentum: float = 0.9,
+    positive_weights: NDArray[np.floating[Any]] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[float]:
@@ -42,7 +45,8 @@ def finetune(
     The loss is the sigmoid cross-entropy of eq. 1, averaged over labels and frames. `sample(rows, rng)` returns the
     boundary activations (len(rows), c, h, w) of those rows, an augmented view drawn anew each time. Where `epochs`
     would give fewer than `minimum_steps` updates there are more of them: a few frames must not leave the classifier
-    where it started. `progress(epoch, epochs, loss)` is called after every epoch, counted from 1. The same seed gives
+    where it started. `positive_weights` (l,) multiplies the loss of frames that have the label: above 1 for rare ones.
+    `progress(epoch, epochs, loss)` is called after every epoch, counted from 1. The same seed gives
     the same weights.
 
     Raises NotEnoughLabels with fewer than two label combinations, BackendError when the loss is no longer finite;
@@ -53,19 +57,26 @@ def finetune(
     epochs = max(epochs, math.ceil(minimum_steps / math.ceil(len(labels) / batch_size)))
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=learning_rate, momentum=momentum)
+    weights = None
+    if positive_weights is not None:
+        weights = torch.from_numpy(np.asarray(positive_weights, np.float32)).to(network.mean.device)
     before = network.trainable_state()
     losses: list[float] = []
     try:
-        for epoch in range(1, epochs + 1):
-            total = 0.0
-            order = rng.permutation(len(labels))
-            for start in range(0, len(order), batch_size):
-                rows = order[start : start + batch_size]
-                total += len(rows) * _step(network, optimizer, sample(rows, rng), labels[rows])
-            losses.append(total / len(labels))
-            if progress is not None:
-                progress(epoch, epochs, losses[-1])
+        with _dropout_from(seed, network.mean.device):
+            for epoch in range(1, epochs + 1):
+                total = 0.0
+                order = rng.permutation(len(labels))
+                network.train()
+                for start in range(0, len(order), batch_size):
+                    rows = order[start : start + batch_size]
+                    total += len(rows) * _step(network, optimizer, sample(rows, rng), labels[rows], weights)
+                network.train(False)
+                losses.append(total / len(labels))
+                if progress is not None:
+                    progress(epoch, epochs, losses[-1])
     except BaseException:
+        network.train(False)
         network.load_trainable_state(before)
         raise
     return losses
@@ -89,6 +100,14 @@ def from_frames(network: Network, frames: NDArray[np.uint8]) -> Sample:
     return sample
 
 
+@contextmanager
+def _dropout_from(seed: int, device: torch.device) -> Iterator[None]:
+    """Let dropout, in networks that have any, draw from `seed`; torch's global generators are left as they were."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
 def _check(labels: NDArray[np.uint8], label_count: int) -> None:
     if labels.ndim != 2 or labels.shape[1] != label_count or not np.isin(labels, (0, 1)).all():
         raise ValueError(f"labels must be 0 or 1 of shape (n, {label_count}), not {labels.dtype} {labels.shape}")
@@ -100,13 +119,17 @@ def _check(labels: NDArray[np.uint8], label_count: int) -> None:
 
 
 def _step(
-    network: Network, optimizer: torch.optim.SGD, activations: NDArray[np.floating[Any]], labels: NDArray[np.uint8]
+    network: Network,
+    optimizer: torch.optim.SGD,
+    activations: NDArray[np.floating[Any]],
+    labels: NDArray[np.uint8],
+    positive_weights: Tensor | None,
 ) -> float:
     targets = torch.from_numpy(labels.astype(np.float32)).to(network.mean.device)
     optimizer.zero_grad()
     with network.autocast():
         logits = network.tail(network.tensor(activations))
-    loss = F.binary_cross_entropy_with_logits(logits.float(), targets)
+    loss = F.binary_cross_entropy_with_logits(logits.float(), targets, pos_weight=positive_weights)
     if not bool(loss.isfinite()):
         raise BackendError("Training diverged, the loss is not finite any more: lower TSAL_LEARNING_RATE.")
     loss.backward()  # type: ignore[no-untyped-call]

@@ -7,6 +7,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -24,11 +25,12 @@ from ml_backend.msml import backbones, frames
 from ml_backend.msml.backbones import Backbone
 
 Precision = Literal["auto", "float32", "bfloat16"]
+Trained = Literal["last three", "head", "all"]
 
 TRUNK_BATCH = (
     8  # a batch that fits the processor's caches: ResNet50 runs 15 to 30% faster than with 32 (2 cores, bfloat16)
 )
-TAIL_BATCH = 256
+TAIL_BATCH = 64  # likewise: 256 took twice as long a frame (EfficientNet-Lite0)
 _METADATA = "tsal"
 _LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 
@@ -55,24 +57,34 @@ class Tail(nn.Module):
 class Network(nn.Module):
     """MSML on one backbone: `trunk` and `tail`, with exactly one tensor crossing between them.
 
-    Only the last two convolutions, their normalisation's affine pairs and the classifier require gradients;
-    normalisation uses its pre-trained statistics always.
+    Only the last two convolutions, their normalisation's affine pairs and the classifier require gradients, or with
+    `trained` the classifier alone ("head") or everything in the tail ("all"); normalisation uses its pre-trained
+    statistics always.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: Backbone, trunk: nn.Module, tail: Tail, precision: Precision = "float32") -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        trunk: nn.Module,
+        tail: Tail,
+        precision: Precision = "float32",
+        trunk_precision: Precision | None = None,
+        trained: Trained = "last three",
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.trunk = trunk
         self.tail = tail
         self.precision = precision
+        self.trunk_precision = trunk_precision or precision
         self.register_buffer("mean", 255 * torch.tensor(backbone.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(backbone.std).view(3, 1, 1), persistent=False)
         self._trunk_key: str | None = None
         self.requires_grad_(False)
-        for layer in _trained_layers(tail):
+        for layer in _trained_layers(tail, trained):
             layer.requires_grad_(True)
         self.train(False)
 
@@ -116,7 +128,7 @@ class Network(nn.Module):
             return _array(result.float().clamp(-_LARGEST_FLOAT16, _LARGEST_FLOAT16).half())
 
         result = np.empty((len(images), *self.activation_shape), np.float16)
-        return self._batched(forward, images, TRUNK_BATCH, result)
+        return self._batched(forward, images, TRUNK_BATCH, self.trunk_precision, result)
 
     def probabilities(self, activations: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Return every label's probability (n, labels), float32 in [0, 1], from boundary activations (n, c, h, w)."""
@@ -125,14 +137,15 @@ class Network(nn.Module):
             return _array(torch.sigmoid(self.tail(self.tensor(batch)).float()))
 
         result = np.empty((len(activations), self.label_count), np.float32)
-        return self._batched(forward, activations, TAIL_BATCH, result)
+        size = TRUNK_BATCH if isinstance(self.trunk, nn.Identity) else TAIL_BATCH
+        return self._batched(forward, activations, size, self.precision, result)
 
     def embed(self, activations: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Return one vector a frame (n, c), float32, the spatial mean of boundary activations: it never changes."""
         return np.asarray(np.mean(activations, axis=(2, 3), dtype=np.float32))
 
     def tensor(self, activations: NDArray[np.floating[Any]]) -> Tensor:
-        """Return boundary activations (n, c, h, w) as a tensor of the tail's precision; ValueError for another shape."""
+        """Return boundary activations (n, c, h, w) as the tail takes them; another shape raises ValueError."""
         if activations.shape[1:] != self.activation_shape:
             raise ValueError(f"activations must be (n, {self.activation_shape}), not {activations.shape}")
         copy = torch.from_numpy(np.array(activations, dtype=np.float32))
@@ -141,8 +154,8 @@ class Network(nn.Module):
         return copy.to(self.mean.device, kind, memory_format=torch.channels_last)
 
     def autocast(self) -> torch.autocast:
-        """Return the context in which forward passes run at the network's precision."""
-        return torch.autocast(self.mean.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+        """Return the context in which forward passes of the tail run at its precision."""
+        return self._autocast(self.precision)
 
     def trainable_state(self) -> dict[str, NDArray[np.float32]]:
         """Return copies of the weights that training changes, by name."""
@@ -206,17 +219,25 @@ class Network(nn.Module):
         self.load_trainable_state(state)
         return metadata
 
-    def _trainable(self) -> Iterable[tuple[str, nn.Parameter]]:
+    def _trainable(self) -> Iterable[tuple[str, Tensor]]:
         return ((name, value) for name, value in self.named_parameters() if value.requires_grad)
+
+    def _autocast(self, precision: Precision) -> torch.autocast:
+        return torch.autocast(self.mean.device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
     def _normalised(self, images: Tensor) -> Tensor:
         # Frames lie as (n, height, width, channel): seen as (n, channel, height, width) they are channels-last already.
         return (images.to(self.mean.device).permute(0, 3, 1, 2).float() - self.mean) / self.std
 
     def _batched(
-        self, forward: Callable[[NDArray[Any]], NDArray[Any]], rows: NDArray[Any], size: int, result: NDArray[Any]
+        self,
+        forward: Callable[[NDArray[Any]], NDArray[Any]],
+        rows: NDArray[Any],
+        size: int,
+        precision: Precision,
+        result: NDArray[Any],
     ) -> NDArray[Any]:
-        with torch.inference_mode(), self.autocast():
+        with torch.inference_mode(), self._autocast(precision):
             for start in range(0, len(rows), size):
                 result[start : start + size] = forward(rows[start : start + size])
         return result
@@ -233,15 +254,25 @@ class Network(nn.Module):
 
 
 def build(
-    backbone: str, label_count: int, weights: str | None = None, seed: int = 0, precision: Precision = "float32"
+    backbone: str,
+    label_count: int,
+    weights: str | None = None,
+    seed: int = 0,
+    precision: Precision = "float32",
+    trained: Trained = "last three",
 ) -> Network:
     """Return MSML on the named backbone, its classifier drawn from `seed` (torch's global generator is not touched).
 
     `weights` as in `backbones.load`: None for ImageNet's, "random", or a file. `precision` "auto" is bfloat16 where the
-    processor computes in it and the backbone keeps its results, else float32. The network lies on the GPU where there
-    is one. Raises WeightsUnavailable.
+    processor computes in it, for the trunk only if the backbone keeps its results so, else float32. `trained` says
+    which weights learn: the last three layers that hold any, the classifier alone ("head") or "all"; then only the
+    normalisation statistics are frozen, the tail is the whole network and the boundary activations are the normalised
+    frames (n, 3, 224, 224). The network lies on the GPU where there is one. Raises WeightsUnavailable.
     """
     found, trunk, body = backbones.load(backbone, weights)
+    if trained == "all":
+        found = replace(found, boundary=frames.SHAPE[::-1])
+        trunk, body = nn.Identity(), nn.Sequential(trunk, body)
     with torch.device("meta"):
         tail = Tail(body, found.features, label_count)
     tail.classifier.to_empty(device="cpu")
@@ -249,9 +280,13 @@ def build(
     with torch.no_grad():
         tail.classifier.weight.uniform_(-bound, bound, generator=torch.Generator().manual_seed(seed))
         tail.classifier.bias.zero_()
+    trunk_precision = precision
     if precision == "auto":
-        precision = "bfloat16" if found.keeps_in_bfloat16 and _computes_in_bfloat16() else "float32"
-    network = Network(found, trunk, tail, precision)
+        precision = "bfloat16" if _computes_in_bfloat16() else "float32"
+        trunk_precision = precision if found.keeps_in_bfloat16 else "float32"
+    if trained == "all":
+        precision = trunk_precision
+    network = Network(found, trunk, tail, precision, trunk_precision, trained)
     network.trunk_key  # noqa: B018 - named by the weights as they came, before they are folded
     _fold_normalisation(trunk)
     network.to(memory_format=torch.channels_last)
@@ -286,8 +321,15 @@ def _fold_normalisation(module: nn.Module) -> None:
         _fold_normalisation(child)
 
 
-def _trained_layers(tail: Tail) -> list[nn.Module]:
-    """Return the last three layers that hold weights, with the normalisation between them: METHOD.md's reading."""
+def _trained_layers(tail: Tail, trained: Trained) -> list[nn.Module]:
+    """Return, for "last three", the last three layers that hold weights, with the normalisation between them.
+
+    The paper does not say what counts as a layer; normalisation is read as belonging to its convolution.
+    """
+    if trained == "all":
+        return [tail]
+    if trained == "head":
+        return [tail.classifier]
     layers = [layer for layer in tail.modules() if next(layer.parameters(recurse=False), None) is not None]
     convolutions = [index for index, layer in enumerate(layers) if isinstance(layer, nn.Conv2d)]
     return layers[convolutions[-2] :]

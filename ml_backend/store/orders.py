@@ -39,8 +39,8 @@ class About(BaseModel):
 class Order:
     """A queue.
 
-    ``tasks`` (n,) int64, asked first to last; ``informativeness`` (n,) float64, ascending where the strategy is a score
-    of each frame by itself, else the position.
+    ``tasks`` (n,) int64, asked first to last; ``informativeness`` (n,) float64, ascending: the strategy's scores of
+    these frames, each its own frame's where a score alone makes the order.
     """
 
     about: About

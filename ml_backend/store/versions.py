@@ -35,8 +35,10 @@ class TrainedOn(BaseModel):
 class Manifest(BaseModel):
     """What a version is and where it comes from; written once, never changed.
 
-    ``table`` is the correlation table as JSON; ``metrics`` are those on held-out patients; ``batch`` is how the
-    parent's defaults did on the annotations that are new in this version, taken before training on them.
+    ``table`` is the correlation table as JSON, ``strengths`` the one with strengths kept; ``metrics`` are those on
+    held-out patients; ``batch`` is how the parent's defaults did on the annotations that are new in this version, taken
+    before training on them; ``trial`` is how each strategy and validator would have done on them, and ``choice`` what
+    follows for the next batch, with the reasons; ``clips`` counts the labelled frames of each clip.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,8 +57,12 @@ class Manifest(BaseModel):
     held_out: tuple[TrainedOn, ...]
     left_out: tuple[TrainedOn, ...] = ()
     table: dict[str, Any]
+    strengths: dict[str, Any] = {}
     metrics: dict[str, Any]
     batch: dict[str, Any]
+    trial: dict[str, Any] | None = None
+    choice: dict[str, Any] = {}
+    clips: dict[str, int] = {}
     losses: tuple[float, ...]
     seconds: dict[str, float]
     settings: dict[str, Any]

@@ -51,25 +51,45 @@ def multi_label_entropy(probabilities: Probabilities, rng: np.random.Generator) 
     return scores
 
 
+def binary_minimum(probabilities: Probabilities, rng: np.random.Generator) -> Scores:
+    """The smallest distance of any label's probability to 0.5, in [0, 0.5]. `rng` is unused.
+
+    Where symptoms appear together a small margin (eq. 4) means "both", not "unsure"; this one still means "unsure".
+    """
+    matrix = probability_matrix(probabilities)
+    distances: Scores = np.abs(np.subtract(matrix, 0.5, dtype=np.float64))
+    return np.negative(_largest(np.negative(distances)), dtype=np.float64)
+
+
 def random(probabilities: Probabilities, rng: np.random.Generator) -> Scores:
     """Uniform scores in [0, 1), whatever the probabilities: the baseline of every comparison."""
     return rng.random(len(probability_matrix(probabilities)))
 
 
 STRATEGIES: MappingProxyType[str, Strategy] = MappingProxyType(
-    {"mlm": multi_label_margin, "lc": least_confidence, "mle": multi_label_entropy, "random": random}
+    {
+        "mlm": multi_label_margin,
+        "lc": least_confidence,
+        "mle": multi_label_entropy,
+        "binmin": binary_minimum,
+        "random": random,
+    }
 )
 """Every strategy by the name that settings and commands use."""
 
+DIVERSE = "-diverse"
+"""What follows the name of a strategy whose batches are chosen by `tsal.batch.diverse` from its scores."""
+
 
 def score(probabilities: Probabilities, strategy: str, rng: np.random.Generator) -> Scores:
-    """Score an (n, l) pool by the strategy of that name; (n,) float64, smallest asked first.
+    """Score an (n, l) pool by the strategy of that name, diverse or not; (n,) float64, smallest asked first.
 
     Raises ValueError for an unknown strategy or unusable probabilities.
     """
-    if strategy not in STRATEGIES:
+    name = strategy.removesuffix(DIVERSE)
+    if name not in STRATEGIES:
         raise ValueError(f"unknown strategy {strategy!r}; choose one of {', '.join(STRATEGIES)}")
-    return STRATEGIES[strategy](probabilities, rng)
+    return STRATEGIES[name](probabilities, rng)
 
 
 def rank(probabilities: Probabilities, strategy: str, rng: np.random.Generator) -> NDArray[np.intp]:

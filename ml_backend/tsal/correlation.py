@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,17 +77,7 @@ class CorrelationTable:
         matrix = probability_matrix(probabilities)
         if matrix.shape[1] != self.vectors.shape[1]:
             raise ValueError(f"probabilities have {matrix.shape[1]} labels, the table has {self.vectors.shape[1]}")
-        if not len(self):
-            raise NotEnoughLabels("the correlation table is empty: confirm annotations and fine-tune first")
-        indices = np.empty(len(matrix), dtype=np.intp)
-        distances = np.empty(len(matrix))
-        step = max(1, _CELLS_AT_ONCE // len(self))
-        for start in range(0, len(matrix), step):
-            chunk = slice(start, start + step)
-            to_rows = self._distances(matrix[chunk])
-            indices[chunk] = to_rows.argmin(axis=0)
-            distances[chunk] = to_rows.min(axis=0)
-        return indices, distances
+        return nearest_rows(matrix, self.vectors, _proportions)
 
     def validate(self, probabilities: Probabilities) -> tuple[Labels, NDArray[np.float64]]:
         """Confidence validation: each frame's pseudo-label is the combination of its nearest row.
@@ -120,17 +111,53 @@ class CorrelationTable:
             raise ValueError(f"not a correlation table: {columns} labels and rows of {table.combinations.shape[1]}")
         return table
 
-    def _distances(self, matrix: Probabilities) -> NDArray[np.float64]:
-        """Eq. 8 for one chunk: (m, n) Manhattan distances."""
-        by_label = matrix.T.astype(np.float64)
-        sums = by_label.sum(axis=0)
-        by_label[:, sums == 0.0] = 1.0
-        sums[sums == 0.0] = len(by_label)
-        by_label /= sums
-        distances = np.zeros((len(self), len(matrix)))
-        for shares, column in zip(by_label, self.vectors.T, strict=True):
-            distances += np.abs(shares - column[:, None])
-        return distances
+
+def nearest_rows(
+    matrix: Probabilities, rows: NDArray[np.float64], prepare: Callable[[NDArray[np.float64]], None] | None = None
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Find the nearest of ``rows`` (m, l) to each row of ``matrix`` (n, l) by Manhattan distance.
+
+    ``prepare`` changes a piece of the matrix, turned to (l, pieces), before it is compared. Returns indices (n,) and
+    distances (n,); the first of equally near rows wins. Raises NotEnoughLabels where there are no rows.
+    """
+    if not len(rows):
+        raise NotEnoughLabels("the correlation table is empty: confirm annotations and fine-tune first")
+    indices = np.empty(len(matrix), dtype=np.intp)
+    distances = np.empty(len(matrix))
+    step = max(1, _CELLS_AT_ONCE // len(rows))
+    for start in range(0, len(matrix), step):
+        by_label = matrix[start : start + step].T.astype(np.float64)
+        if prepare is not None:
+            prepare(by_label)
+        to_rows = np.zeros((len(rows), by_label.shape[1]))
+        for values, column in zip(by_label, rows.T, strict=True):
+            to_rows += np.abs(values - column[:, None])
+        indices[start : start + step] = to_rows.argmin(axis=0)
+        distances[start : start + step] = to_rows.min(axis=0)
+    return indices, distances
+
+
+def group_means(labels: Labels, probabilities: Probabilities) -> tuple[Labels, NDArray[np.float64]]:
+    """Average the probabilities (n, l) of the frames of each label combination (eq. 5 and 6).
+
+    Returns the combinations (m, l) in ascending order and their averages (m, l). Raises ValueError for matrices of
+    different shapes or unusable values.
+    """
+    truth = label_matrix(labels)
+    matrix = probability_matrix(probabilities)
+    require_same_shape(truth, matrix, "labels and probabilities")
+    combinations, group, counts = np.unique(truth, axis=0, return_inverse=True, return_counts=True)
+    sums = np.zeros(combinations.shape)
+    np.add.at(sums, group.reshape(-1), matrix)
+    return combinations, sums / counts[:, None]
+
+
+def _proportions(by_label: NDArray[np.float64]) -> None:
+    """Divide every frame's probabilities, a column each, by their sum; a frame without any counts as uniform."""
+    sums = by_label.sum(axis=0)
+    by_label[:, sums == 0.0] = 1.0
+    sums[sums == 0.0] = len(by_label)
+    by_label /= sums
 
 
 def build(labels: Labels, probabilities: Probabilities) -> CorrelationTable:
@@ -141,13 +168,7 @@ def build(labels: Labels, probabilities: Probabilities) -> CorrelationTable:
     combination; a group whose average is 0 everywhere has no proportions and gets no row. Raises ValueError for
     matrices of different shapes or unusable values.
     """
-    truth = label_matrix(labels)
-    matrix = probability_matrix(probabilities)
-    require_same_shape(truth, matrix, "labels and probabilities")
-    combinations, group, counts = np.unique(truth, axis=0, return_inverse=True, return_counts=True)
-    sums = np.zeros(combinations.shape)
-    np.add.at(sums, group.reshape(-1), matrix)
-    means = sums / counts[:, None]
+    combinations, means = group_means(labels, probabilities)
     totals = means.sum(axis=1)
     seen = totals > 0.0
     return CorrelationTable(combinations[seen], means[seen] / totals[seen, None])

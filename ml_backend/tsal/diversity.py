@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,11 +32,29 @@ def spread(features: FeatureMatrix, count: int, rng: np.random.Generator) -> NDA
     rows = _unit_rows(features)
     if len(rows) == 0:
         return np.empty(0, dtype=np.intp)
+    cluster, distance = _assigned(rows, count, rng)
+    return _round_robin(cluster, distance)
+
+
+def clusters(features: FeatureMatrix, count: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Split frames into min(count, n) clusters by their (n, d) features; (n,) the number of each row's cluster.
+
+    As in `spread`; errors as there.
+    """
+    if count < 1:
+        raise ValueError(f"count must be at least 1; it is {count}")
+    rows = _unit_rows(features)
+    return _assigned(rows, count, rng)[0] if len(rows) else np.empty(0, dtype=np.intp)
+
+
+def _assigned(
+    rows: FeatureMatrix, count: int, rng: np.random.Generator
+) -> tuple[NDArray[np.intp], NDArray[np.floating[Any]]]:
     # One thread: sums come out the same on any number of cores, and k-means' many small products lose more to waiting
     # for threads on a busy machine (ten times, measured) than they gain on an idle one.
     with threadpool_limits(limits=1):
         cluster, distance = pairwise_distances_argmin_min(rows, _centres(rows, count, rng))
-    return _round_robin(cluster, distance)
+    return cluster, distance
 
 
 def _unit_rows(features: FeatureMatrix) -> FeatureMatrix:

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from efficientnet_lite_pytorch import EfficientNet
 from numpy.typing import NDArray
 
 from ml_backend.errors import VersionUnknown
 from ml_backend.msml import backbones
-from ml_backend.msml.finetune import finetune, from_frames
+from ml_backend.msml.finetune import finetune, from_bank, from_frames
 from ml_backend.msml.network import Network, Tail, build
 
 from .conftest import Pair
@@ -85,6 +86,68 @@ def test_golden_step_changes_the_last_three_layers_and_nothing_else(pair: Pair, 
     assert len(losses) == 1
     assert {name for name in before if not torch.equal(before[name], after[name])} == expected
     assert set(state) == expected
+
+
+def test_head_trains_the_classifier_alone(images: NDArray[np.uint8], lite: Network) -> None:
+    network = build("efficientnet_lite0", 4, trained="head")
+    classifier = {"tail.classifier.weight", "tail.classifier.bias"}
+    assert np.array_equal(network.activations(images), lite.activations(images))
+    before = _tensors(network)
+    labels = np.eye(4, dtype=np.uint8)[:3]
+    losses = finetune(network, from_frames(network, images), labels, epochs=1, minimum_steps=3, learning_rate=0.1)
+    after = _tensors(network)
+    assert losses[-1] < losses[0]
+    assert {name for name in before if not torch.equal(before[name], after[name])} == classifier
+    assert {name: value.shape for name, value in network.trainable_state().items()} == {
+        "tail.classifier.weight": (4, 1280),
+        "tail.classifier.bias": (4,),
+    }
+    assert network.trunk_key != lite.trunk_key  # a version of the other has weights that this one never learns
+
+
+def test_all_trains_every_weight_and_no_statistic(images: NDArray[np.uint8], lite: Network) -> None:
+    network = build("efficientnet_lite0", 4, trained="all")
+    original = EfficientNet.from_name("efficientnet-lite0")
+    wanted = {name for name, _ in original.named_parameters() if not name.startswith("_fc")}
+    activations = network.activations(images)
+    assert network.activation_shape == activations.shape[1:] == (3, 224, 224)
+    np.testing.assert_allclose(activations, _channels_first(images, "efficientnet_lite0"), atol=1e-3)
+    np.testing.assert_allclose(
+        network.probabilities(activations), lite.probabilities(lite.activations(images)), atol=0.02
+    )
+    before = _tensors(network)
+    labels = np.eye(4, dtype=np.uint8)[:3]
+    losses = finetune(network, from_bank(activations[:, None]), labels, epochs=1, minimum_steps=3, learning_rate=0.01)
+    after = _tensors(network)
+    assert losses[-1] < losses[0]
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == set(network.trainable_state())
+    assert len(changed) == len(wanted) + 2
+    assert not any("running" in name or "num_batches" in name for name in changed)
+    assert sum(value.size for value in network.trainable_state().values()) == (
+        sum(value.numel() for name, value in original.named_parameters() if name in wanted) + 4 * 1280 + 4
+    )
+
+
+def test_all_keeps_the_normalisations_that_a_frozen_trunk_does_without() -> None:
+    network = build("resnet34", 2, weights="random", trained="all")
+    normalisations = [layer for layer in network.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    assert len(normalisations) == 36
+    assert all(parameter.requires_grad for layer in normalisations for parameter in layer.parameters())
+
+
+def test_a_whole_network_trained_is_saved_and_loaded(images: NDArray[np.uint8], tmp_path: Path) -> None:
+    network = build("efficientnet_lite0", 2, trained="all")
+    activations = network.activations(images)
+    labels = np.array([[0, 1], [1, 0], [1, 1]], np.uint8)
+    sample = from_bank(activations[:, None])
+    finetune(network, sample, labels, epochs=1, minimum_steps=1, learning_rate=0.01)
+    network.save_tail(tmp_path / "tail.safetensors", {})
+    other = build("efficientnet_lite0", 2, seed=8, trained="all")
+    other.load_tail(tmp_path / "tail.safetensors")
+    assert np.array_equal(other.probabilities(activations), network.probabilities(activations))
+    with pytest.raises(VersionUnknown, match="trained on trunk_key"):
+        build("efficientnet_lite0", 2).load_tail(tmp_path / "tail.safetensors")
 
 
 def test_training_mode_cannot_be_switched_on(lite: Network) -> None:

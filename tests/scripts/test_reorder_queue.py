@@ -218,7 +218,7 @@ def test_a_new_version_leads_to_its_order_once(services: Services, trained: int)
     state = Watched()
     look(services, trained, state)
     placed = order(services, trained)
-    assert (placed.about.version, placed.about.strategy) == (services.versions(trained).active(), "mlm")
+    assert (placed.about.version, placed.about.strategy) == (services.versions(trained).active(), "mlm-diverse")
     assert set(placed.tasks.tolist()) == {task.id for task in services.studio.tasks(trained, only_unlabelled=True)}
     look(services, trained, state)
     look(services, trained, Watched())

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from ml_backend.tsal.acquisition import (
     STRATEGIES,
+    binary_minimum,
     least_confidence,
     margin,
     multi_label_entropy,
@@ -204,13 +205,27 @@ class _TiedGenerator:
         return np.arange(size) % 2 / 2
 
 
-def test_the_registry_has_the_strategies_of_the_paper():
-    assert list(STRATEGIES) == ["mlm", "lc", "mle", "random"]
+def test_the_registry_has_the_strategies_of_the_paper_and_one_more():
+    assert list(STRATEGIES) == ["mlm", "lc", "mle", "binmin", "random"]
+
+
+def test_a_diverse_strategy_scores_like_the_one_it_is_named_after():
+    pool = generator().random((20, 4))
+    np.testing.assert_array_equal(score(pool, "mle-diverse", generator()), score(pool, "mle", generator()))
+
+
+def test_binary_minimum_is_the_label_nearest_to_a_half():
+    # |0.9 - 0.5|, |0.2 - 0.5|, |0.1 - 0.5| ...: 0.3 (0.2);  second row 0.0 (0.5);  third 0.1 (0.4)
+    np.testing.assert_allclose(binary_minimum(FRAMES, generator()), [0.3, 0.0, 0.1])
+    assert rank(FRAMES, "binmin", generator()).tolist() == [1, 2, 0]
+    # A-line and B-line together: the margin sees doubt, the distance to a half none.
+    both, unsure = [0.9, 0.9, 0.0, 0.0], [0.6, 0.1, 0.0, 0.0]
+    assert rank([both, unsure], "binmin", generator()).tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("ask", [score, rank, lambda p, s, rng: select(p, s, 1, rng)])
 def test_an_unknown_strategy_is_refused_with_the_known_ones(ask):
-    with pytest.raises(ValueError, match="unknown strategy 'badge'; choose one of mlm, lc, mle, random"):
+    with pytest.raises(ValueError, match="unknown strategy 'badge'; choose one of mlm, lc, mle, binmin, random"):
         ask(FRAMES, "badge", generator())
 
 

@@ -1,0 +1,131 @@
+"""What a study consists of: its presets, and the parts that a preset asks for, each computed and kept by itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml_backend.tsal.split import held_out
+from studies.dataset import ClipSet
+from studies.simulation import Way
+
+PROTOCOLS = ("frames", "patients")
+STRATEGIES = ("random", "mle", "lc", "mlm", "mlm-diverse", "adaptive")
+TEST_SHARE = 0.3
+COMPARED = ("VGG16", "ResNet34", "ResNet50", "ResNet101", "POCOVID-Net", "NNBD-style")
+ABLATIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("augmentation", "on", {}),
+    ("augmentation", "off", {"augmented": False}),
+    ("starting point", "last version", {}),
+    ("starting point", "pre-trained weights", {"restart": True}),
+    ("training set", "all confirmed", {}),
+    ("training set", "last batch", {"last_batch_only": True}),
+)
+RARE: tuple[tuple[str, dict[str, Any]], ...] = (("plain loss", {}), ("positive weights", {"weighted": True}))
+MAPS = 3  # most, and as many least, informative frames that are drawn
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The size of a study.
+
+    ``every``: seconds between frames; ``k_max``: frames a batch, or ``k_share`` of the pool where it is None; ``seeds``
+    of the main runs and ``side_seeds`` of the ablations; ``clips``: so many clips only; ``full_steps``: updates of the
+    network that is trained on all labels; ``compared_epochs``: passes of the comparison networks.
+    """
+
+    name: str
+    every: Fraction
+    k_max: int | None
+    k_share: float
+    rounds: int
+    seeds: tuple[int, ...]
+    side_seeds: tuple[int, ...]
+    side_protocols: tuple[str, ...]
+    clips: int | None
+    way: Way = field(default_factory=Way)
+    full_steps: int = 1000
+    compared_epochs: int = 10
+    views: int = 4
+
+    def batch(self, pool: int) -> int:
+        """Frames a batch for a pool of so many frames."""
+        return self.k_max or max(1, round(self.k_share * pool))
+
+
+PRESETS = {
+    "default": Preset("default", Fraction(1, 4), None, 0.014, 20, (0, 1, 2, 3, 4), (0, 1), ("patients",), None),
+    "paper": Preset("paper", Fraction(1, 7), 100, 0, 20, (0, 1, 2), (0,), ("patients",), None, full_steps=3000),
+    "quick": Preset(
+        "quick", Fraction(2), None, 0.1, 3, (0,), (0,), ("patients",), 10, Way(1, 2), full_steps=4, compared_epochs=1
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One piece of work whose result is kept under its key.
+
+    ``kind``: run, full, compared, ablation, rare, trained layers, calibration or maps; ``what``: strategy, method or
+    variant.
+    """
+
+    kind: str
+    data: str
+    protocol: str
+    seed: int
+    what: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def key(self, settings: dict[str, Any]) -> str:
+        """A name that changes with everything that the result depends on."""
+        text = json.dumps([asdict(self), settings], sort_keys=True, default=str)
+        return f"{self.kind}-{self.data}-{hashlib.sha256(text.encode()).hexdigest()[:16]}".replace(" ", "-")
+
+
+def parts(preset: Preset, data: str, compared: Sequence[tuple[str, str | None]]) -> Iterator[Part]:
+    """List the parts of a study of one data set; those that people look at first come first.
+
+    ``compared`` are the comparison networks with their weights as in `backbones.load`.
+    """
+    for seed in preset.seeds:
+        for protocol in PROTOCOLS:
+            yield Part("full", data, protocol, seed, "MSML")
+            for strategy in STRATEGIES:
+                yield Part("run", data, protocol, seed, strategy)
+    for seed in preset.side_seeds:
+        for protocol in preset.side_protocols:
+            for part, variant, options in ABLATIONS:
+                if options:  # the other variant is the main run
+                    yield Part("ablation", data, protocol, seed, f"{part}: {variant}", options)
+            for variant, options in RARE:
+                if options:
+                    yield Part("rare", data, protocol, seed, variant, options)
+            for layers in ("last three", "head", "all"):
+                yield Part("trained layers", data, protocol, seed, layers)
+    for seed in preset.seeds:
+        yield Part("calibration", data, "patients", seed, "MSML")
+        for protocol in PROTOCOLS:
+            for method, weights in compared:
+                yield Part("compared", data, protocol, seed, method, {"weights": weights})
+    yield Part("maps", data, "patients", preset.seeds[0], "MSML")
+
+
+def split(clips: ClipSet, protocol: str, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Divide the frames into pool and test rows.
+
+    ``frames``: at random, as the paper did: near-copies of test frames lie in the pool. ``patients``: by patient.
+    """
+    if protocol == "frames":
+        test: NDArray[np.bool_] = np.zeros(len(clips), bool)
+        test[np.random.default_rng([seed, 0]).permutation(len(clips))[: round(TEST_SHARE * len(clips))]] = True
+    else:
+        test = held_out(clips.patients, TEST_SHARE, seed)
+    return np.flatnonzero(~test), np.flatnonzero(test)

@@ -1,0 +1,236 @@
+"""From the results of all parts to `study.json`: figures by their kind, the summary, what was aimed at and missed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from studies.plan import ABLATIONS, RARE, STRATEGIES, Part
+
+EFFUSION = "Pleural effusion"
+EARLY_SHARE = 0.2
+Row = dict[str, Any]
+
+
+def collect(parts: Sequence[Part], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Sort the results by kind, as `study.json` has them."""
+    by_kind: dict[str, list[Row]] = defaultdict(list)
+    for part, result in zip(parts, results, strict=True):
+        by_kind[part.kind].append(dict(result))
+    runs = [row | {"strategy": row["what"]} for row in by_kind["run"]]
+    own = [row for row in runs if row["strategy"] == "mlm-diverse"]
+    sides = {(row["data"], row["protocol"], row["seed"]) for row in by_kind["rare"] + by_kind["ablation"]}
+    plain = [row for row in own if _place(row) in sides]
+    calibrated = [
+        {key: row[key] for key in ("data", "protocol", "seed")} | symptom
+        for row in by_kind["calibration"]
+        for symptom in row["symptoms"]
+    ]
+    return {
+        "runs": runs,
+        "full": [row | {"method": "MSML"} for row in by_kind["full"]],
+        "methods": [row | {"method": row["what"], "share": 1.0} for row in by_kind["compared"]],
+        "ablation": _ablation(by_kind["ablation"], plain, by_kind["trained layers"], runs),
+        "rare": _rare(by_kind["rare"], plain),
+        "calibration": calibrated,
+        "maps": [drawn for row in by_kind["maps"] for drawn in row["maps"]],
+    }
+
+
+def summary(collected: Mapping[str, Any]) -> list[Row]:
+    """A row per data set, protocol and strategy: means over the seeds, None where a figure is undefined."""
+    rows = []
+    for data, protocol in sorted({(run["data"], run["protocol"]) for run in collected["runs"]}):
+        chosen = [run for run in collected["runs"] if (run["data"], run["protocol"]) == (data, protocol)]
+        full = [row["exact"] for row in collected["full"] if (row["data"], row["protocol"]) == (data, protocol)]
+        mlm = [run for run in chosen if run["strategy"] == "mlm"]
+        goal = _mean(run["rounds"][-1]["exact"] for run in mlm)
+        for strategy in STRATEGIES:
+            runs = [run for run in chosen if run["strategy"] == strategy]
+            if runs:
+                rows.append(
+                    {
+                        "data": data,
+                        "protocol": protocol,
+                        "strategy": strategy,
+                        "seeds": len(runs),
+                        "mean_exact": _mean(_curve(run).mean() for run in runs),
+                        "final_exact": _mean(run["rounds"][-1]["exact"] for run in runs),
+                        "full_data_exact": _mean(full),
+                        "label_share_to_reach_mlm_final": _reached(runs, goal),
+                        "final_share": _mean(run["rounds"][-1]["share"] for run in runs),
+                        "effusion_sensitivity_at_20": _mean(_effusion(run) for run in runs),
+                        "manual_share_plain": _mean(_manual(run, "plain") for run in runs),
+                        "manual_share_table": _mean(_manual(run, "table") for run in runs),
+                        "manual_share_strengths": _mean(_manual(run, "strengths") for run in runs),
+                        "manual_share_validated": _mean(_manual(run, "chosen") for run in runs),
+                    }
+                )
+    return rows
+
+
+def targets(rows: Sequence[Row]) -> list[Row]:
+    """What was aimed at, per data set, protocol `frames`, and whether it holds."""
+    found: list[Row] = []
+    for data in sorted({row["data"] for row in rows}):
+        by = {row["strategy"]: row for row in rows if (row["data"], row["protocol"]) == (data, "frames")}
+        if not {"mlm", "mlm-diverse", "random", "adaptive"} <= by.keys():
+            continue
+        mlm, own, chance, adaptive = (by[name] for name in ("mlm", "mlm-diverse", "random", "adaptive"))
+        best = max(row["mean_exact"] for name, row in by.items() if name != "adaptive")
+        least = min(adaptive["manual_share_plain"], adaptive["manual_share_table"], adaptive["manual_share_strengths"])
+        reached = own["label_share_to_reach_mlm_final"]
+        add = _adder(found, data)
+        add("MLM's final exact match below full data's", mlm["full_data_exact"] - mlm["final_exact"], 0.02, False)
+        add("mlm-diverse's mean exact match above MLM's", own["mean_exact"] - mlm["mean_exact"], 0.08, True)
+        add("mlm-diverse's mean exact match above random's", own["mean_exact"] - chance["mean_exact"], 0.08, True)
+        share = reached / mlm["final_share"] if reached is not None else None
+        add("labels that mlm-diverse needs for MLM's final exact match, of MLM's", share, 0.6, False)
+        less = mlm["manual_share_table"] - mlm["manual_share_plain"]
+        add("manual share with confidence validation above plain pseudo-labels' (MLM)", less, 0.0, False)
+        if own["effusion_sensitivity_at_20"] is not None:
+            sensitivity = own["effusion_sensitivity_at_20"]
+            add("pleural-effusion sensitivity at 20% of the labels (mlm-diverse)", sensitivity, 0.5, True)
+        add("adaptive's mean exact match below the best single strategy's", best - adaptive["mean_exact"], 0.01, False)
+        above = adaptive["mean_exact"] - chance["mean_exact"]
+        add("adaptive's mean exact match above random's", above, 0.02, True)
+        more = adaptive["manual_share_validated"] - least
+        add("adaptive's manual share above the best validator's", more, 0.01, False)
+    return found
+
+
+def decisions(collected: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, str]:
+    """What the numbers say about the product's defaults, in words."""
+    words: dict[str, str] = {}
+    before, after = (_mean(row[f"ece_{when}"] for row in collected["calibration"]) for when in ("before", "after"))
+    if before is not None and after is not None:
+        gain = "helps" if after < before else "does not help"
+        words["calibration"] = (
+            f"A temperature per label, fitted on held-out patients, {gain} on other patients: expected calibration "
+            f"error {before:.3f} before and {after:.3f} after, over all symptoms and seeds."
+        )
+    by_place: dict[str, list[str]] = defaultdict(list)
+    for data, protocol in sorted({(row["data"], row["protocol"]) for row in rows}):
+        here = {
+            row["strategy"]: row["mean_exact"] for row in rows if (row["data"], row["protocol"]) == (data, protocol)
+        }
+        best = max(here, key=lambda name: here[name])
+        by_place["strategy"].append(f"{data}, {protocol}: {best} ({here[best]:.3f}, adaptive {here['adaptive']:.3f})")
+        row = next(
+            one for one in rows if (one["data"], one["protocol"], one["strategy"]) == (data, protocol, "adaptive")
+        )
+        shares = {name: row[f"manual_share_{name}"] for name in ("plain", "table", "strengths", "validated")}
+        if None not in shares.values():
+            listed = ", ".join(f"{name} {value:.2f}" for name, value in shares.items())
+            by_place["validator"].append(f"{data}, {protocol}: {listed}")
+    if by_place["strategy"]:
+        words["strategy"] = "Highest mean exact match: " + "; ".join(by_place["strategy"]) + "."
+    if by_place["validator"]:
+        words["validator"] = (
+            "Share of each batch labelled by hand under adaptive selection, by validator (validated: the one adaptive "
+            "chose): " + "; ".join(by_place["validator"]) + "."
+        )
+    variants = {row["variant"] for row in collected["rare"]}
+    figures = []
+    for variant in sorted(variants):
+        chosen = [row for row in collected["rare"] if row["variant"] == variant]
+        sensitivity = _mean(row["symptoms"].get(EFFUSION, {}).get("sensitivity") for row in chosen)
+        accuracy = _mean(figure["accuracy"] for row in chosen for figure in row["symptoms"].values())
+        shown = "–" if sensitivity is None else f"{sensitivity:.2f}"
+        figures.append(f"{variant}: pleural-effusion sensitivity {shown}, mean accuracy {accuracy:.3f}")
+    if figures:
+        words["rare"] = "At 20% of the labels, " + "; ".join(figures) + "."
+    return words
+
+
+def _adder(found: list[Row], data: str) -> Any:
+    def add(name: str, value: float | None, bar: float, at_least: bool) -> None:
+        holds = None if value is None else bool(value >= bar - 1e-9 if at_least else value <= bar + 1e-9)
+        direction = "at least" if at_least else "at most"
+        name = f"{data}: {name}"
+        found.append({"name": name, "value": value, "bar": bar, "direction": direction, "holds": holds, "reason": ""})
+
+    return add
+
+
+def _ablation(changed: Sequence[Row], plain: Sequence[Row], layers: Sequence[Row], runs: Sequence[Row]) -> list[Row]:
+    rows: list[Row] = []
+    for part, variant, options in ABLATIONS:
+        chosen = [row for row in changed if row["what"] == f"{part}: {variant}"] if options else plain
+        rows += [_shown(row, part, variant, "chosen") for row in chosen]
+    for row in runs:
+        if row["strategy"] == "mlm":
+            rows.append(_shown(row, "confidence validation", "off", "plain"))
+            rows.append(_shown(row, "confidence validation", "on", "table"))
+            rows.append(_shown(row, "rule (9)", "with", "table"))
+            rows.append(_shown(row, "rule (9)", "without", "table without rule (9)"))
+    rows += [
+        {key: row[key] for key in ("data", "protocol", "seed")}
+        | {"part": "trained layers", "variant": row["what"], "mean_exact": None}
+        | {"final_exact": row["exact"], "manual_share": None}
+        for row in layers
+    ]
+    return rows
+
+
+def _shown(row: Row, part: str, variant: str, validator: str) -> Row:
+    return {key: row[key] for key in ("data", "protocol", "seed")} | {
+        "part": part,
+        "variant": variant,
+        "mean_exact": float(_curve(row).mean()),
+        "final_exact": row["rounds"][-1]["exact"],
+        "manual_share": _manual(row, validator),
+    }
+
+
+def _rare(changed: Sequence[Row], plain: Sequence[Row]) -> list[Row]:
+    rows = []
+    for variant, options in RARE:
+        for row in [one for one in changed if one["what"] == variant] if options else plain:
+            early = _early(row)
+            rows.append(
+                {key: row[key] for key in ("data", "protocol", "seed")}
+                | {"variant": variant, "exact": early["exact"], "symptoms": early["symptoms"]}
+            )
+    return rows
+
+
+def _place(row: Row) -> tuple[str, str, int]:
+    return (row["data"], row["protocol"], row["seed"])
+
+
+def _curve(run: Row) -> Any:
+    return np.array([one["exact"] for one in run["rounds"]], float)
+
+
+def _manual(run: Row, validator: str) -> float | None:
+    return _mean(one["manual"][validator] for one in run["rounds"] if one["manual"])
+
+
+def _early(run: Row) -> Row:
+    """The first round with a fifth of the pool labelled, or the last."""
+    found: Row = next((one for one in run["rounds"] if one["share"] >= EARLY_SHARE), run["rounds"][-1])
+    return found
+
+
+def _effusion(run: Row) -> float | None:
+    value: float | None = _early(run)["symptoms"].get(EFFUSION, {}).get("sensitivity")
+    return value
+
+
+def _reached(runs: Sequence[Row], goal: float | None) -> float | None:
+    """The share of labels with which the strategies' mean curve reaches the goal, None where it never does."""
+    length = min(len(run["rounds"]) for run in runs)
+    curve = np.mean([_curve(run)[:length] for run in runs], axis=0)
+    share = np.mean([[one["share"] for one in run["rounds"][:length]] for run in runs], axis=0)
+    if goal is None or not (curve >= goal).any():
+        return None
+    return float(share[int(np.argmax(curve >= goal))])
+
+
+def _mean(values: Any) -> float | None:
+    known = [float(value) for value in values if value is not None]
+    return float(np.mean(known)) if known else None

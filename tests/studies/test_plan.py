@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from studies import dataset
+from studies.plan import ABLATIONS, PRESETS, PROTOCOLS, RARE, STRATEGIES, Part, parts, split
+from tests.studies.clips import write_clips
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> dataset.ClipSet:
+    folder = tmp_path_factory.mktemp("plan")
+    return dataset.load(write_clips(folder / "made", 40), Fraction(1), folder / "cache", None, lambda *_: None)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("seed", range(3))
+def test_every_frame_is_on_one_side(clips: dataset.ClipSet, protocol: str, seed: int) -> None:
+    pool, test = split(clips, protocol, seed)
+    assert sorted([*pool, *test]) == list(range(40))
+    again = split(clips, protocol, seed)
+    np.testing.assert_array_equal(test, again[1])
+
+
+def test_by_patient_no_patient_is_on_both_sides_and_by_frame_they_are(clips: dataset.ClipSet) -> None:
+    def shared(protocol: str) -> int:
+        pool, test = split(clips, protocol, 4)
+        return len({clips.patients[row] for row in pool} & {clips.patients[row] for row in test})
+
+    assert shared("patients") == 0
+    assert shared("frames") == 4
+    assert len(split(clips, "frames", 0)[1]) == 12  # 30% of 40
+
+
+def test_splits_differ_by_seed(clips: dataset.ClipSet) -> None:
+    assert not np.array_equal(split(clips, "frames", 0)[1], split(clips, "frames", 1)[1])
+
+
+def test_a_batch_is_a_share_of_the_pool_or_a_number() -> None:
+    assert PRESETS["default"].batch(1000) == 14
+    assert PRESETS["default"].batch(10) == 1
+    assert PRESETS["paper"].batch(10) == 100
+
+
+def test_all_is_planned_once() -> None:
+    preset = PRESETS["default"]
+    planned = list(parts(preset, "made", [("NNBD-style", None), ("VGG16", "random")]))
+    kinds = {kind: sum(part.kind == kind for part in planned) for kind in {part.kind for part in planned}}
+    assert kinds == {
+        "run": 5 * 2 * len(STRATEGIES),
+        "full": 10,
+        "ablation": 2 * sum(bool(options) for _, _, options in ABLATIONS),
+        "rare": 2 * sum(bool(options) for _, options in RARE),
+        "trained layers": 2 * 3,
+        "calibration": 5,
+        "compared": 20,
+        "maps": 1,
+    }
+    assert len({part.key({}) for part in planned}) == len(planned)
+    assert {part.options["weights"] for part in planned if part.what == "VGG16"} == {"random"}
+
+
+def test_a_key_changes_with_everything_that_matters() -> None:
+    part = Part("run", "made", "frames", 0, "mlm")
+    others = [
+        Part("run", "made", "frames", 1, "mlm"),
+        Part("run", "made", "frames", 0, "lc"),
+        Part("run", "made", "patients", 0, "mlm"),
+        Part("run", "made", "frames", 0, "mlm", {"restart": True}),
+    ]
+    keys = {part.key({"backbone": "a"}), part.key({"backbone": "b"}), *(one.key({"backbone": "a"}) for one in others)}
+    assert len(keys) == 6
+    assert part.key({"backbone": "a"}) == Part("run", "made", "frames", 0, "mlm").key({"backbone": "a"})

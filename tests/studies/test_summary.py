@@ -1,0 +1,113 @@
+"""Figures of the summary, against numbers worked out by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from studies import summary
+from studies.plan import Part
+
+
+def a_round(labelled: int, exact: float, plain: float | None, sensitivity: float | None = None) -> dict[str, Any]:
+    manual = None
+    if plain is not None:
+        manual = {"plain": plain, "table": plain / 2, "strengths": plain / 4, "chosen": plain / 2}
+        manual["table without rule (9)"] = plain
+    figures = {"accuracy": 0.75, "sensitivity": sensitivity, "specificity": 1.0}
+    symptoms = {"A-line": dict.fromkeys(("accuracy", "sensitivity", "specificity"), 0.5), "Pleural effusion": figures}
+    return {"labelled": labelled, "share": labelled / 100, "exact": exact, "auc": 0.5, "symptoms": symptoms} | {
+        "manual": manual
+    }
+
+
+def a_run(strategy: str, exact: list[float], seed: int = 0, **names: str) -> tuple[Part, dict[str, Any]]:
+    rounds = [a_round(10 * (n + 1), value, 0.4 if n else None, 0.1 * n) for n, value in enumerate(exact)]
+    part = Part("run", names.get("data", "made"), names.get("protocol", "frames"), seed, strategy)
+    result = {"data": part.data, "protocol": part.protocol, "seed": seed, "what": strategy, "rounds": rounds}
+    return part, result
+
+
+def full(exact: float, seed: int = 0) -> tuple[Part, dict[str, Any]]:
+    part = Part("full", "made", "frames", seed, "MSML")
+    return part, {"data": "made", "protocol": "frames", "seed": seed, "what": "MSML", "exact": exact, "symptoms": {}}
+
+
+RUNS = [
+    a_run("random", [0.1, 0.3, 0.5]),
+    a_run("mlm", [0.2, 0.4, 0.6]),
+    a_run("mlm", [0.2, 0.6, 0.8], seed=1),
+    a_run("mlm-diverse", [0.4, 0.7, 0.9]),
+    a_run("adaptive", [0.4, 0.68, 0.9]),
+    full(0.7),
+    full(0.74, seed=1),
+]
+
+
+@pytest.fixture
+def rows() -> dict[str, dict[str, Any]]:
+    collected = summary.collect(*zip(*RUNS, strict=True))
+    return {row["strategy"]: row for row in summary.summary(collected)}
+
+
+def test_a_row_of_the_summary(rows: dict[str, dict[str, Any]]) -> None:
+    mlm = rows["mlm"]
+    assert list(rows) == ["random", "mlm", "mlm-diverse", "adaptive"]
+    assert mlm["seeds"] == 2
+    assert mlm["mean_exact"] == pytest.approx((1.2 / 3 + 1.6 / 3) / 2)
+    assert mlm["final_exact"] == pytest.approx(0.7)
+    assert mlm["full_data_exact"] == pytest.approx(0.72)
+    assert mlm["effusion_sensitivity_at_20"] == pytest.approx(0.1)  # the second round has 20 of 100
+    assert mlm["manual_share_plain"] == pytest.approx(0.4)  # the first round, by hand, does not count
+    assert mlm["manual_share_validated"] == pytest.approx(0.2)
+    assert mlm["final_share"] == pytest.approx(0.3)
+
+
+def test_labels_that_reach_what_mlm_ends_with(rows: dict[str, dict[str, Any]]) -> None:
+    # MLM's mean curve ends at 0.7: mlm-diverse is there with 20 of 100 labels, MLM with 30, random never.
+    assert rows["mlm-diverse"]["label_share_to_reach_mlm_final"] == pytest.approx(0.2)
+    assert rows["mlm"]["label_share_to_reach_mlm_final"] == pytest.approx(0.3)
+    assert rows["random"]["label_share_to_reach_mlm_final"] is None
+
+
+def test_targets_tell_what_holds(rows: dict[str, dict[str, Any]]) -> None:
+    found = {one["name"].removeprefix("made: "): one for one in summary.targets(list(rows.values()))}
+    assert found["mlm-diverse's mean exact match above MLM's"]["value"] == pytest.approx(2 / 3 - 1.4 / 3)
+    assert found["mlm-diverse's mean exact match above MLM's"]["holds"] is True
+    assert found["labels that mlm-diverse needs for MLM's final exact match, of MLM's"]["value"] == pytest.approx(2 / 3)
+    assert found["labels that mlm-diverse needs for MLM's final exact match, of MLM's"]["holds"] is False
+    below = found["adaptive's mean exact match below the best single strategy's"]
+    assert below["value"] == pytest.approx(0.02 / 3)
+    assert below["holds"] is True
+    sensitivity = found["pleural-effusion sensitivity at 20% of the labels (mlm-diverse)"]
+    assert (sensitivity["value"], sensitivity["holds"]) == (pytest.approx(0.1), False)
+    # strengths would have left 0.1, adaptive chose what left 0.2
+    assert found["adaptive's manual share above the best validator's"]["value"] == pytest.approx(0.1)
+
+
+def test_a_set_without_effusion_has_no_such_target() -> None:
+    runs = [a_run(name, [0.5, 0.5, 0.5]) for name in ("random", "mlm", "mlm-diverse", "adaptive")] + [full(0.5)]
+    for _, result in runs[:-1]:
+        for one in result["rounds"]:
+            del one["symptoms"]["Pleural effusion"]
+    rows = summary.summary(summary.collect(*zip(*runs, strict=True)))
+    assert all(row["effusion_sensitivity_at_20"] is None for row in rows)
+    assert not any("effusion" in one["name"] for one in summary.targets(rows))
+
+
+def test_ablations_stand_beside_the_run_they_change() -> None:
+    part = Part("ablation", "made", "frames", 0, "augmentation: off", {"augmented": False})
+    changed = a_run("mlm-diverse", [0.1, 0.1, 0.4])[1] | {"what": part.what}
+    rare = Part("rare", "made", "frames", 0, "positive weights", {"weighted": True})
+    weighted = a_run("mlm-diverse", [0.3, 0.5, 0.6])[1] | {"what": rare.what}
+    runs = [*RUNS, (part, changed), (rare, weighted), a_run("mlm-diverse", [0.0, 0.0, 0.0], seed=5)]
+    collected = summary.collect(*zip(*runs, strict=True))
+    shown = [row for row in collected["ablation"] if row["part"] == "augmentation"]
+    assert [(row["variant"], row["final_exact"]) for row in shown] == [("on", 0.9), ("off", 0.4)]
+    rule = {row["variant"]: row["manual_share"] for row in collected["ablation"] if row["part"] == "rule (9)"}
+    assert rule == {"with": pytest.approx(0.2), "without": pytest.approx(0.4)}
+    assert [(row["variant"], row["exact"]) for row in collected["rare"]] == [
+        ("plain loss", 0.7),
+        ("positive weights", 0.5),
+    ]

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from studies import work
+from studies.plan import PRESETS, Part
+from studies.simulation import Way
+from studies.work import Bench, Setting, do_all
+from tests.studies.clips import write_clips
+
+PRESET = replace(PRESETS["quick"], clips=None, way=Way(1, 4), full_steps=8, views=2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clips(tmp_path_factory.mktemp("work") / "made", 30)
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
+    return Setting(PRESET, tmp_path_factory.mktemp("study"), "efficientnet_lite0", None)
+
+
+@pytest.fixture(scope="module")
+def bench(setting: Setting, folder: Path) -> Bench:
+    return Bench(setting, folder)
+
+
+def test_what_is_done_is_not_done_again(setting: Setting, bench: Bench, folder: Path) -> None:
+    parts = [Part("run", "made", "frames", seed, "random") for seed in (0, 1)]
+    seen: list[Part] = []
+    first = do_all(setting, {"made": folder}, parts, 1, seen.append)
+    assert seen == parts
+    assert [result["seed"] for result in first] == [0, 1]
+    assert [len(result["rounds"]) for result in first] == [3, 3]
+    kept = {path: path.stat().st_mtime_ns for path in (setting.folder / "parts").iterdir()}
+    assert len(kept) == 2
+    again = do_all(setting, {}, parts, 1, seen.append)  # without the data: nothing may be computed
+    assert again == first
+    next(iter(kept)).unlink()
+    more = do_all(setting, {"made": folder}, parts, 1, seen.append)
+    assert [row | {"seconds": 0} for row in more] == [row | {"seconds": 0} for row in first]
+    unchanged = [path for path, when in kept.items() if path.stat().st_mtime_ns == when]
+    assert len(unchanged) == 1
+
+
+@pytest.mark.parametrize("layers", ["last three", "head", "all"])
+def test_layers_that_are_trained(bench: Bench, layers: str) -> None:
+    result = bench.do(Part("trained layers", "made", "frames", 0, layers))
+    assert 0.0 <= result["exact"] <= 1.0
+    assert set(result["symptoms"]) == {"A-line", "B-line", "Pleural lesion"}
+
+
+def test_calibration_is_fitted_on_other_patients_than_it_is_tested_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[set[str]] = []
+    fitted = work.calibration.fit_temperatures
+    sizes: list[int] = []
+
+    def spy_trained(self: Bench, rows, seed):  # type: ignore[no-untyped-def]
+        trained.append({self.clips.patients[row] for row in rows})
+        return original(self, rows, seed)
+
+    def spy_fitted(probabilities, labels):  # type: ignore[no-untyped-def]
+        sizes.append(len(labels))
+        return fitted(probabilities, labels)
+
+    original = Bench._trained
+    monkeypatch.setattr(Bench, "_trained", spy_trained)
+    monkeypatch.setattr(work.calibration, "fit_temperatures", spy_fitted)
+    for seed in range(20):
+        pool, test = work.split(bench.clips, "patients", seed)
+        result = bench.do(Part("calibration", "made", "patients", seed, "MSML")) if len(pool) and len(test) else None
+        if result and result["symptoms"]:
+            break
+    else:
+        pytest.fail("no seed divides four patients into three groups")
+    tested = {bench.clips.patients[row] for row in test}
+    assert not trained[-1] & tested
+    in_training = sum(patient in trained[-1] for patient in bench.clips.patients)
+    assert sizes[-1] + in_training + len(test) == len(bench.clips)
+    assert [row["symptom"] for row in result["symptoms"]] == list(bench.clips.symptoms)
+    for row in result["symptoms"]:
+        assert sum(count for _, _, count in row["bins_before"]) == len(test)
+        assert 0.1 <= row["temperature"] <= 10
+
+
+def test_maps_show_frames_of_different_clips(bench: Bench, setting: Setting) -> None:
+    drawn = bench.do(Part("maps", "made", "patients", 1, "MSML"))["maps"]
+    assert {one["place"] for one in drawn} == {"most informative", "least informative"}
+    most = [one for one in drawn if one["place"] == "most informative"]
+    least = [one for one in drawn if one["place"] == "least informative"]
+    assert len({one["clip"] for one in most}) == len(most) == 3
+    assert max(abs(one["margin"]) for one in most) <= min(abs(one["margin"]) for one in least)
+    for one in drawn:
+        assert (setting.folder / one["figure"]).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("method", ["NNBD-style", "POCOVID-Net", "ResNet34"])
+def test_comparison_networks_run_and_say_what_they_started_from(bench: Bench, method: str) -> None:
+    weights = None if method == "NNBD-style" else "random"
+    result = bench.do(Part("compared", "made", "frames", 0, method, {"weights": weights}))
+    assert result["weights"] == ("trained from scratch" if method == "NNBD-style" else "random weights")
+    assert 0.0 <= result["exact"] <= 1.0

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ml_backend.tsal.acquisition import STRATEGIES
+from ml_backend.tsal.adaptive import FADING, VALIDATORS, Trial, choose, trial
+from ml_backend.tsal.correlation import CorrelationTable, build
+from ml_backend.tsal.strengths import StrengthTable
+
+TRUTH = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], np.uint8)
+KNOWN = np.array([[0.9, 0.1], [0.1, 0.9], [0.8, 0.8], [0.1, 0.1]])
+TABLES = build(TRUTH, KNOWN), StrengthTable.build(TRUTH, KNOWN)
+
+
+def generator():
+    return np.random.default_rng(0)
+
+
+def made(annotations=10, mlm=0.5, binmin=0.5, plain=0.5, table=0.5):
+    return Trial(annotations, {"mlm": mlm, "binmin": binmin}, {"plain": plain, "table": table})
+
+
+def test_a_trial_counts_the_errors_that_each_strategy_ranks_first():
+    # A-line and B-line together, surely, twice (right); unsure about a label, twice (wrong).
+    probabilities = np.array([[0.9, 0.9], [0.95, 0.9], [0.55, 0.05], [0.9, 0.45]])
+    labels = np.array([[1, 1], [1, 1], [0, 0], [1, 1]], np.uint8)
+    found = trial(probabilities, labels, *TABLES, generator())
+    assert found is not None
+    assert found.annotations == 4
+    # margins 0, 0.05, 0.5, 0.45: the first half is right; distances to a half 0.4, 0.4, 0.05, 0.05: it is wrong
+    assert found.found["mlm"] == 0.0
+    assert found.found["binmin"] == 1.0
+    assert found.found["random"] == 0.5  # what any half would have
+    assert found.found.keys() == STRATEGIES.keys()
+    assert found.manual["plain"] == 0.5
+
+
+def test_a_trial_counts_what_each_validator_leaves_to_correct():
+    weak = np.array([[0.2, 0.2], [0.7, 0.7]])
+    labels = np.array([[0, 0], [1, 1]], np.uint8)
+    found = trial(weak, labels, *TABLES, generator())
+    assert found is not None
+    # Both have the proportions of the first equal row, no symptom: strengths tell them apart, as the threshold does.
+    assert found.manual == {"table": 0.5, "plain": 0.0, "strengths": 0.0}
+    assert found.manual.keys() == VALIDATORS.keys()
+
+
+def test_nothing_is_tried_without_a_batch_or_a_table():
+    empty = CorrelationTable.empty(2)
+    assert trial(np.zeros((0, 2)), np.zeros((0, 2), np.uint8), *TABLES, generator()) is None
+    assert trial(KNOWN, TRUTH, empty, TABLES[1], generator()) is None
+
+
+def test_before_any_trial_the_papers_own():
+    choice = choose([])
+    assert (choice.strategy, choice.validator) == ("mlm", "table")
+    assert "no batch" in choice.reasons[0]
+
+
+def test_the_best_is_chosen_and_the_reason_told():
+    choice = choose([made(mlm=0.2, binmin=0.4, plain=0.1, table=0.3)])
+    assert (choice.strategy, choice.validator) == ("binmin", "plain")
+    assert choice.reasons == (
+        "binmin found most errors: mlm 0.20, binmin 0.40",
+        "plain left least to correct: plain 0.10, table 0.30",
+    )
+
+
+def test_ties_stay_with_the_papers_own():
+    choice = choose([made()])
+    assert (choice.strategy, choice.validator) == ("mlm", "table")
+
+
+def test_older_batches_fade_and_larger_ones_count_more():
+    # mlm: 0.4 then 0.2; binmin: 0.1 then 0.39. Weights 0.7 and 1: 0.48/1.7 = 0.282 against 0.46/1.7 = 0.271.
+    old, new = made(mlm=0.4, binmin=0.1), made(mlm=0.2, binmin=0.39)
+    assert FADING == 0.7
+    assert choose([old, new]).strategy == "mlm"
+    assert choose([new, old]).strategy == "mlm"
+    assert choose([old, made(20, mlm=0.2, binmin=0.39)]).strategy == "binmin"
+
+
+def test_what_older_trials_do_not_know_is_left_out():
+    older = Trial(10, {"mlm": 0.1}, {"table": 0.1})
+    choice = choose([older, made(binmin=0.9, plain=0.0)])
+    assert (choice.strategy, choice.validator) == ("mlm", "table")
+
+
+@pytest.mark.parametrize("name", list(VALIDATORS))
+def test_every_validator_labels_every_frame(name):
+    labels = VALIDATORS[name](KNOWN, *TABLES)
+    assert labels.shape == TRUTH.shape
+    assert labels.dtype == np.uint8
