@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ml_backend import scoring
 from ml_backend.logs import event
-from ml_backend.predictor import Frame, Scores, clip_of
+from ml_backend.predictor import Frame, Scores, clip_of, validator_of
 from ml_backend.services import Services
 from ml_backend.store.orders import NAME, About, Order
 from ml_backend.store.versions import Manifest
@@ -77,6 +77,7 @@ def _refreshed(services: Services, project: int, report: Report) -> Order | None
             name=name,
             version=manifest.version if manifest else None,
             strategy=ranked.strategy,
+            validator=validator_of(settings, manifest) if manifest else None,
             created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             seed=settings.seed,
             unreadable=ranked.unreadable,
@@ -118,6 +119,8 @@ def needs_refresh(services: Services, project: int, look_for_frames: bool) -> st
             return "another version is active"
         if manifest is not None and order.about.strategy != strategy_of(services, manifest):
             return "another strategy is set"
+        if manifest is not None and order.about.validator != validator_of(services.settings, manifest):
+            return "another validator is set"
         if info.model_version != order.about.name:
             return "Label Studio serves another version"
     if look_for_frames:

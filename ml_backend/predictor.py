@@ -28,6 +28,7 @@ from ml_backend.tsal.strengths import StrengthTable
 
 logger = logging.getLogger(__name__)
 CHUNK = 64
+_NO_STRENGTHS = StrengthTable(np.zeros((0, 2), np.uint8), np.zeros((0, 2)))
 
 Record = NDArray[np.uint8]
 
@@ -58,6 +59,17 @@ def clip_of(task: int, data: object) -> str:
     """The clip that a task's frame comes from, as the import noted it; a frame without one is a clip of its own."""
     clip = data.get("clip") if isinstance(data, Mapping) else None
     return str(clip) if clip else f"task {task}"
+
+
+def validator_of(settings: Settings, manifest: Manifest) -> str:
+    """The validator that pseudo-labels of a version come from: the one set, or the version's own choice.
+
+    The paper's table where a version from before there were strengths is to use them.
+    """
+    name: str = settings.validator
+    if name == "adaptive":
+        name = manifest.choice.get("validator", FIRST_VALIDATOR)
+    return FIRST_VALIDATOR if name == "strengths" and not manifest.strengths else name
 
 
 @dataclass(frozen=True)
@@ -153,20 +165,15 @@ class Predictor:
         """Yield what a version says of the frames, in pieces."""
         label_count = len(manifest.label_names)
         table = CorrelationTable.from_json(manifest.table)
-        strengths = StrengthTable.from_json(manifest.strengths) if manifest.strengths else None
-        validator = self._settings.validator
-        if validator == "adaptive":
-            validator = manifest.choice.get("validator", FIRST_VALIDATOR)
+        strengths = StrengthTable.from_json(manifest.strengths) if manifest.strengths else _NO_STRENGTHS
+        validate = VALIDATORS[validator_of(self._settings, manifest)]
         for chunk in self.activations(frames, label_count):
             probabilities = self._probabilities(chunk.activations, manifest, store)
-            labels, distances = table.validate(probabilities)
-            if strengths is not None:
-                labels = VALIDATORS[validator](probabilities, table, strengths)
             yield Scores(
                 tasks=chunk.tasks,
                 probabilities=probabilities,
-                labels=labels,
-                distances=distances,
+                labels=validate(probabilities, table, strengths),
+                distances=table.nearest(probabilities)[1],
                 plain=plain_labels(probabilities),
                 margins=margin(probabilities),
                 unreadable=chunk.unreadable,

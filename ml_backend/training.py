@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_backend.errors import FrameUnreadable, NotEnoughLabels, UnknownLabel
+from ml_backend.errors import FrameUnreadable, NotEnoughLabels, UnknownLabel, VersionUnknown
 from ml_backend.logs import event
 from ml_backend.msml import finetune
 from ml_backend.msml.network import Network
@@ -124,19 +124,7 @@ def fine_tune(
     parent = _parent(newest, names, network.trunk_key, held, notes)
     if parent is not None:
         network.load_tail(store.tail(parent.version))
-    new = {one.annotation.id for one in fresh}
-    tried = np.array([one.annotation.id in new for one in labelled], bool)
-    trial = None
-    if parent is not None and parent.strengths and tried.any():
-        # The parent has not seen them in this form: a fair test of everything that could have chosen or labelled them.
-        before = _probabilities(predictor, network, [frame for frame, one in zip(readable, tried, strict=True) if one])
-        trial = adaptive.trial(
-            before,
-            labels[tried],
-            CorrelationTable.from_json(parent.table),
-            StrengthTable.from_json(parent.strengths),
-            np.random.default_rng([settings.seed, parent.number]),
-        )
+    trial = _trial(predictor, network, parent, {one.annotation.task for one in fresh}, readable, labels)
     training_rows = np.flatnonzero(~validation)
     training_started = time.monotonic()
     losses = finetune.finetune(
@@ -245,13 +233,44 @@ def _parent(
     return None
 
 
+def _trial(
+    predictor: Predictor,
+    network: Network,
+    parent: Manifest | None,
+    fresh: set[int],
+    frames: Sequence[Frame],
+    labels: NDArray[np.uint8],
+) -> adaptive.Trial | None:
+    """Try on the ``fresh`` tasks what the parent, whose weights the network has, could have chosen and labelled by.
+
+    ``labels`` (n, l) are those of the n frames. A frame whose annotation was changed after the parent had learnt it is
+    no fair test. None without a parent, from before there were strengths, or a frame to try.
+    """
+    if parent is None or not parent.strengths:
+        return None
+    new = fresh - {one.task for one in parent.trained_on}
+    rows = [row for row, frame in enumerate(frames) if frame.task in new]
+    if not rows:
+        return None
+    return adaptive.trial(
+        _probabilities(predictor, network, [frames[row] for row in rows]),
+        labels[rows],
+        CorrelationTable.from_json(parent.table),
+        StrengthTable.from_json(parent.strengths),
+        np.random.default_rng([parent.seed, parent.number]),
+    )
+
+
 def _trials(store: VersionStore, newest: Manifest | None) -> list[adaptive.Trial]:
     """The trials of a version and of those it comes from, oldest first, as far back as they still count."""
     found: list[adaptive.Trial] = []
     while newest is not None and len(found) < REMEMBERED:
         if newest.trial:
             found.append(adaptive.Trial(**newest.trial))
-        newest = store.get(newest.parent) if newest.parent in store.names() else None
+        try:
+            newest = store.get(newest.parent) if newest.parent else None
+        except VersionUnknown:  # removed or damaged since, which no new version must fail for
+            newest = None
     return found[::-1]
 
 

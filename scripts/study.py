@@ -27,7 +27,7 @@ from ml_backend.store.versions import write_aside
 from scripts.command import run
 from studies import figures, report, summary
 from studies.plan import COMPARED, PRESETS, Part, Preset, parts
-from studies.work import Bench, Setting, do_all
+from studies.work import PRECISION, Bench, Setting, do_all
 
 NOT_RUN = (
     "its ImageNet weights were not asked for: with internet, or with the files already downloaded, run with --compare "
@@ -135,7 +135,7 @@ def _described(bench: Bench, preset: Preset) -> dict[str, Any]:
 
 def _settings(setting: Setting) -> dict[str, Any]:
     preset = {name: str(value) for name, value in asdict(setting.preset).items() if name != "name"}
-    return preset | {"backbone": setting.backbone, "weights": setting.weights or "ImageNet"}
+    return preset | {"precision": PRECISION, "backbone": setting.backbone, "weights": setting.weights or "ImageNet"}
 
 
 def _parser() -> argparse.ArgumentParser:

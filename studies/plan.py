@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ml_backend.errors import NotEnoughLabels
 from ml_backend.tsal.split import held_out
 from studies.dataset import ClipSet
 from studies.simulation import Way
@@ -19,6 +20,7 @@ from studies.simulation import Way
 PROTOCOLS = ("frames", "patients")
 STRATEGIES = ("random", "mle", "lc", "mlm", "mlm-diverse", "adaptive")
 TEST_SHARE = 0.3
+ANEW = 10_000  # added to the seed of a split that left one side empty
 COMPARED = ("VGG16", "ResNet34", "ResNet50", "ResNet101", "POCOVID-Net", "NNBD-style")
 ABLATIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("augmentation", "on", {}),
@@ -121,11 +123,17 @@ def parts(preset: Preset, data: str, compared: Sequence[tuple[str, str | None]])
 def split(clips: ClipSet, protocol: str, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Divide the frames into pool and test rows.
 
-    ``frames``: at random, as the paper did: near-copies of test frames lie in the pool. ``patients``: by patient.
+    ``frames``: at random, as the paper did: near-copies of test frames lie in the pool. ``patients``: by patient;
+    of few patients all may fall on one side, then they are divided anew. Raises NotEnoughLabels for a single patient.
     """
     if protocol == "frames":
         test: NDArray[np.bool_] = np.zeros(len(clips), bool)
         test[np.random.default_rng([seed, 0]).permutation(len(clips))[: round(TEST_SHARE * len(clips))]] = True
     else:
+        if len(set(clips.patients)) < 2:
+            raise NotEnoughLabels(f"the clips of {clips.name} are of one patient: they cannot be divided by patient")
         test = held_out(clips.patients, TEST_SHARE, seed)
+        while test.all() or not test.any():
+            seed += ANEW
+            test = held_out(clips.patients, TEST_SHARE, seed)
     return np.flatnonzero(~test), np.flatnonzero(test)

@@ -117,6 +117,8 @@ def decisions(collected: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, st
         here = {
             row["strategy"]: row["mean_exact"] for row in rows if (row["data"], row["protocol"]) == (data, protocol)
         }
+        if None in here.values():  # nobody in the test
+            continue
         best = max(here, key=lambda name: here[name])
         by_place["strategy"].append(f"{data}, {protocol}: {best} ({here[best]:.3f}, adaptive {here['adaptive']:.3f})")
         row = next(
@@ -139,8 +141,8 @@ def decisions(collected: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, st
         chosen = [row for row in collected["rare"] if row["variant"] == variant]
         sensitivity = _mean(row["symptoms"].get(EFFUSION, {}).get("sensitivity") for row in chosen)
         accuracy = _mean(figure["accuracy"] for row in chosen for figure in row["symptoms"].values())
-        shown = "–" if sensitivity is None else f"{sensitivity:.2f}"
-        figures.append(f"{variant}: pleural-effusion sensitivity {shown}, mean accuracy {accuracy:.3f}")
+        if sensitivity is not None and accuracy is not None:
+            figures.append(f"{variant}: pleural-effusion sensitivity {sensitivity:.2f}, mean accuracy {accuracy:.3f}")
     if figures:
         words["rare"] = "At 20% of the labels, " + "; ".join(figures) + "."
     return words
@@ -180,7 +182,7 @@ def _shown(row: Row, part: str, variant: str, validator: str) -> Row:
     return {key: row[key] for key in ("data", "protocol", "seed")} | {
         "part": part,
         "variant": variant,
-        "mean_exact": float(_curve(row).mean()),
+        "mean_exact": _mean([_curve(row).mean()]),
         "final_exact": row["rounds"][-1]["exact"],
         "manual_share": _manual(row, validator),
     }
@@ -232,5 +234,6 @@ def _reached(runs: Sequence[Row], goal: float | None) -> float | None:
 
 
 def _mean(values: Any) -> float | None:
-    known = [float(value) for value in values if value is not None]
+    """The mean of what is defined."""
+    known = [float(value) for value in values if value is not None and not np.isnan(value)]
     return float(np.mean(known)) if known else None

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ml_backend.msml import comparison, finetune, maps
 from ml_backend.msml import frames as msml_frames
-from ml_backend.msml.network import Network, Trained, build, use_threads
+from ml_backend.msml.network import Network, Precision, Trained, build, use_threads
 from ml_backend.store.versions import write_aside
 from ml_backend.tsal import calibration
 from ml_backend.tsal.acquisition import margin
@@ -29,6 +29,7 @@ from studies.simulation import Learner, Material, State, figures, simulate
 
 TRAINED_LAYERS_STEPS = 50
 CALIBRATION_SHARE = 0.3
+PRECISION: Precision = "mixed"  # a study is thousands of fine-tunes
 COMPARED_BACKBONES = {"VGG16": "vgg16", "ResNet34": "resnet34", "ResNet50": "resnet50", "ResNet101": "resnet101"}
 Report = Callable[[str, int, int], None]
 
@@ -64,7 +65,7 @@ class Bench:
     def fresh(self, seed: int, trained: Trained = "last three") -> Network:
         """A network with pre-trained weights."""
         setting = self.setting
-        return build(setting.backbone, len(self.clips.symptoms), setting.weights, seed, "auto", trained)
+        return build(setting.backbone, len(self.clips.symptoms), setting.weights, seed, PRECISION, trained)
 
     @cached_property
     def material(self) -> Material:
@@ -132,7 +133,7 @@ class Bench:
             name: comparison.Name = "POCOVID-Net" if part.what == "POCOVID-Net" else "NNBD-style"
             network, rate = comparison.build(name, count, weights, part.seed), comparison.LEARNING_RATES[name]
         else:
-            network = build(COMPARED_BACKBONES[part.what], count, weights, part.seed, "auto")
+            network = build(COMPARED_BACKBONES[part.what], count, weights, part.seed, PRECISION)
         activations = _through(network, self.clips.pixels, pool)
         finetune.finetune(
             network,

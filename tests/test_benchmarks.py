@@ -71,13 +71,16 @@ def test_a_quick_run_of_the_selection_writes_its_file(
         "mlm: 100 of 50,000",
         "lc: 100 of 50,000",
         "mle: 100 of 50,000",
+        "binmin: 100 of 50,000",
         "nearest table row of 50,000",
+        "mlm-diverse: 100 of 5,000",
     ]
-    slowest, nearest = written["bars"]
-    assert set(slowest) == set(nearest) == {"name", "value", "bar", "holds"}
-    assert slowest["value"] == max(row["median"] for row in written["measured"][:3])
-    assert nearest["value"] == written["measured"][3]["median"]
-    assert (slowest["bar"], nearest["bar"]) == (0.5, 1.0)
+    slowest, nearest, diverse = written["bars"]
+    assert set(slowest) == set(nearest) == set(diverse) == {"name", "value", "bar", "holds"}
+    assert slowest["value"] == max(row["median"] for row in written["measured"][:4])
+    assert nearest["value"] == written["measured"][4]["median"]
+    assert diverse["value"] == written["measured"][5]["median"]
+    assert (slowest["bar"], nearest["bar"], diverse["bar"]) == (0.5, 1.0, 20)
     assert str(output) in capsys.readouterr().out
 
 

@@ -13,15 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ml_backend import ordering
+from ml_backend import ordering, scoring
 from ml_backend.errors import StudioRefused
 from ml_backend.predictor import Frame, Predictor, concatenate
 from ml_backend.services import Services
+from ml_backend.store.features import FeatureStore
 from ml_backend.store.orders import About, Order
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import Checker, default_of
 from ml_backend.tsal.acquisition import STRATEGIES, rank, score
+from ml_backend.tsal.batch import candidates, diverse
 from ml_backend.tsal.diversity import spread
 from tests.installation import CONFIGURATION, PROJECT, XML, make_version, settings_in, task_with_frame
 from tests.studio_stand_in import Died, StudioStandIn, one_thread
@@ -65,11 +67,11 @@ class Installation:
         services.predictor = self.predictor
         return services
 
-    def version(self, seed: int = 1) -> Manifest:
-        """Train a version, as it were, and activate it."""
+    def version(self, seed: int = 1, **changes: object) -> Manifest:
+        """Train a version, as it were, and activate it; ``changes`` go into its manifest."""
         services = self.services()
         tasks = [task_with_frame(self.folder, number) for number in (1, 2, 3, 5)]
-        manifest = make_version(services, tasks, seed)
+        manifest = make_version(services, tasks, seed, **changes)
         services.versions(PROJECT).activate(manifest.version)
         return manifest
 
@@ -253,6 +255,169 @@ class TestRefresh:
         assert [message for message in caplog.messages if "task=5" in message and "not this one" in message]
 
 
+CLIPS = {task: f"clip {(task - 1) // 3}" for task in TASKS}  # of three frames each, the last of two
+
+
+class TestDiverse:
+    """With 14 frames and a K_max of 4, all are candidates; with a K_max of 1 the ten most informative ones."""
+
+    @pytest.fixture
+    def clips(self, installed: Installation) -> Installation:
+        for task in TASKS:
+            installed.studio.add(installed.folder, task, clip=CLIPS[task])
+        return installed
+
+    def scores(self, installed: Installation, manifest: Manifest, strategy: str) -> dict[int, float]:
+        frames = [Frame(task, installed.studio.task_data[task]["image"]) for task in TASKS]
+        store = installed.services().versions(PROJECT)
+        scores = concatenate(list(installed.predictor.scores(frames, manifest, store)), 3)
+        values = score(scores.probabilities, strategy, np.random.default_rng([0, manifest.number]))
+        return dict(zip(TASKS, values.tolist(), strict=True))
+
+    @pytest.mark.parametrize("strategy", STRATEGIES)
+    def test_the_first_are_of_different_clips(self, clips: Installation, strategy: str) -> None:
+        manifest = clips.version()
+        order = refreshed(clips.services(strategy=f"{strategy}-diverse"))
+        assert order.about.strategy == f"{strategy}-diverse"
+        asked = [CLIPS[task] for task in order.tasks.tolist()]
+        assert sorted(asked[:5]) == sorted(asked[5:10]) == sorted(set(CLIPS.values()))
+        assert sorted(order.tasks.tolist()) == list(TASKS)
+        scores = self.scores(clips, manifest, strategy)
+        for clip in set(asked):  # of one clip the most informative goes first
+            of_it = [scores[task] for task in order.tasks.tolist() if CLIPS[task] == clip]
+            assert of_it == sorted(of_it)
+        assert order.informativeness.tolist() == sorted(scores.values())
+        assert_served_in(order, clips.studio)
+        audits = {default_of(one, CONFIGURATION).audit["strategy"] for one in clips.studio.served()}
+        assert audits == {f"{strategy}-diverse"}
+
+    def test_it_is_the_order_of_the_algorithm_on_the_trunks_features(self, clips: Installation) -> None:
+        manifest = clips.version(clips={"clip 2": 1})
+        order = refreshed(clips.services(strategy="binmin-diverse"))
+        frames = [Frame(task, clips.studio.task_data[task]["image"]) for task in TASKS]
+        (chunk,) = clips.predictor.activations(frames, 3)
+        values = np.array(list(self.scores(clips, manifest, "binmin").values()))
+        rows = candidates(values, 4)
+        numbers = [int(CLIPS[task][-1]) for task in TASKS]
+        expected = diverse(
+            values[rows],
+            chunk.activations.mean(axis=(2, 3))[rows],
+            np.array(numbers)[rows],
+            np.array([int(number == 2) for number in numbers])[rows],
+            4,
+            np.random.default_rng([0, manifest.number]),
+        )
+        assert order.tasks.tolist() == (rows[expected] + 1).tolist()
+
+    def test_clips_that_were_asked_come_later(self, clips: Installation) -> None:
+        clips.version(clips={"clip 1": 2, "clip 3": 1, "clip 9": 5, "task 1": 7})
+        order = refreshed(clips.services(strategy="mlm-diverse"))
+        asked = [CLIPS[task] for task in order.tasks.tolist()]
+        assert sorted(asked[:3]) == ["clip 0", "clip 2", "clip 4"]
+        assert sorted(asked[3:7]) == ["clip 0", "clip 2", "clip 3", "clip 4"]
+        # The last clip has two frames only; of the others it is the third turn, with the first of clip 1.
+        assert sorted(asked[7:11]) == ["clip 0", "clip 1", "clip 2", "clip 3"]
+        assert asked[11:] in (["clip 1", "clip 3", "clip 1"], ["clip 3", "clip 1", "clip 1"])
+
+    def test_frames_without_a_clip_are_clips_of_their_own(self, installed: Installation) -> None:
+        manifest = installed.version(clips={"task 3": 4})
+        order = refreshed(installed.services(strategy="mlm-diverse", k_max=14))
+        assert order.tasks.tolist()[-1] == 3
+        assert sorted(order.tasks.tolist()) == list(TASKS)
+        best = min(set(TASKS) - {3}, key=self.scores(installed, manifest, "mlm").__getitem__)
+        assert order.tasks.tolist()[0] == best
+
+    def test_only_ten_times_the_batch_is_looked_at(self, clips: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+        looked_at: list[list[int]] = []
+        embed = scoring.embed
+
+        def counted(services: Services, project: int, frames: list[Frame], *rest: Any) -> scoring.Embeddings:
+            looked_at.append([frame.task for frame in frames])
+            return embed(services, project, frames, *rest)
+
+        monkeypatch.setattr(scoring, "embed", counted)
+        manifest = clips.version()
+        order = refreshed(clips.services(strategy="mlm-diverse", k_max=1))
+        scores = self.scores(clips, manifest, "mlm")
+        by_score = sorted(TASKS, key=scores.__getitem__)
+        assert looked_at == [by_score[:10]]
+        assert sorted(order.tasks.tolist()[:10]) == sorted(by_score[:10])
+        assert order.tasks.tolist()[:10] != by_score[:10]
+        assert order.tasks.tolist()[10:] == by_score[10:]
+        refreshed(clips.services(strategy="mlm"))
+        assert len(looked_at) == 1  # a plain strategy looks at none
+
+    def test_a_candidate_that_is_lost_meanwhile_comes_after_the_others(
+        self, clips: Installation, tmp_path: Path
+    ) -> None:
+        manifest = clips.version()
+        scores = self.scores(clips, manifest, "mlm")
+        by_score = sorted(TASKS, key=scores.__getitem__)
+        best = by_score[0]
+        services = clips.services(strategy="mlm-diverse")
+        services.predictor = Predictor(services.settings, services.fetcher, FeatureStore(tmp_path / "none", 0))
+        services.predictor._networks[3] = clips.predictor.network(3)
+        gone = clips.folder / "files" / f"{best}.png"
+        content = gone.read_bytes()
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage == "scoring" and done == total:
+                gone.unlink(missing_ok=True)
+
+        try:
+            order = ordering.refresh(services, PROJECT, report)
+        finally:
+            gone.write_bytes(content)
+        assert order is not None
+        assert sorted(order.tasks.tolist()) == list(TASKS)
+        assert order.tasks.tolist()[-1] == best  # behind those that could be looked at
+        assert_served_in(order, clips.studio)
+
+    def test_unreadable_frames_stay_last(self, clips: Installation) -> None:
+        lose(clips.studio, *UNREADABLE)
+        clips.version()
+        order = refreshed(clips.services(strategy="mlm-diverse"))
+        assert order.tasks.tolist()[-2:] == list(UNREADABLE)
+        assert order.informativeness[-2:].tolist() == [np.inf, np.inf]
+        assert_served_in(order, clips.studio)
+
+    def test_the_same_version_gives_the_same_order(self, clips: Installation) -> None:
+        clips.version()
+        first, second = (refreshed(clips.services(strategy="random-diverse")) for _ in range(2))
+        assert first.tasks.tolist() == second.tasks.tolist()
+
+
+class TestAdaptive:
+    @pytest.mark.parametrize(
+        ("choice", "strategy", "validator"),
+        [
+            ({}, "mlm", "table"),
+            ({"strategy": "binmin", "validator": "plain", "reasons": ["a", "b"]}, "binmin", "plain"),
+            ({"strategy": "random", "validator": "table", "reasons": []}, "random", "table"),
+        ],
+    )
+    def test_the_versions_choice_is_followed(
+        self, installed: Installation, choice: dict[str, Any], strategy: str, validator: str
+    ) -> None:
+        manifest = installed.version(choice=choice)
+        services = installed.services()
+        assert services.settings.strategy == "adaptive"
+        assert ordering.strategy_of(services, manifest) == f"{strategy}-diverse"
+        order = refreshed(services)
+        assert (order.about.strategy, order.about.validator) == (f"{strategy}-diverse", validator)
+        named = refreshed(installed.services(strategy=f"{strategy}-diverse", validator=validator))
+        assert named.tasks.tolist() == order.tasks.tolist()
+
+    @pytest.mark.parametrize("strategy", ["mlm", "random", "lc-diverse"])
+    def test_a_strategy_that_is_set_is_taken_whatever_was_chosen(self, installed: Installation, strategy: str) -> None:
+        manifest = installed.version(choice={"strategy": "mle", "validator": "plain"})
+        assert ordering.strategy_of(installed.services(strategy=strategy), manifest) == strategy
+
+    def test_before_the_first_version_there_is_nothing_to_choose(self, installed: Installation) -> None:
+        order = refreshed(installed.services())
+        assert (order.about.strategy, order.about.validator) == ("diversity", None)
+
+
 class TestNeedsRefresh:
     def test_reasons(self, installed: Installation, folder: Path) -> None:
         def reason(look_for_frames: bool = False, **changes: object) -> str | None:
@@ -270,6 +435,11 @@ class TestNeedsRefresh:
         assert reason(look_for_frames=True) is None
         assert reason(strategy="lc") == "another strategy is set"
 
+        assert reason(strategy="mlm") == "another strategy is set"
+        assert reason(strategy="mlm-diverse") is None  # what adaptive has come to
+        assert reason(validator="plain") == "another validator is set"
+        assert reason(validator="table") is None
+
         studio.model_version = "by hand"
         assert reason() == "Label Studio serves another version"
         studio.model_version = order.about.name
@@ -286,6 +456,25 @@ class TestNeedsRefresh:
         studio.xml = XML.replace("A-line", "Z-line")
         assert reason() == "another version is active"
         assert refreshed(installed.services()).about.strategy == "diversity"
+        assert reason() is None
+
+    def test_the_choice_of_the_active_version_decides(self, installed: Installation) -> None:
+        def reason(**changes: object) -> str | None:
+            return ordering.needs_refresh(installed.services(**changes), PROJECT, False)
+
+        chosen = {"strategy": "mle", "validator": "plain"}
+        manifest = installed.version(choice=chosen)
+        refreshed(installed.services(strategy="mlm-diverse", validator="table"))
+        assert reason(strategy="mlm-diverse", validator="table") is None
+        assert reason(strategy="adaptive", validator="table") == "another strategy is set"
+        assert reason(strategy="mlm-diverse", validator="adaptive") == "another validator is set"
+        order = refreshed(installed.services())
+        assert order.about.name == f"{manifest.version}.2"
+        assert reason() is None
+        assert reason(strategy="mle-diverse", validator="plain") is None
+        installed.version(2, choice={"strategy": "lc", "validator": "plain"})
+        assert reason() == "another version is active"
+        assert refreshed(installed.services()).about.strategy == "lc-diverse"
         assert reason() is None
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
+import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,11 @@ from ml_backend.services import Services
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.payloads import Prediction, prediction_payload
-from ml_backend.tsal import metrics
+from ml_backend.tsal import adaptive, metrics
+from ml_backend.tsal.acquisition import STRATEGIES
 from ml_backend.tsal.correlation import CorrelationTable, build
 from ml_backend.tsal.split import held_out
+from ml_backend.tsal.strengths import StrengthTable
 from tests.installation import COMBINATIONS, CONFIGURATION, PROJECT, XML, settings_in, task_with_frame
 from tests.studio_stand_in import StudioStandIn, one_thread
 
@@ -451,3 +455,195 @@ class TestManualShare:
         confirmed.trained()
         batch = confirmed.trained().batch
         assert (batch["annotations"], batch["manual_share_validated"], batch["manual_share_plain"]) == (0, None, None)
+
+
+class TestTrial:
+    @pytest.fixture
+    def half(self, installed: Installation) -> Installation:
+        """The first two patients are annotated and a version is trained on them; p2, tasks 4 to 6, is held out."""
+        for task in range(1, 7):
+            installed.studio.confirm(task, labels_of(task))
+        installed.trained()
+        return installed
+
+    def newest(self, installed: Installation) -> Manifest:
+        newest = installed.services().versions(PROJECT).newest()
+        assert newest is not None
+        return newest
+
+    def replaced(self, installed: Installation, **changes: object) -> Manifest:
+        """The newest version again with other content."""
+        store, newest = installed.services().versions(PROJECT), self.newest(installed)
+        tail = store.tail(newest.version).read_bytes()
+        return store.create(newest.model_copy(update=changes), lambda path: path.write_bytes(tail))
+
+    def test_a_first_version_has_none_and_chooses_the_papers(self, confirmed: Installation) -> None:
+        manifest = confirmed.trained()
+        assert manifest.trial is None
+        assert (manifest.choice["strategy"], manifest.choice["validator"]) == ("mlm", "table")
+        assert "no batch has been tried yet" in manifest.choice["reasons"][0]
+        train = sorted(set(TASKS) - HELD)
+        truth = np.array([labels_of(task) for task in train], np.uint8)
+        strengths = StrengthTable.build(truth, confirmed.probabilities(manifest, train))
+        stored = StrengthTable.from_json(manifest.strengths)
+        np.testing.assert_array_equal(stored.combinations, strengths.combinations)
+        np.testing.assert_allclose(stored.averages, strengths.averages, atol=1e-5)
+
+    def test_it_is_taken_with_the_parents_network_and_tables_on_what_is_new(self, half: Installation) -> None:
+        parent = self.newest(half)
+        new = list(range(7, 13))
+        for task in new:
+            half.studio.confirm(task, labels_of(task))
+        second = half.trained()
+        assert second.parent == parent.version
+        truth = np.array([labels_of(task) for task in new], np.uint8)
+        tables = CorrelationTable.from_json(parent.table), StrengthTable.from_json(parent.strengths)
+        expected = adaptive.trial(half.probabilities(parent, new), truth, *tables, np.random.default_rng(0))
+        assert expected is not None
+        assert expected.annotations == 6
+        assert second.trial == asdict(expected)
+
+    def test_it_is_taken_before_training(self, half: Installation) -> None:
+        """A parent that gives every frame 0.55, 0.45, 0.45 and has tables of one row: all is known by hand."""
+        network = half.network(None)
+        state = network.trainable_state()
+        state["tail.classifier.weight"][:] = 0
+        state["tail.classifier.bias"][:] = [0.2, -0.2, -0.2]
+        network.load_trainable_state(state)
+        row = np.array([[0.2, 0.4, 0.4]])
+        store = half.services().versions(PROJECT)
+        changes = {
+            "table": CorrelationTable(np.array([[0, 1, 1]], np.uint8), row).to_json(),
+            "strengths": StrengthTable(np.array([[0, 0, 0]], np.uint8), row).to_json(),
+        }
+        parent = store.create(self.newest(half).model_copy(update=changes), lambda path: network.save_tail(path, {}))
+        # Two of 7 to 12 have each combination; the first three of equal scores are 7, 8, 9, and 9 is healthy.
+        for task in range(7, 13):
+            half.studio.confirm(task, labels_of(task))
+        second = half.trained(learning_rate=0.05)
+        assert second.parent == parent.version
+        assert second.trial is not None
+        assert second.trial["annotations"] == 6
+        assert second.trial["manual"] == {
+            "table": pytest.approx(4 / 6),  # 0, 1, 1 for all
+            "plain": pytest.approx(4 / 6),  # 1, 0, 0 for all
+            "strengths": 1.0,  # 0, 0, 0 for all
+        }
+        assert second.trial["found"] == dict.fromkeys(STRATEGIES, pytest.approx(2 / 3))
+        assert second.choice["validator"] == "table"
+        after = half.probabilities(second, list(range(7, 13)))
+        assert ((after > 0.5) != [1, 0, 0]).any()  # what is said after training differs
+
+    def test_what_the_parent_was_trained_on_is_no_fair_test(self, half: Installation) -> None:
+        parent = self.newest(half)
+        assert tasks_of(parent.trained_on) == {1, 2, 3}
+        half.studio.change(1, [0, 1, 1], at="later")
+        second = half.trained()
+        assert second.batch["annotations"] == 1
+        assert second.trial is None
+        half.studio.change(2, [0, 1, 0], at="later")
+        half.studio.change(4, [1, 0, 0], at="later")  # held out, so never trained on
+        third = half.trained()
+        assert third.batch["annotations"] == 2
+        assert third.trial is not None
+        assert third.trial["annotations"] == 1
+        probabilities = half.probabilities(second, [4])
+        assert third.trial["manual"]["plain"] == float(((probabilities > 0.5) != [1, 0, 0]).any())
+
+    def test_frames_that_cannot_be_read_are_not_tried(self, half: Installation) -> None:
+        for task in (7, 8, 9):
+            half.studio.confirm(task, labels_of(task))
+        half.studio.annotations[-1] = replace(
+            half.studio.annotations[-1], data={"image": "/data/local-files/?d=nowhere.png"}
+        )
+        second = half.trained()
+        assert (second.trial or {})["annotations"] == 2
+        assert second.clips == {f"task {task}": 1 for task in range(1, 9)}
+
+    def test_nothing_new_is_no_trial_and_the_choice_stays(self, half: Installation) -> None:
+        trial = {"annotations": 8, "found": {"mlm": 0.1, "mle": 0.4}, "manual": {"table": 0.5, "plain": 0.25}}
+        self.replaced(half, trial=trial)
+        second = half.trained()
+        assert second.trial is None
+        assert (second.choice["strategy"], second.choice["validator"]) == ("mle", "plain")
+
+    def test_the_choice_follows_from_all_trials_of_the_line(self, half: Installation) -> None:
+        def made(strategy: str, validator: str, annotations: int) -> adaptive.Trial:
+            found = {name: 0.8 if name == strategy else 0.2 for name in STRATEGIES}
+            manual = {name: 0.1 if name == validator else 0.6 for name in adaptive.VALIDATORS}
+            return adaptive.Trial(annotations, found, manual)
+
+        # Weights at the end: 1000 * 0.7 * 0.7 = 490 of the first, 600 * 0.7 = 420 of the second, and one frame.
+        trials = [made("mle", "strengths", 1000), made("lc", "plain", 600)]
+        first = self.replaced(half, trial=asdict(trials[0]))
+        self.replaced(half, parent=first.version, trial=asdict(trials[1]))
+        half.studio.confirm(7, labels_of(7))
+        manifest = half.trained()
+        assert manifest.trial is not None
+        assert manifest.trial["annotations"] == 1
+        assert (manifest.choice["strategy"], manifest.choice["validator"]) == ("mle", "strengths")
+        expected = adaptive.choose([*trials, adaptive.Trial(**manifest.trial)])
+        assert manifest.choice == asdict(expected) | {"reasons": list(expected.reasons)}
+        assert manifest.choice["reasons"][0].startswith("mle found most errors: mlm 0.")
+        assert half.services().versions(PROJECT).get(manifest.version) == manifest
+
+    @pytest.mark.parametrize("damage", ["gone", "unreadable"])
+    def test_an_ancestor_that_is_lost_is_forgotten(self, half: Installation, damage: str) -> None:
+        trial = {"annotations": 1000, "found": {"mlm": 0.1, "mle": 0.4}, "manual": {"table": 0.5, "plain": 0.25}}
+        first = self.replaced(half, trial=trial)
+        self.replaced(half, parent=first.version, trial=None)
+        folder = half.data / "projects" / str(PROJECT) / "versions" / first.version
+        if damage == "gone":
+            shutil.rmtree(folder)
+        else:
+            (folder / "manifest.json").write_text("{}")
+        assert half.trained().choice["strategy"] == "mlm"
+
+    def test_no_more_trials_are_remembered_than_count(
+        self, half: Installation, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(training, "REMEMBERED", 1)
+        old = {"annotations": 1000, "found": {"mlm": 0.1, "mle": 0.4}, "manual": {"table": 0.5, "plain": 0.25}}
+        new = {"annotations": 1, "found": {"mlm": 0.1, "lc": 0.4}, "manual": {"table": 0.5, "strengths": 0.25}}
+        first = self.replaced(half, trial=old)
+        self.replaced(half, parent=first.version, trial=new)
+        choice = half.trained().choice
+        assert (choice["strategy"], choice["validator"]) == ("lc", "strengths")
+
+    def test_a_parent_from_before_there_were_trials_is_gone_on_from(self, half: Installation) -> None:
+        store = half.services().versions(PROJECT)
+        parent = self.newest(half)
+        path = half.data / "projects" / str(PROJECT) / "versions" / parent.version / "manifest.json"
+        content = json.loads(path.read_text())
+        for name in ("strengths", "trial", "choice", "clips"):
+            del content[name]
+        path.write_text(json.dumps(content))
+        assert store.get(parent.version).strengths == {}
+        half.studio.confirm(7, labels_of(7))
+        second = half.trained()
+        assert second.parent == parent.version
+        assert second.trial is None
+        assert second.choice["strategy"] == "mlm"
+        assert StrengthTable.from_json(second.strengths).averages.shape[1] == 3
+        half.studio.confirm(8, labels_of(8))
+        assert (half.trained().trial or {})["annotations"] == 1
+
+    def test_a_new_line_of_versions_begins_without_trials(self, half: Installation) -> None:
+        trial = {"annotations": 8, "found": {"mlm": 0.1, "mle": 0.4}, "manual": {"table": 0.5, "plain": 0.25}}
+        self.replaced(half, trial=trial, trunk_key="0" * 32)
+        half.studio.confirm(7, labels_of(7))
+        second = half.trained()
+        assert second.parent is None
+        assert second.trial is None
+        assert (second.choice["strategy"], second.choice["validator"]) == ("mlm", "table")
+
+
+def test_labelled_frames_are_counted_by_clip(installed: Installation) -> None:
+    clips = {1: "a", 2: "a", 3: "b", 4: "b", 5: "b", 6: "", 7: "c"}  # 4 to 6 are held out, and were asked all the same
+    for task, clip in clips.items():
+        installed.studio.add(installed.folder, task, patient=PATIENTS[task], clip=clip)
+        installed.studio.confirm(task, labels_of(task))
+    installed.studio.confirm(1, labels_of(1), number=50, at="twice")
+    manifest = installed.trained()
+    assert tasks_of(manifest.held_out) == HELD
+    assert manifest.clips == {"a": 2, "b": 3, "task 6": 1, "c": 1}

@@ -34,7 +34,7 @@ class Backbone:
     gives the trunk, which no training ever changes, and the body, which holds the last two convolutions; one tensor of
     shape `boundary` (channels, height, width) crosses between them. The body's output has `features` channels.
     `classifier` is the prefix of the layers behind the last convolution, which MSML replaces. `pretrained` returns the
-    ImageNet weights. `keeps_in_bfloat16`: probabilities stay within 0.01 of float32's when the trunk runs in bfloat16.
+    ImageNet weights. `keeps_in_bfloat16`: probabilities stay within 0.01 of float32's when it runs in bfloat16.
     """
 
     name: str

@@ -29,6 +29,7 @@ class About(BaseModel):
     name: str
     version: str | None
     strategy: str
+    validator: str | None = None
     created_at: str
     seed: int
     unreadable: dict[int, str]

@@ -88,7 +88,8 @@ def score(probabilities: Probabilities, strategy: str, rng: np.random.Generator)
     """
     name = strategy.removesuffix(DIVERSE)
     if name not in STRATEGIES:
-        raise ValueError(f"unknown strategy {strategy!r}; choose one of {', '.join(STRATEGIES)}")
+        known = ", ".join(STRATEGIES)
+        raise ValueError(f"unknown strategy {strategy!r}; choose one of {known}, each also with {DIVERSE}")
     return STRATEGIES[name](probabilities, rng)
 
 

@@ -26,8 +26,9 @@ def diverse(
     Takes n candidates: their ``scores`` (n,), smallest most informative; ``features`` (n, d) of the trunk; ``clips``
     (n,) integers, which clip each comes from; ``asked`` (n,), how many frames of that clip are labelled already. Frames
     of one clip are near-copies: each further one waits until clips that were asked less have had their turn (a quota
-    per clip that rises as the clips run out). Within a turn, the rows are split into ``count`` clusters and the most
-    informative one of each comes first. Raises ValueError for columns of different lengths and unusable features.
+    per clip that rises as the clips run out). All rows are split into ``count`` clusters; within a turn a row waits the
+    longer, the more candidates of its cluster are more informative. Raises ValueError for columns of different lengths
+    and unusable features.
     """
     group, labelled = np.asarray(clips), np.asarray(asked)
     if not len(scores) == len(features) == len(group) == len(labelled):

@@ -53,8 +53,8 @@ class StrengthTable:
 
     @classmethod
     def from_json(cls, content: Any) -> StrengthTable:
-        """Read back what `to_json` gave; ValueError, saying what is wrong, for anything else."""
+        """Read back what `to_json` gave; ValueError, saying what is wrong, for anything else and for no rows."""
         try:
             return cls(np.array(content["combinations"], np.float64), np.array(content["averages"], np.float64))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"not a table of strengths: {error!r}") from error

@@ -54,6 +54,63 @@ def test_steps_of_sgd_on_the_bias_worked_out_by_hand(lite: Network, bank: NDArra
     assert [name for name in before if not np.array_equal(before[name], after[name])] == ["tail.classifier.bias"]
 
 
+def test_a_step_with_positive_weights_worked_out_by_hand(lite: Network, bank: NDArray[np.float16]) -> None:
+    """Weight w on frames that have a label of share s: d/db = (sigmoid(b) (1 - s) - w s (1 - sigmoid(b))) / 4.
+
+    At b = 0 with shares 0.25, 0.75, 0.25, 0.5 and weights 3, 1, 1, 2: 0, -0.0625, 0.0625, -0.0625; times rate 0.8. The
+    loss is log 2 times the mean of 1 - s + w s: 1.5, 1, 1, 1.5.
+    """
+    _silence(lite)
+    losses = finetune(
+        lite,
+        from_bank(bank),
+        LABELS,
+        epochs=1,
+        minimum_steps=1,
+        learning_rate=0.8,
+        positive_weights=np.array([3.0, 1.0, 1.0, 2.0]),
+    )
+    np.testing.assert_allclose(lite.trainable_state()["tail.classifier.bias"], [0, 0.05, -0.05, 0.05], atol=1e-7)
+    np.testing.assert_allclose(losses, [1.25 * np.log(2)], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("weight", "sensitivity"), [(None, 0.0), (8.0, 1.0)])
+def test_positive_weights_raise_the_sensitivity_of_a_rare_label(
+    lite: Network, bank: NDArray[np.float16], weight: float | None, sensitivity: float
+) -> None:
+    """One of five frames that look alike has the second label: p tends to 1/5, weighted to 8 / (8 + 4) = 2/3."""
+    _silence(lite)
+    labels = np.zeros((5, 4), np.uint8)
+    labels[0, 1], labels[:, 2] = 1, 1
+    finetune(
+        lite,
+        from_bank(bank[[0, 1, 2, 3, 0]]),
+        labels,
+        epochs=1,
+        minimum_steps=80,
+        learning_rate=1.0,
+        positive_weights=None if weight is None else np.array([1.0, weight, 1.0, 1.0]),
+    )
+    found = lite.probabilities(bank[:1, 0])[0, 1]
+    assert found == pytest.approx(0.2 if weight is None else 2 / 3, abs=0.01)
+    assert float(found > 0.5) == sensitivity
+
+
+def test_weights_of_one_change_nothing(lite: Network, bank: NDArray[np.float16]) -> None:
+    start = lite.trainable_state()
+    results = []
+    for weights in (None, np.ones(4), np.array([1, 2, 1, 1])):
+        lite.load_trainable_state(start)
+        losses = finetune(
+            lite, from_bank(bank), LABELS, epochs=3, minimum_steps=1, batch_size=3, positive_weights=weights
+        )
+        results.append((losses, lite.trainable_state()))
+    (losses, plain), (again, ones), (_, other) = results
+    assert again == losses
+    assert all(np.array_equal(plain[name], ones[name]) for name in plain)
+    assert any(not np.array_equal(plain[name], other[name]) for name in plain)
+
+
 def test_it_learns_what_can_be_learned(lite: Network, images: NDArray[np.uint8]) -> None:
     activations = lite.activations(images)
     labels = LABELS[:3]

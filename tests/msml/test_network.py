@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from ml_backend.errors import VersionUnknown
 from ml_backend.msml import backbones
+from ml_backend.msml import network as network_module
 from ml_backend.msml.finetune import finetune, from_bank, from_frames
-from ml_backend.msml.network import Network, Tail, build
+from ml_backend.msml.network import TAIL_BATCH, Network, Precision, Tail, Trained, build
 
 from .conftest import Pair
 
@@ -226,6 +227,55 @@ def test_bfloat16_gives_nearly_the_same_probabilities(lite: Network, images: NDA
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=0.05)
     assert not np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("able", "name", "precision", "trained", "expected"),
+    [
+        (True, "efficientnet_lite0", "auto", "last three", ("float32", "float32")),
+        (True, "efficientnet_lite0", "mixed", "last three", ("bfloat16", "float32")),
+        (False, "efficientnet_lite0", "mixed", "last three", ("float32", "float32")),
+        (True, "efficientnet_lite0", "mixed", "all", ("float32", "float32")),  # the tail is the whole network then
+        (True, "efficientnet_lite0", "bfloat16", "last three", ("bfloat16", "bfloat16")),
+        (True, "efficientnet_lite0", "float32", "last three", ("float32", "float32")),
+        (True, "resnet34", "auto", "last three", ("bfloat16", "bfloat16")),
+        (False, "efficientnet_lite0", "auto", "last three", ("float32", "float32")),
+        (False, "resnet34", "auto", "last three", ("float32", "float32")),
+    ],
+)
+def test_precisions_of_tail_and_trunk(
+    able: bool,
+    name: str,
+    precision: Precision,
+    trained: Trained,
+    expected: tuple[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # What the processor can do is the machine's; everything else is the network's own.
+    monkeypatch.setattr(network_module, "_computes_in_bfloat16", lambda: able)
+    weights = None if name == "efficientnet_lite0" else "random"
+    network = build(name, 2, weights, precision=precision, trained=trained)
+    assert (network.precision, network.trunk_precision) == expected
+
+
+def test_mixed_keeps_the_trunk_of_lite0_exact_and_its_tail_close(
+    lite: Network, images: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network_module, "_computes_in_bfloat16", lambda: True)
+    mixed = build("efficientnet_lite0", 4, precision="mixed")
+    activations = mixed.activations(images)
+    np.testing.assert_array_equal(activations, lite.activations(images))
+    found, expected = mixed.probabilities(activations), lite.probabilities(activations)
+    np.testing.assert_allclose(found, expected, atol=0.01)
+    assert not np.array_equal(found, expected)
+    assert mixed.trunk_key == lite.trunk_key
+
+
+def test_batches_of_the_tail_do_not_show(lite: Network, images: NDArray[np.uint8]) -> None:
+    activations = lite.activations(images)
+    many = activations[np.arange(TAIL_BATCH + 5) % 3]
+    found = lite.probabilities(many)
+    np.testing.assert_allclose(found, lite.probabilities(activations)[np.arange(len(many)) % 3], atol=1e-6)
 
 
 def test_trunk_key_is_the_same_in_another_process(lite: Network) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -48,3 +49,15 @@ def test_prune_keeps_what_is_named_and_what_is_current(tmp_path: Path) -> None:
     store.activate("diversity.1")
     store.prune(["diversity.3"])
     assert [serial for serial in range(1, 5) if store.get(f"diversity.{serial}")] == [1, 3]
+
+
+def test_an_order_from_before_there_were_validators_is_read(tmp_path: Path) -> None:
+    store = OrderStore(tmp_path)
+    store.save(order("diversity.1"))
+    path = tmp_path / "orders" / "diversity.1.json"
+    content = json.loads(path.read_text())
+    assert content.pop("validator") is None
+    path.write_text(json.dumps(content))
+    read = store.get("diversity.1")
+    assert read is not None
+    assert read.about == order("diversity.1").about

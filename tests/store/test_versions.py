@@ -89,6 +89,33 @@ def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
         store.get(created.version)
 
 
+def test_a_manifest_from_before_there_were_trials_is_read(tmp_path: Path) -> None:
+    store = VersionStore(tmp_path)
+    created = store.create(manifest(), write_tail(b"w"))
+    path = tmp_path / "versions" / created.version / MANIFEST
+    content = json.loads(path.read_text())
+    older = {name: value for name, value in content.items() if name not in ("strengths", "trial", "choice", "clips")}
+    assert len(older) == len(content) - 4
+    path.write_text(json.dumps(older))
+    read = store.get(created.version)
+    assert read == created
+    assert (read.strengths, read.trial, read.choice, read.clips) == ({}, None, {}, {})
+
+
+def test_trial_choice_and_clips_come_back_as_they_were(tmp_path: Path) -> None:
+    store = VersionStore(tmp_path)
+    created = store.create(
+        manifest(
+            strengths={"combinations": [[0, 1]], "averages": [[0.1, 1 / 3]]},
+            trial={"annotations": 4, "found": {"mlm": 1 / 3}, "manual": {"table": 0.7}},
+            choice={"strategy": "mle", "validator": "plain", "reasons": ["a", "b"]},
+            clips={"clip a": 2, "task 7": 1},
+        ),
+        write_tail(b"w"),
+    )
+    assert VersionStore(tmp_path).get(created.version) == created
+
+
 def test_seen_is_trained_on_held_out_and_left_out() -> None:
     left = TrainedOn(annotation=3, task=30, updated_at="t3")
     assert {one.task for one in manifest(left_out=(left,)).seen} == {10, 20, 30}

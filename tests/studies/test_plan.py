@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ml_backend.errors import NotEnoughLabels
 from studies import dataset
 from studies.plan import ABLATIONS, PRESETS, PROTOCOLS, RARE, STRATEGIES, Part, parts, split
 from tests.studies.clips import write_clips
@@ -37,6 +39,15 @@ def test_by_patient_no_patient_is_on_both_sides_and_by_frame_they_are(clips: dat
 
 def test_splits_differ_by_seed(clips: dataset.ClipSet) -> None:
     assert not np.array_equal(split(clips, "frames", 0)[1], split(clips, "frames", 1)[1])
+
+
+def test_few_patients_are_divided_all_the_same(tmp_path: Path) -> None:
+    few = dataset.load(write_clips(tmp_path / "made", 2), Fraction(1), tmp_path / "cache", None, lambda *_: None)
+    for seed in range(5):
+        assert [len(side) for side in split(few, "patients", seed)] == [1, 1]
+    one = dataset.load(write_clips(tmp_path / "one", 1), Fraction(1), tmp_path / "cache", None, lambda *_: None)
+    with pytest.raises(NotEnoughLabels, match="are of one patient"):
+        split(one, "patients", 0)
 
 
 def test_a_batch_is_a_share_of_the_pool_or_a_number() -> None:

@@ -211,7 +211,10 @@ def test_the_registry_has_the_strategies_of_the_paper_and_one_more():
 
 def test_a_diverse_strategy_scores_like_the_one_it_is_named_after():
     pool = generator().random((20, 4))
-    np.testing.assert_array_equal(score(pool, "mle-diverse", generator()), score(pool, "mle", generator()))
+    for strategy in STRATEGIES:
+        np.testing.assert_array_equal(
+            score(pool, f"{strategy}-diverse", generator()), score(pool, strategy, generator())
+        )
 
 
 def test_binary_minimum_is_the_label_nearest_to_a_half():
@@ -225,8 +228,11 @@ def test_binary_minimum_is_the_label_nearest_to_a_half():
 
 @pytest.mark.parametrize("ask", [score, rank, lambda p, s, rng: select(p, s, 1, rng)])
 def test_an_unknown_strategy_is_refused_with_the_known_ones(ask):
-    with pytest.raises(ValueError, match="unknown strategy 'badge'; choose one of mlm, lc, mle, binmin, random"):
-        ask(FRAMES, "badge", generator())
+    for name in ("badge", "adaptive", "", "-diverse", "badge-diverse", "mlm-diverse-diverse"):
+        with pytest.raises(
+            ValueError, match=f"unknown strategy '{name}'; choose one of mlm, lc, mle, binmin, random, each"
+        ):
+            ask(FRAMES, name, generator())
 
 
 def test_entropy_is_largest_where_everything_is_open():

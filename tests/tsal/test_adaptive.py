@@ -50,6 +50,8 @@ def test_nothing_is_tried_without_a_batch_or_a_table():
     empty = CorrelationTable.empty(2)
     assert trial(np.zeros((0, 2)), np.zeros((0, 2), np.uint8), *TABLES, generator()) is None
     assert trial(KNOWN, TRUTH, empty, TABLES[1], generator()) is None
+    weak = StrengthTable(np.zeros((0, 2), np.uint8), np.zeros((0, 2)))
+    assert trial(KNOWN, TRUTH, TABLES[0], weak, generator()) is None
 
 
 def test_before_any_trial_the_papers_own():
@@ -73,12 +75,34 @@ def test_ties_stay_with_the_papers_own():
 
 
 def test_older_batches_fade_and_larger_ones_count_more():
-    # mlm: 0.4 then 0.2; binmin: 0.1 then 0.39. Weights 0.7 and 1: 0.48/1.7 = 0.282 against 0.46/1.7 = 0.271.
-    old, new = made(mlm=0.4, binmin=0.1), made(mlm=0.2, binmin=0.39)
+    # mlm was better by 0.3 once, binmin by 0.25 the other time: weights 0.7 and 1 make it 0.21 against 0.25, or 0.3
+    # against 0.175.
+    old, new = made(mlm=0.4, binmin=0.1), made(mlm=0.2, binmin=0.45)
     assert FADING == 0.7
-    assert choose([old, new]).strategy == "mlm"
+    assert choose([old, new]).strategy == "binmin"
     assert choose([new, old]).strategy == "mlm"
-    assert choose([old, made(20, mlm=0.2, binmin=0.39)]).strategy == "binmin"
+    # Twice as many frames: 20 * 0.7 * 0.25 = 3.5 against 10 * 0.3 = 3.
+    assert choose([made(20, mlm=0.2, binmin=0.45), old]).strategy == "binmin"
+    # (20 * 0.7 * 0.2 + 10 * 0.4) / 24 = 0.283; (20 * 0.7 * 0.45 + 10 * 0.1) / 24 = 0.304
+    (reason, _) = choose([made(20, mlm=0.2, binmin=0.45), old]).reasons
+    assert reason == "binmin found most errors: mlm 0.28, binmin 0.30"
+
+
+def test_validators_fade_in_the_same_way():
+    old, new = made(table=0.1, plain=0.4), made(table=0.45, plain=0.2)
+    assert choose([old, new]).validator == "plain"
+    assert choose([new, old]).validator == "table"
+
+
+def test_of_an_odd_batch_the_larger_half_is_looked_at():
+    # Distances to a half 0.1, 0.2, 0.3: the first two of three, of which one is wrong.
+    probabilities = np.array([[0.9, 0.2], [0.9, 0.4], [0.9, 0.3]])
+    labels = np.array([[1, 0], [1, 0], [1, 1]], np.uint8)
+    found = trial(probabilities, labels, *TABLES, generator())
+    assert found is not None
+    assert found.found["binmin"] == 0.5
+    assert found.found["random"] == pytest.approx(1 / 3)
+    assert found.manual["plain"] == pytest.approx(1 / 3)
 
 
 def test_what_older_trials_do_not_know_is_left_out():

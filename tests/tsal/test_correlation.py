@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from ml_backend.errors import NotEnoughLabels
 from ml_backend.tsal import correlation
-from ml_backend.tsal.correlation import CorrelationTable, build, plain_labels
+from ml_backend.tsal.correlation import CorrelationTable, build, group_means, nearest_rows, plain_labels
 
 
 def table(rows):
@@ -243,6 +243,56 @@ class TestNearest:
             known.nearest(np.array([[0.5, np.nan]]))
         with pytest.raises(ValueError, match="probabilities have 3 labels, the table has 2"):
             known.nearest(np.zeros((1, 3)))
+
+
+class TestGroupMeans:
+    def test_eq_5_and_6_by_hand(self):
+        labels = np.array([[0, 1], [1, 0], [0, 1]])
+        combinations, means = group_means(labels, np.array([[0.1, 0.8], [0.6, 0.2], [0.3, 0.4]]))
+        assert combinations.tolist() == [[0, 1], [1, 0]]
+        np.testing.assert_allclose(means, [[0.2, 0.6], [0.6, 0.2]])
+
+    def test_a_group_without_any_probability_is_kept(self):
+        combinations, means = group_means(np.array([[0, 0]]), np.zeros((1, 2)))
+        assert (combinations.tolist(), means.tolist()) == ([[0, 0]], [[0.0, 0.0]])
+
+    def test_no_frames_have_no_groups(self):
+        combinations, means = group_means(np.zeros((0, 3)), np.zeros((0, 3)))
+        assert combinations.shape == means.shape == (0, 3)
+
+    @given(samples(min_size=1))
+    def test_the_groups_average_to_the_average_of_all(self, data):
+        labels, probabilities = data
+        combinations, means = group_means(labels, probabilities)
+        sizes = [(labels == z).all(axis=1).sum() for z in combinations]
+        np.testing.assert_allclose(np.average(means, axis=0, weights=sizes), probabilities.mean(axis=0), atol=1e-12)
+
+
+class TestNearestRows:
+    def test_values_are_compared_as_they_are(self):
+        # 0.1 + 0.2 = 0.3 to the first and 0.8 + 0.7 = 1.5 to the second; 0.7 + 0.7 = 1.4 and 0.2 + 0.2 = 0.4.
+        rows = np.array([[0.0, 0.1], [0.9, 1.0]])
+        indices, distances = nearest_rows(np.array([[0.1, 0.3], [0.7, 0.8]]), rows)
+        assert indices.tolist() == [0, 1]
+        np.testing.assert_allclose(distances, [0.3, 0.4])
+
+    def test_each_piece_is_prepared_once_and_the_frames_stay(self, monkeypatch):
+        monkeypatch.setattr(correlation, "_CELLS_AT_ONCE", 4)
+        frames, pieces = np.linspace(0, 1, 10).reshape(5, 2), []
+
+        def halve(by_label):
+            pieces.append(by_label.shape)
+            by_label /= 2
+
+        before = frames.copy()
+        distances = nearest_rows(frames, np.zeros((2, 2)), halve)[1]
+        assert pieces == [(2, 2), (2, 2), (2, 1)]
+        np.testing.assert_allclose(distances, before.sum(axis=1) / 2)
+        np.testing.assert_array_equal(frames, before)
+
+    def test_without_rows_it_says_what_is_missing(self):
+        with pytest.raises(NotEnoughLabels, match="confirm annotations"):
+            nearest_rows(np.zeros((1, 2)), np.zeros((0, 2)))
 
 
 class TestConstruction:

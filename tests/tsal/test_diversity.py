@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ml_backend.tsal import diversity
-from ml_backend.tsal.diversity import spread
+from ml_backend.tsal.diversity import clusters, spread
 
 
 def generator(seed=0):
@@ -140,3 +140,38 @@ def test_features_that_are_not_finite_are_refused_by_row(value):
 def test_features_of_another_shape_are_refused(shape):
     with pytest.raises(ValueError, match="must be a matrix"):
         spread(np.ones(shape), 2, generator())
+
+
+class TestClusters:
+    @pytest.mark.parametrize("seed", range(3))
+    def test_what_lies_together_is_one_cluster(self, seed):
+        features, groups, _ = three_groups()
+        found = clusters(features, 3, generator(seed))
+        assert found.shape == (10,)
+        assert len({(one, group) for one, group in zip(found.tolist(), groups.tolist(), strict=True)}) == 3
+        assert set(found.tolist()) == {0, 1, 2}
+
+    def test_only_the_direction_counts_and_the_seed_decides(self):
+        features = generator().random((80, 6), dtype=np.float32)
+        found = clusters(features, 5, generator())
+        np.testing.assert_array_equal(clusters(features * 8, 5, generator()), found)
+        assert clusters(features, 5, generator(1)).tolist() != found.tolist()
+
+    def test_fewer_rows_or_directions_than_asked_for(self):
+        assert sorted(clusters(np.eye(3), 5, generator()).tolist()) == [0, 1, 2]
+        assert len(set(clusters(np.ones((6, 2)), 4, generator()).tolist())) == 1
+        assert clusters(np.zeros((0, 3)), 2, generator()).shape == (0,)
+
+    @pytest.mark.parametrize("count", [0, -1])
+    def test_unusable_arguments_are_refused(self, count):
+        with pytest.raises(ValueError, match=f"count must be at least 1; it is {count}"):
+            clusters(np.ones((3, 2)), count, generator())
+        with pytest.raises(ValueError, match="row 0 is not"):
+            clusters(np.array([[np.inf, 1.0]]), 2, generator())
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_spread_shows_one_frame_of_each_cluster_first(self, seed):
+        features = generator(seed).random((50, 4), dtype=np.float32)
+        of = clusters(features, 6, generator(seed))
+        first = spread(features, 6, generator(seed))[:6]
+        assert sorted(of[first].tolist()) == sorted(set(of.tolist()))

@@ -4,6 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from ml_backend.errors import NotEnoughLabels
 from ml_backend.tsal.correlation import build
@@ -45,7 +48,18 @@ def test_it_is_read_back_exactly():
 
 @pytest.mark.parametrize(
     "content",
-    [{}, None, {"combinations": [[0, 1]], "averages": [[0.5, 2.0]]}, {"combinations": [[0, 1]], "averages": [[0.5]]}],
+    [
+        {},
+        None,
+        [],
+        {"combinations": [], "averages": []},
+        {"combinations": [[0, 1]], "averages": [[0.5, 2.0]]},
+        {"combinations": [[0, 1]], "averages": [[0.5]]},
+        {"combinations": [[0, 2]], "averages": [[0.5, 0.5]]},
+        {"combinations": [[0, 1]], "averages": [[0.5, float("nan")]]},
+        {"combinations": [[0, 1]], "averages": [[0.5, 10**400]]},
+        {"combinations": [[0, 1], [1]], "averages": [[0.5, 0.5]]},
+    ],
 )
 def test_what_is_no_table_is_refused(content):
     with pytest.raises(ValueError, match="not a table of strengths"):
@@ -58,3 +72,24 @@ def test_an_empty_table_and_other_labels_are_refused():
         empty.validate(np.zeros((1, 2)))
     with pytest.raises(ValueError, match="2 labels, the table has 3"):
         StrengthTable.build(LABELS, PROBABILITIES).validate(np.zeros((1, 2)))
+
+
+@given(
+    st.integers(1, 12).flatmap(
+        lambda count: st.tuples(
+            hnp.arrays(np.uint8, (count, 3), elements=st.integers(0, 1)),
+            hnp.arrays(np.float64, (count, 3), elements=st.floats(0, 1)),
+            hnp.arrays(np.float64, (count, 3), elements=st.floats(0, 1)),
+        )
+    )
+)
+def test_agrees_with_every_distance_written_out(data):
+    labels, probabilities, frames = data
+    table = StrengthTable.build(labels, probabilities)
+    means = {z: probabilities[(labels == z).all(axis=1)].mean(axis=0) for z in map(tuple, labels.tolist())}
+    assert sorted(means) == [tuple(z) for z in table.combinations.tolist()]
+    found, distances = table.validate(frames)
+    for frame, z, distance in zip(frames, found.tolist(), distances, strict=True):
+        every = {known: np.abs(frame - mean).sum() for known, mean in means.items()}
+        assert distance == pytest.approx(min(every.values()), abs=1e-12)
+        assert every[tuple(z)] == pytest.approx(distance, abs=1e-12)
