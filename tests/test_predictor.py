@@ -582,5 +582,4 @@ def test_the_cached_network_says_what_the_uncached_float32_one_says(
     scores = concatenate(list(predictor.scores(wanted, manifest, store)), 4)
     same = (scores.labels == table.validate(uncached)[0]).all(axis=1)
     assert np.abs(scores.probabilities - uncached).max() <= 0.01
-    # One of 80 is 1.25%; of 800 frames each at least 99.6% kept their label (measured, three fine-tunes).
-    assert same.sum() >= len(same) - 1
+    assert same.mean() >= 0.995

@@ -28,9 +28,11 @@ def run(data: str, protocol: str, strategy: str, seed: int) -> dict[str, Any]:
         rounds.append(
             {"labelled": 10 + 10 * place, "share": 0.1 + 0.1 * place, "exact": exact, "auc": None if seed else 0.9}
             | {"symptoms": figures(symptoms, exact), "manual": shares if place else None}
-            | {"strategy": strategy, "validator": "table" if place else None, "reason": "because"}
+            | {"strategy": strategy, "validator": "table" if place else None, "reason": ""}
         )
-    return {"data": data, "protocol": protocol, "strategy": strategy, "seed": seed, "rounds": rounds}
+    return {"data": data, "protocol": protocol, "strategy": strategy, "seed": seed, "weights": "ImageNet"} | {
+        "rounds": rounds
+    }
 
 
 def study() -> dict[str, Any]:
@@ -38,6 +40,7 @@ def study() -> dict[str, Any]:
     strategies = ("random", "mlm", "adaptive")
     result = {
         "created_at": "2026-01-01",
+        "seconds": 3600.0,
         "seconds_of_parts": 7200.0,
         "command": "python scripts/study.py <made>",
         "preset": "default",
@@ -55,15 +58,17 @@ def study() -> dict[str, Any]:
                 "data": data,
                 "protocol": protocol,
                 "seed": 0,
-                "exact": 0.9,
+                "method": "MSML",
+                "weights": "ImageNet",
+                "exact": 0.9 if protocol == "frames" else 0.4,
                 "auc": 0.9,
-                "symptoms": figures(SYMPTOMS, 0.9),
+                "symptoms": figures(SYMPTOMS if data == "made" else SYMPTOMS[:3], 0.9),
             }
             for data, protocol in places
         ],
         "methods": [
             {"data": "made", "protocol": "frames", "seed": 0, "method": "NNBD-style", "weights": "trained from scratch"}
-            | {"exact": 0.3, "symptoms": figures(SYMPTOMS, 0.3)}
+            | {"exact": 0.3, "auc": None, "share": 1.0, "symptoms": figures(SYMPTOMS, 0.3)}
         ],
         "not_run": [{"method": "VGG16", "reason": "no weights & no internet"}],
         "ablation": [
