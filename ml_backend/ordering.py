@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ml_backend import scoring
 from ml_backend.logs import event
-from ml_backend.predictor import Frame, Scores, clip_of, validator_of
+from ml_backend.predictor import Frame, Scores, validator_of
 from ml_backend.services import Services
 from ml_backend.store.orders import NAME, About, Order
 from ml_backend.store.versions import Manifest
@@ -53,14 +53,13 @@ def _refreshed(services: Services, project: int, report: Report) -> Order | None
     configuration = Configuration.parse(info.label_config)
     manifest = active_manifest(services, project, configuration)
     frames = [
-        (Frame.of(task.id, task.data, configuration.image_key), clip_of(task.id, task.data))
-        for task in studio.tasks(project, only_unlabelled=True)
+        Frame.of(task.id, task.data, configuration.image_key) for task in studio.tasks(project, only_unlabelled=True)
     ]
     if not frames:
         return None
     name = orders.next_name(manifest.version if manifest else None, studio.model_versions(project))
     if manifest is None:
-        ranked = _by_diversity(services, project, [frame for frame, _ in frames], configuration, name, report)
+        ranked = _by_diversity(services, project, frames, configuration, name, report)
     else:
         ranked = _by_informativeness(services, project, frames, configuration, manifest, name, report)
     scored = time.monotonic()
@@ -220,7 +219,7 @@ class _Ranked:
 def _by_informativeness(
     services: Services,
     project: int,
-    frames: Sequence[tuple[Frame, str]],
+    frames: Sequence[Frame],
     configuration: Configuration,
     manifest: Manifest,
     name: str,
@@ -228,7 +227,7 @@ def _by_informativeness(
 ) -> _Ranked:
     strategy = strategy_of(services, manifest)
     seed = [services.settings.seed, manifest.number]
-    scores = scoring.score(services, project, [frame for frame, _ in frames], manifest, report)
+    scores = scoring.score(services, project, frames, manifest, report)
     values = score(scores.probabilities, strategy, np.random.default_rng(seed))
     order: NDArray[np.intp] = np.argsort(values, kind="stable")
     if strategy.endswith(DIVERSE):
@@ -243,7 +242,7 @@ def _by_informativeness(
 def _diverse_first(
     services: Services,
     project: int,
-    frames: Sequence[tuple[Frame, str]],
+    frames: Sequence[Frame],
     tasks: NDArray[np.int64],
     values: NDArray[np.float64],
     manifest: Manifest,
@@ -255,13 +254,13 @@ def _diverse_first(
     """
     k_max = services.settings.k_max
     rows = candidates(values, k_max)
-    known = {frame.task: (frame, clip) for frame, clip in frames}
-    found = [known[task] for task in tasks[rows].tolist()]
-    embeddings = scoring.embed(services, project, [frame for frame, _ in found], len(manifest.label_names), report)
+    frame_of = {frame.task: frame for frame in frames}
+    found = [frame_of[task] for task in tasks[rows].tolist()]
+    embeddings = scoring.embed(services, project, found, len(manifest.label_names), report)
     # A frame that cannot be read any more keeps its place by score.
     row_of = dict(zip(tasks[rows].tolist(), rows.tolist(), strict=True))
     rows = np.array([row_of[task] for task in embeddings.tasks.tolist()], np.intp)
-    clips = [known[task][1] for task in embeddings.tasks.tolist()]
+    clips = [frame_of[task].clip for task in embeddings.tasks.tolist()]
     order = diverse(
         values[rows],
         embeddings.features,

@@ -42,23 +42,22 @@ class Fetcher(Protocol):
 
 @dataclass(frozen=True)
 class Frame:
-    """A task's frame: where Label Studio says it is."""
+    """A task's frame: where Label Studio says it is, and which clip it comes from."""
 
     task: int
     url: str
+    clip: str = ""
 
     @classmethod
     def of(cls, task: int, data: object, image_key: str) -> Frame:
-        """The frame that a task's data names; a missing address or one that is no text cannot be read later."""
-        url = str(data.get(image_key, "")) if isinstance(data, Mapping) else ""
+        """The frame that a task's data names; a missing address or one that is no text cannot be read later.
+
+        The clip is the one that the import noted; a frame without one is a clip of its own.
+        """
+        named = data if isinstance(data, Mapping) else {}
         # JSON may carry halves of characters, which are no text that an address could be made of.
-        return cls(task, url.encode(errors="replace").decode())
-
-
-def clip_of(task: int, data: object) -> str:
-    """The clip that a task's frame comes from, as the import noted it; a frame without one is a clip of its own."""
-    clip = data.get("clip") if isinstance(data, Mapping) else None
-    return str(clip) if clip else f"task {task}"
+        url = str(named.get(image_key, "")).encode(errors="replace").decode()
+        return cls(task, url, str(named.get("clip") or f"task {task}"))
 
 
 def validator_of(settings: Settings, manifest: Manifest) -> str:

@@ -17,7 +17,7 @@ from ml_backend.errors import FrameUnreadable, NotEnoughLabels, UnknownLabel, Ve
 from ml_backend.logs import event
 from ml_backend.msml import finetune
 from ml_backend.msml.network import Network
-from ml_backend.predictor import Frame, Predictor, clip_of
+from ml_backend.predictor import Frame, Predictor
 from ml_backend.services import Services
 from ml_backend.store.versions import Manifest, TrainedOn, VersionStore
 from ml_backend.studio.client import ConfirmedAnnotation
@@ -165,7 +165,7 @@ def fine_tune(
             batch=_batch(services, project, fresh, configuration),
             trial=asdict(trial) if trial else None,
             choice=asdict(choice) | {"reasons": list(choice.reasons)},
-            clips=dict(Counter(clip_of(one.annotation.task, one.annotation.data) for one in labelled)),
+            clips=dict(Counter(frame.clip for frame in readable)),
             losses=tuple(losses),
             seconds={
                 "read": round(read_seconds, 3),

@@ -26,7 +26,7 @@ from ml_backend.msml.backbones import RANDOM
 from ml_backend.store.versions import write_aside
 from scripts.command import run
 from studies import figures, report, summary
-from studies.plan import COMPARED, PRESETS, Part, Preset, parts
+from studies.plan import COMPARED, PRESETS, TEST_SHARE, Part, Preset, parts
 from studies.work import PRECISION, Bench, Setting, do_all
 
 NOT_RUN = (
@@ -127,7 +127,7 @@ def _described(bench: Bench, preset: Preset) -> dict[str, Any]:
         "symptoms": list(clips.symptoms),
         "positives": dict(zip(clips.symptoms, clips.labels.sum(axis=0).tolist(), strict=True)),
         "every_seconds": float(clips.every),
-        "k_max": preset.batch(round(0.7 * len(clips))),
+        "k_max": preset.batch(round((1 - TEST_SHARE) * len(clips))),
         "rounds": preset.rounds,
         "unreadable": list(clips.unreadable),
     }

@@ -70,6 +70,8 @@ BATCHES_OF = ("mlm", "adaptive")
 """The strategies whose batches Table II is shown for: the paper's, and the one that chooses the validator."""
 BEFORE, AFTER = Style("#D55E00", SOLID, "o"), Style("#0072B2", (0, (4, 1.5)), "s")
 FIFTHS = (0, 0.2, 0.4, 0.6, 0.8, 1)
+STRATEGY_NAMES: Mapping[str, str] = {"mle": "MLE", "lc": "LC", "mlm": "MLM"}
+"""How the paper writes its strategies; the others are called as they are."""
 BARS = (("#FFFFFF", ""), ("#56B4E9", "///"), ("#E69F00", "..."), ("#009E73", "xx"))
 
 
@@ -101,6 +103,11 @@ def mean_and_deviation(values: Iterable[float | None]) -> tuple[float | None, fl
     return fmean(known) if known else None, stdev(known) if len(known) > 1 else None
 
 
+def strategy_name(strategy: str) -> str:
+    """Name a strategy as readers of the paper know it."""
+    return STRATEGY_NAMES.get(strategy, strategy)
+
+
 def here(rows: Iterable[Row], data: str, protocol: str) -> list[Row]:
     """Pick the rows of one data set and protocol."""
     return [row for row in rows if (row["data"], row["protocol"]) == (data, protocol)]
@@ -119,7 +126,8 @@ def curves(study: Study, data: str, protocol: str) -> Figure:
     for axes, (title, read, factor) in zip(grid, panels, strict=False):
         axes.set_title(title)
         for strategy, style in STYLES.items():
-            _line(axes, [run["rounds"] for run in runs if run["strategy"] == strategy], read, factor, strategy, style)
+            chosen = [run["rounds"] for run in runs if run["strategy"] == strategy]
+            _line(axes, chosen, read, factor, strategy_name(strategy), style)
         level, _ = mean_and_deviation(read(row) for row in full)
         if level is not None:
             axes.axhline(level * factor, color=FULL.colour, linestyle=FULL.dashes, linewidth=1, label="all labels")
@@ -150,7 +158,7 @@ def by_hand(study: Study, data: str, protocol: str) -> Figure:
             axes.plot(
                 range(1, len(heights) + 1), heights, label=DEFAULT_NAMES[name], markevery=mark, **_look(DEFAULTS[name])
             )
-        axes.set(title=f"batches of {strategy}", xlabel="iteration", ylim=(-3, 105))
+        axes.set(title=f"batches of {strategy_name(strategy)}", xlabel="iteration", ylim=(-3, 105))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     grid[0].set_ylabel("labelled by hand (%)")
     _legend_below(figure, grid[-1])
@@ -244,7 +252,9 @@ def _line(
     # Markers on every third round, from another one for each strategy: where lines meet, each is still seen.
     axes.plot(across, middle, label=label, markevery=(len(axes.lines) % 3, 3), **_look(style))
     lower, upper = np.clip(middle - spread, 0, factor), np.clip(middle + spread, 0, factor)
-    axes.fill_between(across, lower, upper, color=style.colour, alpha=0.13, linewidth=0)
+    # Many bands lie on each other: pale inside, and edged, so that each can be followed.
+    edge: dict[str, Any] = {"edgecolor": (style.colour, 0.5), "linestyle": style.dashes, "linewidth": 0.6}
+    axes.fill_between(across, lower, upper, facecolor=(style.colour, 0.07), **edge)
 
 
 def _look(style: Style) -> dict[str, Any]:
@@ -282,4 +292,5 @@ def _pooled(bins: Iterable[Sequence[float]]) -> NDArray[np.float64]:
 
 def _legend_below(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, handlelength=4.5, frameon=False)
+    columns = math.ceil(len(labels) / 2)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=4.5, frameon=False)

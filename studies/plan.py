@@ -39,8 +39,8 @@ class Preset:
     """The size of a study.
 
     ``every``: seconds between frames; ``k_max``: frames a batch, or ``k_share`` of the pool where it is None; ``seeds``
-    of the main runs and ``side_seeds`` of the ablations; ``clips``: so many clips only; ``full_steps``: updates of the
-    network that is trained on all labels; ``compared_epochs``: passes of the comparison networks.
+    of the main runs and ``side_seeds`` of the ablations; ``clips``: so many clips only; ``compared_epochs``: passes of
+    the comparison networks.
     """
 
     name: str
@@ -53,9 +53,13 @@ class Preset:
     side_protocols: tuple[str, ...]
     clips: int | None
     way: Way = field(default_factory=Way)
-    full_steps: int = 1000
     compared_epochs: int = 10
     views: int = 4
+
+    @property
+    def updates(self) -> int:
+        """Updates that a run takes at least over its rounds; a network trained on all labels at once gets as many."""
+        return self.rounds * self.way.minimum_steps
 
     def batch(self, pool: int) -> int:
         """Frames a batch for a pool of so many frames."""
@@ -64,10 +68,8 @@ class Preset:
 
 PRESETS = {
     "default": Preset("default", Fraction(1, 4), None, 0.014, 20, (0, 1, 2, 3, 4), (0, 1), ("patients",), None),
-    "paper": Preset("paper", Fraction(1, 7), 100, 0, 20, (0, 1, 2), (0,), ("patients",), None, full_steps=3000),
-    "quick": Preset(
-        "quick", Fraction(2), None, 0.1, 3, (0,), (0,), ("patients",), 10, Way(1, 2), full_steps=4, compared_epochs=1
-    ),
+    "paper": Preset("paper", Fraction(1, 7), 100, 0, 20, (0, 1, 2), (0,), ("patients",), None),
+    "quick": Preset("quick", Fraction(2), None, 0.1, 3, (0,), (0,), ("patients",), 10, Way(1, 2), compared_epochs=1),
 }
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
 from ml_backend.store.versions import write_aside
 from studies import tables
-from studies.figures import BATCHES_OF, Row, Study, here, mean_and_deviation
-from studies.tables import STRATEGY_NAMES, percent
+from studies.figures import Row, Study, here, mean_and_deviation, strategy_name
+from studies.tables import percent
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
@@ -25,11 +26,9 @@ def write(study: Study, folder: Path) -> Path:
         study=study,
         tables=tables,
         places=tables.places(study),
-        batches_of=BATCHES_OF,
         answers=answers(study),
         gaps=gaps(study),
         reached=sum(one["holds"] is True for one in study["targets"]),
-        percent=percent,
         embedded=lambda name: _embedded(folder / name),
     )
     write_aside(folder / "report.html", page)
@@ -37,21 +36,52 @@ def write(study: Study, folder: Path) -> Path:
 
 
 def answers(study: Study) -> list[tuple[str, str]]:
-    """What came out: a data set with its protocol, and a sentence."""
+    """What came out: a data set with its protocol, and in words which way of choosing frames did best there."""
     found = []
     for data, protocol in tables.places(study):
         rows = [one for one in here(study["summary"], data, protocol) if one["mean_exact"] is not None]
         if rows:
-            ranked = sorted(rows, key=lambda one: -one["mean_exact"])
-            means = ", ".join(f"{_name(one)} {percent(one['mean_exact'])}%" for one in ranked)
-            end = max(rows, key=lambda one: one["final_exact"] or 0)
-            sentence = (
-                f"frames of which every symptom is right, mean of the rounds: {means}. After the last batch "
-                f"{_name(end)} is best with {percent(end['final_exact'])}%; all labels give "
-                f"{percent(end['full_data_exact'])}%."
-            )
-            found.append((f"{data}, {protocol}", sentence))
+            runs = here(study["runs"], data, protocol)
+            found.append((f"{data}, {protocol}", " ".join(_answer(rows, runs))))
     return found
+
+
+def _answer(rows: Sequence[Row], runs: Sequence[Row]) -> list[str]:
+    by_strategy = {one["strategy"]: one for one in rows}
+    best = max(rows, key=lambda one: one["mean_exact"])
+    others = [
+        f"{percent(by_strategy[name]['mean_exact'])}% with {strategy_name(name)}"
+        for name in ("mlm", "random")
+        if name in by_strategy and name != best["strategy"]
+    ]
+    against = f", against {' and '.join(others)}" if others else ""
+    chance = best["strategy"] == "random"
+    opening = "No choice of frames does better than chance" if chance else f"Choosing by {_name(best)} does best"
+    sentences = [
+        f"{opening}: on average over the rounds every symptom is right in {percent(best['mean_exact'])}% of the test "
+        f"frames{against}."
+    ]
+    if "random" in by_strategy and not chance:
+        ahead, seeds = _ahead(runs, best["strategy"], "random")
+        sentences.append(f"It is ahead of random with {ahead} of {seeds} seeds.")
+    mlm = by_strategy.get("mlm", {}).get("label_share_to_reach_mlm_final")
+    mine = best["label_share_to_reach_mlm_final"]
+    if mlm is not None and mine is not None and mine < mlm:
+        sentences.append(f"It comes where MLM ends with {percent(mine)}% of the labels; MLM needs {percent(mlm)}%.")
+    end = max(rows, key=lambda one: one["final_exact"] or 0)
+    sentences.append(
+        f"After the last batch {_name(end)} is best with {percent(end['final_exact'])}%; training on all labels gives "
+        f"{percent(end['full_data_exact'])}%."
+    )
+    return sentences
+
+
+def _ahead(runs: Sequence[Row], strategy: str, other: str) -> tuple[int, int]:
+    """With how many seeds a strategy has the higher mean over the rounds, and of how many."""
+    means = [{run["seed"]: tables.mean_exact(run) for run in tables.of(runs, name)} for name in (strategy, other)]
+    pairs = [(mean, means[1].get(seed)) for seed, mean in means[0].items()]
+    known = [(mine, theirs) for mine, theirs in pairs if mine is not None and theirs is not None]
+    return sum(mine > theirs for mine, theirs in known), len(known)
 
 
 def gaps(study: Study) -> list[str]:
@@ -72,8 +102,7 @@ def gaps(study: Study) -> list[str]:
 
 
 def _name(row: Row) -> str:
-    strategy: str = row["strategy"]
-    return STRATEGY_NAMES.get(strategy, strategy)
+    return strategy_name(row["strategy"])
 
 
 def _embedded(path: Path) -> str | None:

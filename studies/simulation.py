@@ -23,7 +23,6 @@ from ml_backend.tsal.strengths import StrengthTable
 from studies.dataset import ClipSet
 
 State = dict[str, NDArray[np.float32]]
-Report = Callable[[int, int], None]
 TAIL_ROWS = 256
 
 
@@ -48,7 +47,7 @@ class Way:
     """
 
     epochs: int = 10
-    minimum_steps: int = 100
+    minimum_steps: int = finetune.MINIMUM_STEPS
     augmented: bool = True
     restart: bool = False
     last_batch_only: bool = False
@@ -120,7 +119,6 @@ def simulate(
     rounds: int,
     seed: int,
     way: Way,
-    report: Report = lambda done, total: None,
 ) -> list[dict[str, Any]]:
     """Run the loop: select ``k_max`` rows of ``pool``, look at their pseudo-labels, confirm, fine-tune, and again.
 
@@ -136,7 +134,7 @@ def simulate(
     labelled: NDArray[np.intp] = np.empty(0, np.intp)
     trials: list[adaptive.Trial] = []
     history: list[dict[str, Any]] = []
-    for place in range(rounds):
+    for _ in range(rounds):
         count = min(k_max, len(rest))
         if count == 0:
             break
@@ -149,23 +147,19 @@ def simulate(
                 row |= {"strategy": choice.strategy + DIVERSE, "reason": "; ".join(choice.reasons)}
             row["validator"] = choice.validator if strategy == "adaptive" else "table"
             probabilities = learner.probabilities(rest)
-            chosen = _next(material, pool, rest, labelled, probabilities, row["strategy"], count, rng)
+            chosen = _next(material, rest, labelled, probabilities, row["strategy"], count, rng)
             batch, seen = truth[rest[chosen]], probabilities[chosen]
-            row["manual"] = _manual(learner, seen, batch, row["validator"])
             trial = adaptive.trial(seen, batch, learner.table, learner.strengths, rng)
-            trials += [trial] if trial else []
+            assert trial is not None  # there are frames in the batch, and rows in the tables
+            trials.append(trial)
+            row["manual"] = _manual(learner, seen, batch, trial, row["validator"])
         batch_rows = rest[chosen]
         labelled = np.concatenate([labelled, batch_rows])
         rest = np.delete(rest, chosen)
         learner.learn(labelled, batch_rows)
-        history.append(row | {"labelled": len(labelled), "share": len(labelled) / len(pool)} | evaluate(learner, test))
-        report(place + 1, rounds)
+        found = figures(material.clips, test, learner.probabilities(test))
+        history.append(row | {"labelled": len(labelled), "share": len(labelled) / len(pool)} | found)
     return history
-
-
-def evaluate(learner: Learner, test: NDArray[np.intp]) -> dict[str, Any]:
-    """Figures of the plain labels on rows that were not trained on."""
-    return figures(learner.material.clips, test, learner.probabilities(test))
 
 
 def figures(clips: ClipSet, test: NDArray[np.intp], probabilities: NDArray[np.float32]) -> dict[str, Any]:
@@ -193,7 +187,6 @@ def _first(
 
 def _next(
     material: Material,
-    pool: NDArray[np.intp],
     rest: NDArray[np.intp],
     labelled: NDArray[np.intp],
     probabilities: NDArray[np.float32],
@@ -213,14 +206,12 @@ def _next(
 
 
 def _manual(
-    learner: Learner, probabilities: NDArray[np.float32], truth: NDArray[np.uint8], validator: str
+    learner: Learner,
+    probabilities: NDArray[np.float32],
+    truth: NDArray[np.uint8],
+    trial: adaptive.Trial,
+    validator: str,
 ) -> dict[str, float | None]:
-    assert learner.strengths is not None
-    offered = np.ones(len(truth), bool)
-    shares = {
-        name: metrics.manual_share(truth, validate(probabilities, learner.table, learner.strengths), offered)
-        for name, validate in adaptive.VALIDATORS.items()
-    }
     without = learner.table_without_rule_9.validate(probabilities)[0]
-    shares["table without rule (9)"] = metrics.manual_share(truth, without, offered)
-    return shares | {"chosen": shares[validator]}
+    share = metrics.manual_share(truth, without, np.ones(len(truth), bool))
+    return {**trial.manual, "table without rule (9)": share, "chosen": trial.manual[validator]}

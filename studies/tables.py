@@ -18,14 +18,13 @@ from studies.figures import (
     here,
     labelled_by_hand,
     mean_and_deviation,
+    strategy_name,
 )
 from studies.plan import COMPARED, PROTOCOLS, STRATEGIES
 
 UNDEFINED = "–"
+MINUS = "−"
 MEASURES = ("accuracy", "sensitivity", "specificity")
-STRATEGY_NAMES = {"random": "random", "mle": "MLE", "lc": "LC", "mlm": "MLM"} | {
-    name: name for name in STRATEGIES if name not in ("random", "mle", "lc", "mlm")
-}
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,8 @@ def places(study: Study) -> list[tuple[str, str]]:
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """A share in [0, 1] as percent, without the sign."""
-    return UNDEFINED if value is None else f"{100 * value:.{digits}f}"
+    """A share in [0, 1] as percent, without the sign of percent; below zero with a minus, which is no dash."""
+    return UNDEFINED if value is None else f"{100 * value:.{digits}f}".replace("-", MINUS)
 
 
 def spread(values: Iterable[float | None], digits: int = 1, factor: float = 100) -> str:
@@ -107,13 +106,13 @@ def summary(study: Study) -> Table:
         runs = of(here(study["runs"], one["data"], one["protocol"]), one["strategy"])
         rows.append(
             [
-                *(one[key] for key in ("data", "protocol", "strategy")),
+                *(one["data"], one["protocol"], strategy_name(one["strategy"]), one["seeds"]),
                 _with_deviation(one["mean_exact"], [mean_exact(run) for run in runs]),
                 _with_deviation(one["final_exact"], [row["exact"] for row in last(runs)]),
                 *(percent(one[key]) for key in _SUMMARY),
             ]
         )
-    head = ["data", "protocol", "strategy", "exact match, mean of the rounds", "exact match at the end"]
+    head = ["data", "protocol", "strategy", "seeds", "exact match, mean of the rounds", "exact match at the end"]
     caption = "Summary, in percent: mean ± standard deviation over the seeds."
     return _table("summary", caption, [*head, *_SUMMARY.values()], rows, words=3)
 
@@ -121,6 +120,7 @@ def summary(study: Study) -> Table:
 _TARGET_HEAD = ["target", "measured", "aimed at", "outcome", "why, where missed"]
 _SUMMARY = {
     "full_data_exact": "exact match, all labels",
+    "final_share": "labels at the end",
     "label_share_to_reach_mlm_final": "labels to reach MLM’s end",
     "effusion_sensitivity_at_20": "effusion sensitivity at 20% of the labels",
     "manual_share_plain": "by hand, plain pseudo-labels",
@@ -157,8 +157,7 @@ def protocols(study: Study) -> Table:
                 (frames, _), (patients, _) = (mean_and_deviation(values) for values in exact)
                 gap = None if frames is None or patients is None else frames - patients
                 areas = [spread([row["auc"] for row in found], 3, 1) for found in by_protocol]
-                shown = STRATEGY_NAMES.get(method, method)
-                rows.append([name, shown, *(spread(values) for values in exact), percent(gap), *areas])
+                rows.append([name, strategy_name(method), *(spread(values) for values in exact), percent(gap), *areas])
     head = [*("data", "labels chosen by"), *(f"exact match (%), {name}" for name in PROTOCOLS)]
     head += ["difference (points)", *(f"macro AUC, {name}" for name in PROTOCOLS)]
     caption = "Both protocols side by side, after the last batch: mean ± standard deviation over the seeds."
@@ -172,7 +171,7 @@ def table_i(study: Study, data: str, protocol: str) -> Table:
     missing: dict[str, list[str]] = {}
     for method in _TABLE_I_ROWS:
         found = _results(study, data, protocol, method)
-        ours = f"MSML + TSAL ({STRATEGY_NAMES[method]})" if method in STRATEGIES else method
+        ours = f"MSML + TSAL ({strategy_name(method)})" if method in STRATEGIES else method
         printed = paper.TABLE_I.get(method.removesuffix("-style"))
         for weights, results in found.items() or [(None, [])]:
             cells = [Cell(ours), Cell(weights or "not run")]
@@ -209,7 +208,7 @@ def table_ii(study: Study, data: str, protocol: str) -> Table:
         rounds = [run["rounds"] for run in of(runs, strategy)]
         for name in defaults(strategy, rounds) if rounds else ():
             printed = paper.TABLE_II.get(name, ()) if strategy == "mlm" else ()
-            cells = [Cell(strategy), Cell(DEFAULT_NAMES[name])]
+            cells = [Cell(strategy_name(strategy)), Cell(DEFAULT_NAMES[name])]
             for place in range(iterations):
                 values = [labelled_by_hand(run[place], name) for run in rounds if place < len(run)]
                 beside = f"{printed[place]:g}" if place < len(printed) else ""

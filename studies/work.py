@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import time
@@ -48,9 +49,15 @@ class Setting:
         """Where pixels and activations lie."""
         return self.folder / "cache"
 
-    def settings(self) -> dict[str, Any]:
-        """Everything of it that a result depends on."""
-        return {"preset": repr(self.preset), "backbone": self.backbone, "weights": self.weights}
+    def settings(self, data: Path) -> dict[str, Any]:
+        """Everything but the part itself that a result on the clips of ``data`` depends on."""
+        return {
+            "preset": repr(self.preset),
+            "backbone": self.backbone,
+            "weights": self.weights,
+            "precision": PRECISION,
+            "labels": hashlib.sha256((data / "clips.csv").read_bytes()).hexdigest(),
+        }
 
 
 class Bench:
@@ -114,13 +121,11 @@ class Bench:
         return figures(self.clips, test, learner.probabilities(test))
 
     def _trained(self, rows: NDArray[np.intp], seed: int) -> Learner:
-        """MSML trained on all of these rows, for as many updates as a run takes in all."""
-        learner = Learner(self.material, replace(self.setting.preset.way, minimum_steps=self._steps()), seed)
+        """MSML trained on all of these rows at once, for as many updates as a run takes in all its rounds, or more."""
+        preset = self.setting.preset
+        learner = Learner(self.material, replace(preset.way, minimum_steps=preset.updates), seed)
         learner.learn(rows, rows)
         return learner
-
-    def _steps(self) -> int:
-        return self.setting.preset.full_steps
 
     def _compared(self, part: Part, pool: NDArray[np.intp], test: NDArray[np.intp]) -> dict[str, Any]:
         """Train a network of the paper's Table I on all labels, the frames themselves through it each time."""
@@ -153,7 +158,7 @@ class Bench:
         layers: Trained = "all" if part.what == "all" else "head" if part.what == "head" else "last three"
         network = self.fresh(part.seed, layers)
         pixels = self.clips.pixels
-        steps = min(TRAINED_LAYERS_STEPS, self._steps())
+        steps = min(TRAINED_LAYERS_STEPS, self.setting.preset.updates)
 
         def sample(rows: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.floating[Any]]:
             frames = np.stack([msml_frames.augment(pixels[pool[row]], rng) for row in rows])
@@ -239,7 +244,8 @@ def do_all(
     One that fails ends the study, with the results so far kept.
     """
     results: dict[int, dict[str, Any]] = {}
-    paths = [setting.folder / "parts" / f"{part.key(setting.settings())}.json" for part in parts]
+    settings = {name: setting.settings(folder) for name, folder in folders.items()}
+    paths = [setting.folder / "parts" / f"{part.key(settings[part.data])}.json" for part in parts]
     missing = []
     for number, path in enumerate(paths):
         if path.exists():

@@ -25,7 +25,7 @@ from ml_backend.errors import FrameUnreadable
 from ml_backend.msml import frames as msml_frames
 from ml_backend.msml.finetune import finetune, from_bank
 from ml_backend.msml.network import Network
-from ml_backend.predictor import Frame, Predictor, Scores, clip_of, concatenate
+from ml_backend.predictor import Frame, Predictor, Scores, concatenate
 from ml_backend.settings import load
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.quantised import restore
@@ -406,7 +406,7 @@ class TestValidators:
     ],
 )
 def test_a_frame_without_a_clip_is_one_of_its_own(data: object, clip: str) -> None:
-    assert clip_of(5, data) == clip
+    assert Frame.of(5, data, "image").clip == clip
 
 
 class TestViews:

@@ -292,7 +292,7 @@ def build(
     if trained == "all":
         precision = trunk_precision
     network = Network(found, trunk, tail, precision, trunk_precision, trained)
-    network.trunk_key  # noqa: B018 - named by the weights as they came, before they are folded
+    network._trunk_key = network._digest()  # of the weights as they came, before they are folded
     _fold_normalisation(trunk)
     network.to(memory_format=torch.channels_last)
     return network.to("cuda" if torch.cuda.is_available() else "cpu")

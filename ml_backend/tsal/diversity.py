@@ -1,4 +1,4 @@
-"""The very first queue, before any model: frames that differ from each other first."""
+"""Frames that differ from each other: the very first queue, before any model, and clusters for later batches."""
 
 from __future__ import annotations
 

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from ml_backend.msml.backbones import BACKBONES
 from ml_backend.msml.network import Network, build
 
+State = dict[str, NDArray[np.float32]]
+
 
 class Pair(NamedTuple):
     """A library's own network, untouched, and ours made of the same weights."""
@@ -99,3 +101,9 @@ def _fill(model: nn.Module) -> None:
             layer.running_mean.uniform_(-0.2, 0.2, generator=generator)
             layer.running_var.uniform_(0.8, 1.2, generator=generator)
             layer.num_batches_tracked.zero_()
+
+
+def assert_seeded(first: State, again: State, other: State) -> None:
+    """The same seed gave the same weights, and another seed others."""
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert any(not np.array_equal(first[name], other[name]) for name in first)

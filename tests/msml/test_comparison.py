@@ -16,6 +16,8 @@ from ml_backend.msml.comparison import LEARNING_RATES, ComparisonNetwork, Name, 
 from ml_backend.msml.finetune import finetune, from_bank, from_frames
 from ml_backend.msml.network import build as build_msml
 
+from .conftest import assert_seeded
+
 NAMES: list[Name] = ["POCOVID-Net", "NNBD-style"]
 LABELS = np.array([[1, 0, 0], [0, 1, 0], [0, 1, 1], [0, 0, 1], [1, 0, 0], [0, 1, 0]], np.uint8)
 
@@ -187,9 +189,7 @@ def test_the_same_seed_gives_the_same_weights(network: ComparisonNetwork, activa
         sample = from_bank(activations[:, None])
         finetune(network, sample, LABELS, epochs=2, minimum_steps=1, batch_size=3, seed=seed)
         results.append(network.trainable_state())
-    first, again, other = results
-    assert all(np.array_equal(first[name], again[name]) for name in first)
-    assert any(not np.array_equal(first[name], other[name]) for name in first)
+    assert_seeded(*results)
     drawn = torch.rand(1)
     torch.manual_seed(1)
     assert torch.equal(torch.rand(1), drawn)

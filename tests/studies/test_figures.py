@@ -44,18 +44,18 @@ def test_lines_are_told_apart_without_colour() -> None:
 
 def test_every_line_is_drawn_in_its_style() -> None:
     drawn = lines(figures.curves(made_up.study(), "made", "frames"), 4)
-    assert drawn.keys() == {"random", "mlm", "adaptive", "all labels"}
+    assert drawn.keys() == {"random", "MLM", "adaptive", "all labels"}
     assert len({str(line._unscaled_dash_pattern) for line in drawn.values()}) == 4
-    for name in ("random", "mlm", "adaptive"):
-        style = figures.STYLES[name]
+    for name in ("random", "MLM", "adaptive"):
+        style = figures.STYLES[name.lower()]
         assert (drawn[name].get_color(), drawn[name].get_marker()) == (style.colour, style.marker)
 
 
 def test_a_line_is_the_mean_of_the_seeds_and_its_band_their_deviation() -> None:
     figure = figures.curves(made_up.study(), "made", "frames")
     drawn = lines(figure, 4)
-    np.testing.assert_allclose(drawn["mlm"].get_xdata(), [10, 20])
-    np.testing.assert_allclose(drawn["mlm"].get_ydata(), [60, 70])
+    np.testing.assert_allclose(drawn["MLM"].get_xdata(), [10, 20])
+    np.testing.assert_allclose(drawn["MLM"].get_ydata(), [60, 70])
     assert drawn["all labels"].get_ydata() == pytest.approx([90, 90])
     # 0.5 and 0.7 lie 0.1 to both sides of their mean: with n - 1 = 1 the deviation is the root of 0.02.
     band = figure.axes[4].collections[0].get_paths()[0].vertices
@@ -63,7 +63,7 @@ def test_a_line_is_the_mean_of_the_seeds_and_its_band_their_deviation() -> None:
     assert min(at_first) == pytest.approx(60 - 100 * math.sqrt(0.02))
     assert max(at_first) == pytest.approx(60 + 100 * math.sqrt(0.02))
     # The area is undefined with seed 1: the mean is of the others.
-    np.testing.assert_allclose(lines(figure, 5)["mlm"].get_ydata(), [0.9, 0.9])
+    np.testing.assert_allclose(lines(figure, 5)["MLM"].get_ydata(), [0.9, 0.9])
 
 
 def test_a_set_has_panels_for_its_own_symptoms() -> None:

@@ -56,6 +56,10 @@ def test_a_batch_is_a_share_of_the_pool_or_a_number() -> None:
     assert PRESETS["paper"].batch(10) == 100
 
 
+def test_all_labels_get_as_many_updates_as_a_run() -> None:
+    assert PRESETS["default"].updates == 20 * 100
+
+
 def test_all_is_planned_once() -> None:
     preset = PRESETS["default"]
     planned = list(parts(preset, "made", [("NNBD-style", None), ("VGG16", "random")]))

@@ -5,11 +5,12 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from studies import figures, report
+from studies import figures, report, tables
 from tests.studies import made_up
 
 
@@ -98,26 +99,70 @@ def test_a_row_that_was_not_run_says_why(read: Reader) -> None:
 
 def test_table_ii_by_iteration(read: Reader) -> None:
     # By hand first, then 0.2 and 0.4.
-    assert read.row("table-2-made-frames", "mlm", "confidence validation") == ["100|100", "30|2", "30.0±14.1"]
-    assert read.row("table-2-made-frames", "mlm", "plain pseudo-labels")[:2] == ["100|100", "40|29"]
+    assert read.row("table-2-made-frames", "MLM", "confidence validation") == ["100|100", "30|2", "30.0±14.1"]
+    assert read.row("table-2-made-frames", "MLM", "plain pseudo-labels")[:2] == ["100|100", "40|29"]
     assert read.row("table-2-made-frames", "adaptive", "what adaptive chose") == ["100", "10", "10.0±0.0"]
     assert read.row("choices", "made", "frames") == ["adaptive 2", "table 2"]
 
 
 def test_the_summary_and_both_protocols(read: Reader) -> None:
     # Means over the rounds 0.55 and 0.75.
-    wanted = ["65.0±14.1", "70.0±14.1", "90.0", "–", "–", "40.0", "30.0"]
-    assert read.row("summary", "made", "frames", "mlm") == wanted
+    wanted = ["2", "65.0±14.1", "70.0±14.1", "90.0", "20.0", "–", "–", "40.0", "30.0"]
+    assert read.row("summary", "made", "frames", "MLM") == wanted
     assert read.row("protocols", "made", "MSML, all labels")[:3] == ["90.0", "40.0", "50.0"]
     assert "in 90.0% of the test frames when frames are divided at random" in read.text
     assert "a difference of 50.0 points" in read.text
     assert "leaks near-duplicates of training frames into the test" in " ".join(read.text.split())
 
 
-def test_words_tell_what_was_reached_and_missed(read: Reader) -> None:
+def test_words_tell_what_was_reached_and_missed(page: Path, read: Reader) -> None:
     assert read.row("targets", "reached") == ["10.0", "at least 8.0", "reached", ""]
     assert read.row("targets", "missed") == ["–", "at most 8.0", "MISSED", "few <clips>"]
     assert "1 of 2 targets were reached." in read.text
+    assert page.read_text(encoding="utf-8").count(' missed">MISSED<') == 1  # in bold
+
+
+def summary_row(strategy: str, mean: float, reached: float | None) -> dict[str, Any]:
+    figures = {"mean_exact": mean, "final_exact": mean + 0.1, "full_data_exact": 0.9}
+    return {
+        "data": "made",
+        "protocol": "frames",
+        "strategy": strategy,
+        "label_share_to_reach_mlm_final": reached,
+    } | figures
+
+
+def test_the_answer_in_words() -> None:
+    study = made_up.study()
+    for run in study["runs"]:
+        if run["strategy"] == "adaptive" and run["seed"] == 1:
+            run["rounds"] = [row | {"exact": row["exact"] + 0.1} for row in run["rounds"]]
+    rows = [summary_row("random", 0.5, None), summary_row("mlm", 0.4, 0.2), summary_row("adaptive", 0.6, 0.1)]
+    assert report.answers(study | {"summary": rows}) == [
+        (
+            "made, frames",
+            "Choosing by adaptive does best: on average over the rounds every symptom is right in 60.0% of the test "
+            "frames, against 40.0% with MLM and 50.0% with random. It is ahead of random with 1 of 2 seeds. It comes "
+            "where MLM ends with 10.0% of the labels; MLM needs 20.0%. After the last batch adaptive is best with "
+            "70.0%; training on all labels gives 90.0%.",
+        )
+    ]
+
+
+def test_the_answer_where_nothing_beats_chance_and_where_nothing_is_known() -> None:
+    rows = [summary_row("random", 0.5, 0.1), summary_row("mlm", 0.4, 0.1)]
+    (found,) = report.answers(made_up.study() | {"summary": rows})
+    assert found[1].startswith(
+        "No choice of frames does better than chance: on average over the rounds every symptom is right in 50.0% of "
+        "the test frames, against 40.0% with MLM. After the last batch random is best"
+    )
+    undefined = [row | {"mean_exact": None} for row in rows]
+    assert report.answers(made_up.study() | {"summary": undefined}) == []
+
+
+@pytest.mark.parametrize(("share", "shown"), [(None, "–"), (0.123, "12.3"), (-0.05, "−5.0")])
+def test_percent(share: float | None, shown: str) -> None:
+    assert tables.percent(share) == shown
 
 
 def test_the_other_sections(read: Reader) -> None:

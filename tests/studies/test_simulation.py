@@ -91,12 +91,20 @@ def test_the_first_batch_is_random_or_by_cluster_centres(material: Material, mon
     np.testing.assert_array_equal(own, spread(material.embeddings[POOL], 6, np.random.default_rng([0, 1]))[:6])
 
 
-def test_the_next_batch_is_the_strategy_s_of_the_trained_network(
+def after_the_first_batch(
     material: Material, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> tuple[Learner, NDArray[np.intp], NDArray[np.intp]]:
+    """A learner that knows MLM's first batch, that batch and the next."""
     first, second = asked(material, "mlm", monkeypatch)
     learner = Learner(material, QUICK, 0)
     learner.learn(first, first)
+    return learner, first, second
+
+
+def test_the_next_batch_is_the_strategy_s_of_the_trained_network(
+    material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner, first, second = after_the_first_batch(material, monkeypatch)
     rest = np.setdiff1d(POOL, first)
     wanted = rest[select(learner.probabilities(rest), "mlm", 6, np.random.default_rng(0))]
     assert sorted(second) == sorted(wanted)
@@ -105,9 +113,7 @@ def test_the_next_batch_is_the_strategy_s_of_the_trained_network(
 def test_manual_shares_are_of_the_network_before_it_was_trained_on_the_batch(
     material: Material, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = asked(material, "mlm", monkeypatch)
-    learner = Learner(material, QUICK, 0)
-    learner.learn(first, first)
+    learner, _, second = after_the_first_batch(material, monkeypatch)
     truth = material.clips.labels[second]
     before = learner.probabilities(second)
     rounds = simulate(material, POOL, TEST, "mlm", 6, 2, 0, QUICK)

@@ -11,7 +11,7 @@ from studies.simulation import Way
 from studies.work import Bench, Setting, do_all
 from tests.studies.clips import write_clips
 
-PRESET = replace(PRESETS["quick"], clips=None, way=Way(1, 4), full_steps=8, views=2)
+PRESET = replace(PRESETS["quick"], clips=None, way=Way(1, 4), views=2)
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +38,24 @@ def test_what_is_done_is_not_done_again(setting: Setting, bench: Bench, folder: 
     assert [len(result["rounds"]) for result in first] == [3, 3]
     kept = {path: path.stat().st_mtime_ns for path in (setting.folder / "parts").iterdir()}
     assert len(kept) == 2
-    again = do_all(setting, {}, parts, 1, seen.append)  # without the data: nothing may be computed
+    again = do_all(setting, {"made": folder}, parts, 1, seen.append)
     assert again == first
+    assert {path: path.stat().st_mtime_ns for path in (setting.folder / "parts").iterdir()} == kept
     next(iter(kept)).unlink()
     more = do_all(setting, {"made": folder}, parts, 1, seen.append)
     assert [row | {"seconds": 0} for row in more] == [row | {"seconds": 0} for row in first]
+    assert len(seen) == 6
     unchanged = [path for path, when in kept.items() if path.stat().st_mtime_ns == when]
     assert len(unchanged) == 1
+
+
+def test_other_labels_are_another_study(setting: Setting, tmp_path: Path) -> None:
+    folder = write_clips(tmp_path / "made", 4)
+    before = setting.settings(folder)
+    assert setting.settings(folder) == before
+    table = folder / "clips.csv"
+    table.write_text(table.read_text().replace("patient 0", "patient 7"))
+    assert setting.settings(folder) != before
 
 
 @pytest.mark.parametrize("layers", ["last three", "head", "all"])
