@@ -24,6 +24,7 @@ from ml_backend.tsal.acquisition import DIVERSE, score
 from ml_backend.tsal.adaptive import FIRST_STRATEGY
 from ml_backend.tsal.batch import candidates, diverse
 from ml_backend.tsal.diversity import spread
+from ml_backend.tsal.rarity import feed_rare
 
 logger = logging.getLogger(__name__)
 SAMPLING = "Uncertainty sampling"
@@ -231,7 +232,7 @@ def _by_informativeness(
     values = score(scores.probabilities, strategy, np.random.default_rng(seed))
     order: NDArray[np.intp] = np.argsort(values, kind="stable")
     if strategy.endswith(DIVERSE):
-        first = _diverse_first(services, project, frames, scores.tasks, values, manifest, report)
+        first = _diverse_first(services, project, frames, scores, values, manifest, report)
         order = np.concatenate([first, order[~np.isin(order, first)]])
     positions = np.empty(len(order))
     positions[order] = np.arange(len(order)) / len(frames)
@@ -243,16 +244,17 @@ def _diverse_first(
     services: Services,
     project: int,
     frames: Sequence[Frame],
-    tasks: NDArray[np.int64],
+    scores: Scores,
     values: NDArray[np.float64],
     manifest: Manifest,
     report: Report,
 ) -> NDArray[np.intp]:
-    """The rows of ``tasks`` (n,) that are asked first: informative by their ``values`` (n,) and apart from each other.
+    """The rows of ``scores`` asked first: informative by their ``values`` (n,), apart, rare symptoms among them.
 
-    Only the most informative ones are looked at, so that neither memory nor time grow with the pool.
+    Only the most informative ones are embedded, so that neither memory nor time grow with the pool.
     """
     k_max = services.settings.k_max
+    tasks = scores.tasks
     rows = candidates(values, k_max)
     frame_of = {frame.task: frame for frame in frames}
     found = [frame_of[task] for task in tasks[rows].tolist()]
@@ -260,17 +262,15 @@ def _diverse_first(
     # A frame that cannot be read any more keeps its place by score.
     row_of = dict(zip(tasks[rows].tolist(), rows.tolist(), strict=True))
     rows = np.array([row_of[task] for task in embeddings.tasks.tolist()], np.intp)
-    clips = [frame_of[task].clip for task in embeddings.tasks.tolist()]
-    order = diverse(
-        values[rows],
-        embeddings.features,
-        np.unique(clips, return_inverse=True)[1].reshape(-1),
-        [manifest.clips.get(clip, 0) for clip in clips],
-        k_max,
-        np.random.default_rng([services.settings.seed, manifest.number]),
-    )
-    chosen: NDArray[np.intp] = rows[order]
-    return chosen
+    names = [frame_of[task].clip for task in tasks.tolist()]
+    clips = np.unique(names, return_inverse=True)[1].reshape(-1)
+    asked = np.array([manifest.clips.get(clip, 0) for clip in names])
+    rng = np.random.default_rng([services.settings.seed, manifest.number])
+    order = rows[diverse(values[rows], embeddings.features, clips[rows], asked[rows], k_max, rng)]
+    if not manifest.positives:  # a version from before they were counted
+        return order
+    positives = [manifest.positives[symptom] for symptom in manifest.label_names]
+    return feed_rare(order, scores.probabilities, positives, clips, asked, k_max)
 
 
 def _by_diversity(

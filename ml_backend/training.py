@@ -166,6 +166,7 @@ def fine_tune(
             trial=asdict(trial) if trial else None,
             choice=asdict(choice) | {"reasons": list(choice.reasons)},
             clips=dict(Counter(frame.clip for frame in readable)),
+            positives=dict(zip(names, labels.sum(axis=0, dtype=int).tolist(), strict=True)),
             losses=tuple(losses),
             seconds={
                 "read": round(read_seconds, 3),

@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "data": [_described(bench, preset) for bench in benches],
         "not_run": not_run,
         "decisions": summary.decisions(collected, rows),
-        "targets": summary.targets(rows),
+        "targets": summary.targets(collected),
         "summary": rows,
     }
     for run_ in collected["runs"]:

@@ -18,7 +18,7 @@ from ml_backend.tsal.acquisition import DIVERSE, score, select
 from ml_backend.tsal.batch import candidates, diverse
 from ml_backend.tsal.correlation import CorrelationTable, build, plain_labels
 from ml_backend.tsal.diversity import spread
-from ml_backend.tsal.rarity import positive_weights
+from ml_backend.tsal.rarity import feed_rare, positive_weights
 from ml_backend.tsal.strengths import StrengthTable
 from studies.dataset import ClipSet
 
@@ -199,10 +199,11 @@ def _next(
     clips = material.clips.clip_numbers
     scores = score(probabilities, strategy, rng)
     near = candidates(scores, count)
-    of_clip = clips[rest[near]]
+    of_clip = clips[rest]
     asked = np.bincount(clips[labelled], minlength=clips.max() + 1)[of_clip]
-    order = diverse(scores[near], material.embeddings[rest[near]], of_clip, asked, count, rng)
-    return near[order[:count]]
+    order = near[diverse(scores[near], material.embeddings[rest[near]], of_clip[near], asked[near], count, rng)]
+    positives = material.clips.labels[labelled].sum(axis=0)
+    return feed_rare(order, probabilities, positives, of_clip, asked, count)[:count]
 
 
 def _manual(

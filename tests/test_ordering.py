@@ -309,6 +309,23 @@ class TestDiverse:
         )
         assert order.tasks.tolist() == (rows[expected] + 1).tolist()
 
+    def test_every_second_frame_is_for_a_rare_symptom(self, clips: Installation) -> None:
+        manifest = clips.version(positives=dict(zip(CONFIGURATION.label_names, (5, 0, 5), strict=True)))
+        plain = clips.services(strategy="mlm-diverse")
+        order = refreshed(plain).tasks.tolist()
+        frames = [Frame(task, clips.studio.task_data[task]["image"]) for task in TASKS]
+        (scores,) = clips.predictor.scores(frames, manifest, plain.versions(PROJECT))
+        unsure = np.abs(scores.probabilities[:, 1] - 0.5)
+        by_margin = self.scores(clips, manifest, "mlm")
+        assert order[0] == min(TASKS, key=by_margin.__getitem__)
+        # Of a batch of 4 the second and the fourth: the nearest to 0.5 of the clips that gave nothing to the batch yet.
+        first, third = CLIPS[order[0]], CLIPS[order[2]]
+        free = [task for task in TASKS if CLIPS[task] not in (first, third)]
+        assert order[1] == min(free, key=lambda task: unsure[task - 1])
+        free = [task for task in free if CLIPS[task] != CLIPS[order[1]]]
+        assert order[3] == min(free, key=lambda task: unsure[task - 1])
+        assert sorted(order) == list(TASKS)
+
     def test_clips_that_were_asked_come_later(self, clips: Installation) -> None:
         clips.version(clips={"clip 1": 2, "clip 3": 1, "clip 9": 5, "task 1": 7})
         order = refreshed(clips.services(strategy="mlm-diverse"))

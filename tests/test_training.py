@@ -647,3 +647,6 @@ def test_labelled_frames_are_counted_by_clip(installed: Installation) -> None:
     manifest = installed.trained()
     assert tasks_of(manifest.held_out) == HELD
     assert manifest.clips == {"a": 2, "b": 3, "task 6": 1, "c": 1}
+    counted = np.sum([labels_of(task) for task in clips], axis=0).tolist()
+    assert list(manifest.positives.values()) == counted
+    assert tuple(manifest.positives) == manifest.label_names

@@ -38,7 +38,8 @@ class Manifest(BaseModel):
     ``table`` is the correlation table as JSON, ``strengths`` the one with strengths kept; ``metrics`` are those on
     held-out patients; ``batch`` is how the parent's defaults did on the annotations that are new in this version, taken
     before training on them; ``trial`` is how each strategy and validator would have done on them, and ``choice`` what
-    follows for the next batch, with the reasons; ``clips`` counts the labelled frames of each clip.
+    follows for the next batch, with the reasons; ``clips`` counts the labelled frames of each clip,
+    ``positives`` those that show each symptom.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,6 +64,7 @@ class Manifest(BaseModel):
     trial: dict[str, Any] | None = None
     choice: dict[str, Any] = {}
     clips: dict[str, int] = {}
+    positives: dict[str, int] = {}
     losses: tuple[float, ...]
     seconds: dict[str, float]
     settings: dict[str, Any]

@@ -57,7 +57,7 @@ def test_a_batch_is_a_share_of_the_pool_or_a_number() -> None:
 
 
 def test_all_labels_get_as_many_updates_as_a_run() -> None:
-    assert PRESETS["default"].updates == 20 * 100
+    assert PRESETS["default"].updates == 20 * 60
 
 
 def test_all_is_planned_once() -> None:
