@@ -97,11 +97,12 @@ def consider(services: Services, project: int, trigger: str, pool: int | None) -
 
 def progress(services: Services, project: int, pool: int | None) -> Progress:
     """Where a project stands, by its newest version and what webhooks told since."""
-    newest = services.versions(project).newest()
+    store = services.versions(project)
+    newest, active = store.newest(), store.active()
     pending = services.pending(project)
     waiting = pending.tasks()
     seen = {one.task for one in newest.seen} if newest else set()
-    exact_match = newest.metrics.get("exact_match") if newest else None
+    exact_match = store.get(active).metrics.get("exact_match") if active else None
     return Progress(confirmed=len(seen | waiting), pending=len(waiting), pool=pool, exact_match=exact_match)
 
 
@@ -159,11 +160,17 @@ def fine_tune(project: int, parent: str | None) -> dict[str, Any]:
     pending.resume()
     pending.announce()
     reconcile(services, project)
+    if manifest.held_back:
+        return {"outcome": "held back", "version": manifest.version, "reason": manifest.held_back}
     return {"outcome": "trained", "version": manifest.version, "seconds": manifest.seconds}
 
 
 def reconcile(services: Services, project: int) -> str | None:
-    """Put what webhooks told right by what Label Studio has; enqueue a fine-tune if that makes one due."""
+    """Put what webhooks told right by what Label Studio has; enqueue a fine-tune if that makes one due.
+
+    A version whose job ended before it was made active is made active first.
+    """
+    training.finish(services, project)
     return consider(services, project, "poll", pool=catch_up(services, project))
 
 

@@ -45,6 +45,18 @@ def refresh(services: Services, project: int, report: Report) -> Order | None:
         return _refreshed(services, project, report)
 
 
+def refresh_if_needed(services: Services, project: int, report: Report, look_for_frames: bool = True) -> Order | None:
+    """Like `refresh`, unless another process has done it while this one waited for its turn.
+
+    Returns the order that is served now, or None where there is nothing to annotate.
+    """
+    orders = services.orders(project)
+    with orders.alone():
+        if needs_refresh(services, project, look_for_frames):
+            return _refreshed(services, project, report)
+        return orders.current()
+
+
 def _refreshed(services: Services, project: int, report: Report) -> Order | None:
     started = time.monotonic()
     studio = services.studio

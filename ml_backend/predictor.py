@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
@@ -22,7 +23,7 @@ from ml_backend.store.features import FeatureStore, key
 from ml_backend.store.quantised import CODEC, quantise, restore
 from ml_backend.store.versions import Manifest, VersionStore
 from ml_backend.tsal.acquisition import margin
-from ml_backend.tsal.adaptive import FIRST_VALIDATOR, VALIDATORS
+from ml_backend.tsal.adaptive import VALIDATORS
 from ml_backend.tsal.correlation import CorrelationTable, plain_labels
 from ml_backend.tsal.strengths import StrengthTable
 
@@ -63,12 +64,12 @@ class Frame:
 def validator_of(settings: Settings, manifest: Manifest) -> str:
     """The validator that pseudo-labels of a version come from: the one set, or the version's own choice.
 
-    The paper's table where a version from before there were strengths is to use them.
+    The paper's table for a version from before there was a choice, or from before there were strengths to use.
     """
     name: str = settings.validator
     if name == "adaptive":
-        name = manifest.choice.get("validator", FIRST_VALIDATOR)
-    return FIRST_VALIDATOR if name == "strengths" and not manifest.strengths else name
+        name = manifest.choice.get("validator", "table")
+    return "table" if name == "strengths" and not manifest.strengths else name
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,9 @@ class Predictor:
         self._building = threading.Lock()
         self._trunk = threading.Lock()
         self._tail = threading.Lock()
+        self._counting = threading.Lock()
+        self.looked_up: Counter[str] = Counter()
+        """Frames that were looked up in the cache by this process: ``hit`` and ``miss``."""
 
     def network(self, label_count: int) -> Network:
         """The network with pre-trained weights and ``label_count`` outputs; its tail may be any version's."""
@@ -225,6 +229,8 @@ class Predictor:
             for row, records in found.items()
             if len(records) < views
         }
+        with self._counting:
+            self.looked_up.update(hit=len(frames) - len(missing), miss=len(missing))
         return _Begun(frames, digests, {row: records[0] for row, records in found.items() if 0 in records}, missing)
 
     def _finish(self, network: Network, begun: _Begun) -> Chunk:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hmac
 import json
 import logging
+import time
 from typing import Any, TypeVar
 
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, g, jsonify, request
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException
@@ -15,6 +17,7 @@ from werkzeug.exceptions import HTTPException
 from ml_backend.errors import BackendError, InvalidRequest, RedisUnavailable, Unauthorized
 from ml_backend.logs import configure, event
 from ml_backend.model import LungUltrasoundModel, project_number
+from ml_backend.monitoring import Monitoring
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
 from ml_backend.store.pending import connect
@@ -64,8 +67,20 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings.require_authentication()
     configure()
     services = Services(settings)
+    monitoring = Monitoring(services)
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+
+    @app.before_request
+    def begin() -> None:
+        g.started = time.perf_counter()
+
+    @app.after_request
+    def measure(response: Response) -> Response:
+        endpoint = request.endpoint or "none"
+        seconds = time.perf_counter() - g.started
+        monitoring.requests.labels(endpoint, str(response.status_code)).observe(seconds)
+        return response
 
     @app.before_request
     def authenticate() -> None:
@@ -89,7 +104,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     @app.post("/predict")
     def predict() -> Response:
         body = _parse(_Predict)
-        return jsonify(results=_model(services, body.project, body.label_config).predict(body.tasks))
+        results = _model(services, body.project, body.label_config).predict(body.tasks)
+        monitoring.predicted.inc(len(results))
+        return jsonify(results=results)
 
     @app.post("/webhook")
     def webhook() -> Response:
@@ -101,6 +118,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     def versions() -> Response:
         names = [name for project in services.projects() for name in services.versions(project).names()]
         return jsonify(versions=names)
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(generate_latest(monitoring.registry), content_type=CONTENT_TYPE_LATEST)
 
     @app.errorhandler(BackendError)
     def refused(error: BackendError) -> tuple[Response, int]:

@@ -13,6 +13,8 @@ from ml_backend.errors import SettingsError
 
 PREFIX = "TSAL_"
 TEST_PREFIX = "TSAL_TEST_"
+SECRETS = "TSAL_SECRETS_DIR"
+Disagreement = Literal["latest", "majority", "leave out"]
 
 
 class Settings(BaseSettings):
@@ -104,6 +106,18 @@ class Settings(BaseSettings):
         "`strengths` (table with strengths kept), `adaptive` (whichever has left least to correct)",
     )
     hold_out: float = Field(0.2, ge=0, lt=1, description="share of patients kept for validation, never trained on")
+    largest_fall: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="how far exact match on held-out patients may fall before a new version is kept but not used; a "
+        "fall that chance would give does not count",
+    )
+    disagreement: Disagreement = Field(
+        "latest",
+        description="what counts where annotations of one frame disagree: `latest`, `majority`, or `leave out` the "
+        "frame",
+    )
     annotation_budget: int | None = Field(None, ge=1, description="confirmed annotations after which the loop ends")
     target_exact_match: float | None = Field(
         None, gt=0, le=1, description="exact match on held-out patients at which the loop ends"
@@ -167,12 +181,18 @@ class Settings(BaseSettings):
 
 
 def load(**overrides: object) -> Settings:
-    """Read the settings from the environment; ``overrides`` (by field name) win.
+    """Read the settings from the environment, then from files; ``overrides`` (by field name) win.
+
+    Each file of the folder that TSAL_SECRETS_DIR names holds the value of the setting it is called by, as in
+    ``/run/secrets/tsal_webhook_secret``.
 
     Raises:
         SettingsError: naming each variable that cannot be used and why.
     """
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    known = {SECRETS, *(f"{PREFIX}{name.upper()}" for name in Settings.model_fields)}
+    folder = os.environ.get(SECRETS) or None
+    if folder is not None and not Path(folder).is_dir():
+        raise SettingsError(f"{SECRETS}={folder} is not a folder")
     unknown = sorted(
         name
         for name in os.environ
@@ -181,7 +201,7 @@ def load(**overrides: object) -> Settings:
     if unknown:
         raise SettingsError(f"{', '.join(unknown)}: no such setting; the README's table has them all")
     try:
-        return Settings(**overrides)  # type: ignore[arg-type]
+        return Settings(_secrets_dir=folder, **overrides)  # type: ignore[arg-type, call-arg]
     except ValidationError as error:
         problems = "; ".join(
             f"{PREFIX}{'.'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -19,12 +19,13 @@ from ml_backend.msml import finetune
 from ml_backend.msml.network import Network
 from ml_backend.predictor import Frame, Predictor
 from ml_backend.services import Services
+from ml_backend.settings import Disagreement
 from ml_backend.store.versions import Manifest, TrainedOn, VersionStore
 from ml_backend.studio.client import ConfirmedAnnotation
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import default_of, labels_of
-from ml_backend.tsal import adaptive, metrics
-from ml_backend.tsal.correlation import CorrelationTable, build
+from ml_backend.tsal import adaptive, metrics, regression
+from ml_backend.tsal.correlation import CorrelationTable, build, plain_labels
 from ml_backend.tsal.split import held_out
 from ml_backend.tsal.strengths import StrengthTable
 
@@ -48,11 +49,12 @@ class Labelled:
 
 
 def confirmed(services: Services, project: int, configuration: Configuration) -> list[Labelled]:
-    """Pull the confirmed annotations, one a frame: of several the one that was changed last.
+    """Pull the confirmed annotations, one a frame: of several that disagree the one that the settings' rule names.
 
-    An annotation that the configuration does not know is logged and left out.
+    An annotation that the configuration does not know is logged and left out, and so is a frame whose annotations
+    disagree where the rule is to leave it out.
     """
-    newest: dict[int, Labelled] = {}
+    of_frame: dict[int, list[Labelled]] = defaultdict(list)
     for annotation in services.studio.confirmed_annotations(project):
         try:
             labelled = Labelled(annotation, labels_of(annotation.result, configuration))
@@ -66,10 +68,31 @@ def confirmed(services: Services, project: int, configuration: Configuration) ->
                 reason=error,
             )
             continue
-        other = newest.get(annotation.task)
-        if other is None or (other.annotation.updated_at, other.annotation.id) < (annotation.updated_at, annotation.id):
-            newest[annotation.task] = labelled
-    return [newest[task] for task in sorted(newest)]
+        of_frame[annotation.task].append(labelled)
+    rule = services.settings.disagreement
+    found: list[Labelled] = []
+    for task, several in sorted(of_frame.items()):
+        settled = settle(several, rule)
+        if settled is None:
+            numbers = ", ".join(str(one.annotation.id) for one in several)
+            event(logger, "frame left out", level=logging.WARNING, project=project, task=task, disagreeing=numbers)
+        else:
+            found.append(settled)
+    return found
+
+
+def settle(several: Sequence[Labelled], rule: Disagreement) -> Labelled | None:
+    """The annotation that counts for a frame, None where the rule leaves the frame out.
+
+    ``latest``: the one that was changed last. ``majority``: of the labels that most annotations give, the one that was
+    changed last; of a tie the last of all that tie. ``leave out``: the last one if all agree.
+    """
+    votes = Counter(one.labels.tobytes() for one in several)
+    if rule == "leave out" and len(votes) > 1:
+        return None
+    most = max(votes.values())
+    heard = [one for one in several if rule != "majority" or votes[one.labels.tobytes()] == most]
+    return max(heard, key=lambda one: (one.annotation.updated_at, one.annotation.id))
 
 
 def changed_since(labelled: Sequence[Labelled], manifest: Manifest | None) -> list[Labelled]:
@@ -81,7 +104,7 @@ def changed_since(labelled: Sequence[Labelled], manifest: Manifest | None) -> li
 def fine_tune(
     services: Services, project: int, report: Report, job: str | None = None, trigger: str | None = None
 ) -> Manifest:
-    """Train on everything confirmed, store the version and make it active.
+    """Train on everything confirmed, store the version and make it active unless it is worse than the active one.
 
     Raises:
         NotEnoughLabels: where there is too little to learn from.
@@ -121,9 +144,12 @@ def fine_tune(
     validation = _validation(labelled, labels, settings.hold_out, settings.seed, notes)
     network = predictor.fresh(len(names))
     held = {one.annotation.task for one, kept in zip(labelled, validation, strict=True) if kept}
-    parent = _parent(newest, names, network.trunk_key, held, notes)
+    parent = _parent(_going_on_from(store, newest), names, network.trunk_key, held, notes)
+    held_frames = [frame for frame, kept in zip(readable, validation, strict=True) if kept]
+    before: NDArray[np.float32] | None = None
     if parent is not None:
         network.load_tail(store.tail(parent.version))
+        before = _probabilities(predictor, network, held_frames) if held_frames else None
     trial = _trial(predictor, network, parent, {one.annotation.task for one in fresh}, readable, labels)
     training_rows = np.flatnonzero(~validation)
     training_started = time.monotonic()
@@ -143,6 +169,11 @@ def fine_tune(
     table = CorrelationTable.from_json(parent.table) if parent else CorrelationTable.empty(len(names))
     table = table.update(build(labels[~validation], probabilities[~validation]))
     strengths = StrengthTable.build(labels[~validation], probabilities[~validation])
+    comparison = None
+    if before is not None:
+        truth, after = labels[validation], probabilities[validation]
+        comparison = regression.compare(truth, plain_labels(before), plain_labels(after))
+    held_back = comparison.regression(settings.largest_fall) if comparison else ""
     trials = [*_trials(store, parent), *([trial] if trial else [])]
     choice = adaptive.choose(trials)
     manifest = store.create(
@@ -161,7 +192,8 @@ def fine_tune(
             left_out=tuple(one.seen for one in left_out),
             table=table.to_json(),
             strengths=strengths.to_json(),
-            metrics=_metrics(labels[validation], probabilities[validation], table, names),
+            metrics=_metrics(labels[validation], probabilities[validation], table, names)
+            | {"exact_match_parent": comparison.before if comparison else None},
             batch=_batch(services, project, fresh, configuration),
             trial=asdict(trial) if trial else None,
             choice=asdict(choice) | {"reasons": list(choice.reasons)},
@@ -188,22 +220,52 @@ def fine_tune(
             ),
             seed=settings.seed,
             notes=tuple(notes),
+            held_back=held_back,
         ),
         lambda path: network.save_tail(path, {"labels": " | ".join(names)}),
     )
-    store.activate(manifest.version)
+    if not held_back:
+        store.activate(manifest.version, by=job or "fine-tune")
     event(
         logger,
-        "version active",
+        "version held back" if held_back else "version active",
+        level=logging.WARNING if held_back else logging.INFO,
         project=project,
         version=manifest.version,
         job=job,
         annotations=len(labelled),
         held_out=int(validation.sum()),
         exact_match=manifest.metrics["exact_match"],
+        parent=manifest.parent,
+        exact_match_parent=manifest.metrics["exact_match_parent"],
         seconds=manifest.seconds["total"],
     )
     return manifest
+
+
+def finish(services: Services, project: int) -> str | None:
+    """Make the newest version active where a crash came between storing it and that; returns it, None otherwise.
+
+    A version that was held back, or was active once and is not any more, stays as it is.
+    """
+    store = services.versions(project)
+    newest = store.newest()
+    if newest is None or newest.held_back or newest.version == store.active():
+        return None
+    if newest.version in [one.version for one in store.activations()[:-1]]:
+        return None
+    store.activate(newest.version, by=newest.job or "fine-tune")
+    event(logger, "version active", project=project, version=newest.version, reason="its job ended before that")
+    return newest.version
+
+
+def _going_on_from(store: VersionStore, newest: Manifest | None) -> Manifest | None:
+    """The version that the next one is trained on from: the active one, else the newest."""
+    active = store.active()
+    try:
+        return store.get(active) if active else newest
+    except VersionUnknown:
+        return newest
 
 
 def _require_two_combinations(labelled: Sequence[Labelled]) -> None:

@@ -382,10 +382,12 @@ def _annotate(
 
 
 def _refreshed(services: Services, project: int, before: str | None) -> bool:
-    """Whether a version after ``before`` is active and Label Studio serves its order."""
-    active = services.versions(project).active()
-    order = services.orders(project).current()
-    return active not in (None, before) and order is not None and order.about.version == active
+    """Whether there is a version after ``before``, and Label Studio serves its order unless it was held back."""
+    store = services.versions(project)
+    newest, order = store.newest(), services.orders(project).current()
+    if newest is None or newest.version == before or order is None:
+        return False
+    return bool(newest.held_back) or newest.version == store.active() == order.about.version
 
 
 class _Files:

@@ -7,6 +7,7 @@ import logging
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from redis.exceptions import RedisError
@@ -17,6 +18,7 @@ from ml_backend.errors import BackendError, InvalidRequest
 from ml_backend.logs import configure, event
 from ml_backend.services import Services
 from ml_backend.settings import load
+from ml_backend.store.orders import Order
 from ml_backend.studio.client import Counts
 from scripts.command import run
 
@@ -60,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not projects:
             raise InvalidRequest("no project is connected: name one with --project, or run scripts/connect.py first")
         for project in projects:
-            _refresh_with_bar(services, project)
+            refresh_with_bar(services, project, ordering.refresh)
         return 0
     watch(services, options.project)
     return 0
@@ -100,7 +102,7 @@ def look(services: Services, project: int, state: Watched) -> None:
     reason = ordering.needs_refresh(services, project, look_for_frames=more)
     if reason and counts.tasks > counts.annotated:
         event(logger, "refreshing", project=project, reason=reason)
-        ordering.refresh(services, project, lambda stage, done, total: None)
+        ordering.refresh_if_needed(services, project, lambda stage, done, total: None, look_for_frames=more)
     if due:
         # A changed annotation changes no count, so a full look is taken now and then as well.
         busy = counts.annotations != state.reconciled
@@ -118,7 +120,10 @@ def look(services: Services, project: int, state: Watched) -> None:
     state.news, state.version, state.counts = news, version, counts
 
 
-def _refresh_with_bar(services: Services, project: int) -> None:
+def refresh_with_bar(
+    services: Services, project: int, refresh: Callable[[Services, int, ordering.Report], Order | None]
+) -> None:
+    """Put a project's queue in order, by ``refresh``, and show how far it is."""
     with tqdm(unit="frame", desc=f"project {project}", disable=None) as bar:
 
         def report(stage: str, done: int, total: int) -> None:
@@ -127,7 +132,7 @@ def _refresh_with_bar(services: Services, project: int) -> None:
             bar.n = done
             bar.refresh()
 
-        order = ordering.refresh(services, project, report)
+        order = refresh(services, project, report)
     print(
         f"project {project}: {len(order.tasks)} frames in the order {order.about.name}"
         if order

@@ -14,8 +14,10 @@ from ml_backend.services import Services
 from scripts.command import run
 
 NICENESS = 10
-# How often an idle worker looks for jobs whose worker was killed; RQ's own seven minutes would hold the loop up.
-LOST_SECONDS = 60
+# RQ takes a job for lost a minute after its worker should have given a sign of life; an idle worker finds it when it
+# looks for such jobs: within a minute and a half altogether. RQ's own intervals would hold the loop up for ten minutes.
+SIGN_SECONDS = 5
+LOST_SECONDS = 15
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
         connection=services.redis,
         serializer=JSONSerializer,
         maintenance_interval=LOST_SECONDS,
-        worker_ttl=LOST_SECONDS,
+        job_monitoring_interval=SIGN_SECONDS,
+        worker_ttl=LOST_SECONDS + 15,  # RQ waits for a job 15 s less than this before it looks
     )
     worker.work(burst=options.burst, with_scheduler=True, logging_level="WARNING")
     return 0

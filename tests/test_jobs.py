@@ -17,7 +17,7 @@ from rq import SimpleWorker
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
-from ml_backend import jobs
+from ml_backend import jobs, training
 from ml_backend.errors import InvalidRequest, RedisUnavailable, SettingsError, StudioUnavailable
 from ml_backend.services import Services
 from ml_backend.settings import Settings
@@ -65,7 +65,11 @@ def waiting(services: Services) -> list[str]:
 
 
 def version(services: Services, seen: int, **changes: Any) -> Manifest:
-    return services.versions(PROJECT).create(manifest_of(seen, **changes), lambda path: path.write_bytes(b"tail"))
+    store = services.versions(PROJECT)
+    created = store.create(manifest_of(seen, **changes), lambda path: path.write_bytes(b"tail"))
+    if not created.held_back:
+        store.activate(created.version, by="a test")
+    return created
 
 
 class TestWebhooks:
@@ -244,6 +248,11 @@ class TestBoundary:
         assert created(services, *range(5, 20)) == [None] * 15
         assert "exact match of 0.90" in (jobs.ended(services, PROJECT, pool=50) or "")
 
+    def test_the_performance_is_that_of_the_version_that_serves(self, services: Services) -> None:
+        version(services, seen=4, metrics={"exact_match": 0.8})
+        version(services, seen=8, metrics={"exact_match": 0.2}, held_back="it is worse")
+        assert jobs.progress(services, PROJECT, pool=9) == jobs.Progress(8, 0, 9, 0.8)
+
     def test_an_empty_pool_trains_on_the_rest_and_ends_the_loop(self, services: Services) -> None:
         version(services, seen=4)
         created(services, 5)
@@ -360,6 +369,31 @@ class TestFineTune:
         second = services.versions(PROJECT).newest()
         assert second is not None
         assert (second.parent, second.trigger, len(second.seen)) == (first.version, "poll", 11)
+
+    def test_a_version_that_is_held_back_counts_as_the_newest(
+        self, services: Services, studio: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        active = version(services, seen=0)
+        confirm(studio, tmp_path, 1, 2, 3, 4)
+        job_id = f"finetune-{PROJECT}-after-{active.version}"
+        assert created(services, 1, 2, 3, 4)[-1] == job_id
+        seen = tuple(TrainedOn(annotation=n, task=n, updated_at=f"t{n}") for n in (1, 2, 3, 4))
+        held = manifest_of(trained_on=seen, held_back="it is worse")
+
+        def fine_tune(*_: object, **__: object) -> Manifest:
+            return services.versions(PROJECT).create(held, lambda path: path.write_bytes(b"tail"))
+
+        monkeypatch.setattr(training, "fine_tune", fine_tune)
+        work(services)
+        newest = services.versions(PROJECT).newest()
+        assert newest is not None
+        assert finished(services, job_id).return_value() == {
+            "outcome": "held back",
+            "version": newest.version,
+            "reason": "it is worse",
+        }
+        assert services.versions(PROJECT).active() == active.version
+        assert created(services, 5, 6, 7, 8)[-1] == f"finetune-{PROJECT}-after-{newest.version}"
 
     def test_late_webhooks_of_a_batch_that_is_done_train_nothing(
         self, services: Services, studio: StandIn, tmp_path: Path
@@ -481,6 +515,18 @@ class TestReconcile:
         studio.annotations[0] = replace(studio.annotations[0], updated_at="later")
         jobs.reconcile(services, PROJECT)
         assert services.pending(PROJECT).tasks() == {1}
+
+    @pytest.mark.usefixtures("studio")
+    def test_a_version_whose_job_died_before_the_switch_is_made_active(self, services: Services) -> None:
+        store = services.versions(PROJECT)
+        first = version(services, seen=4)
+        second = store.create(manifest_of(8), lambda path: path.write_bytes(b"tail"))
+        assert store.active() == first.version
+        jobs.reconcile(services, PROJECT)
+        assert store.active() == second.version
+        version(services, seen=12, held_back="it is worse")
+        jobs.reconcile(services, PROJECT)
+        assert store.active() == second.version
 
     def test_the_last_frames_are_a_batch_of_their_own(
         self, services: Services, studio: StandIn, tmp_path: Path

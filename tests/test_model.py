@@ -79,7 +79,7 @@ def tasks(installation: Installation) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def active(services: Services, installation: Installation) -> Manifest:
-    services.versions(PROJECT).activate(installation.first.version)
+    services.versions(PROJECT).activate(installation.first.version, by="a test")
     return installation.first
 
 
@@ -227,7 +227,7 @@ class TestPredict:
     ) -> None:
         tasks, active, newer = installation.tasks, installation.first, installation.second
         name = serve(services, active.version, [0.1, 0.5, 0.9])
-        services.versions(PROJECT).activate(newer.version)
+        services.versions(PROJECT).activate(newer.version, by="a test")
         results = hook.predict(tasks)
         assert {result["model_version"] for result in results} == {name} == {hook.served_version}
         _, probabilities = expected(services, tasks, active)
@@ -264,7 +264,7 @@ class TestPredict:
         self, hook: LungUltrasoundModel, services: Services, tasks: list[dict[str, Any]], active: Manifest
     ) -> None:
         store = services.versions(PROJECT)
-        store.activate(store.create(active, lambda path: path.write_bytes(b"no weights")).version)
+        store.activate(store.create(active, lambda path: path.write_bytes(b"no weights")).version, by="a test")
         with pytest.raises(VersionUnknown, match="cannot be read"):
             hook.predict(tasks)
         shutil.rmtree(services.folder(PROJECT) / "versions" / str(store.active()))

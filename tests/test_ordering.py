@@ -72,7 +72,7 @@ class Installation:
         services = self.services()
         tasks = [task_with_frame(self.folder, number) for number in (1, 2, 3, 5)]
         manifest = make_version(services, tasks, seed, **changes)
-        services.versions(PROJECT).activate(manifest.version)
+        services.versions(PROJECT).activate(manifest.version, by="a test")
         return manifest
 
 

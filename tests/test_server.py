@@ -16,6 +16,7 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
 from werkzeug.test import TestResponse
 
 from ml_backend import jobs, server
@@ -78,7 +79,7 @@ class TestSetup:
         assert client.post("/setup", json=sent).get_json() == {"model_version": "untrained"}
         store = services.versions(PROJECT)
         version = store.create(manifest_of(), lambda path: path.write_bytes(b"tail")).version
-        store.activate(version)
+        store.activate(version, by="a test")
         assert client.post("/setup", json=sent).get_json() == {"model_version": version}
 
     @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ class TestPredict:
         services = Services(settings_in(folder))
         tasks = [task_with_frame(folder, number) for number in (5, 4, 6)]
         manifest = make_version(services, tasks, seed=1)
-        services.versions(PROJECT).activate(manifest.version)
+        services.versions(PROJECT).activate(manifest.version, by="a test")
         return services, tasks, manifest
 
     def test_one_valid_result_a_task_in_order_with_redis_down(
@@ -482,7 +483,7 @@ class TestFuzz:
         folder = tmp_path_factory.mktemp("fuzz")
         services = Services(settings_in(folder, running_redis.url))
         version = make_version(services, [task_with_frame(folder, number) for number in (1, 2, 3)], seed=1)
-        services.versions(PROJECT).activate(version.version)
+        services.versions(PROJECT).activate(version.version, by="a test")
         return create_app(services.settings)
 
     @pytest.mark.parametrize("route", list(BODIES))
@@ -511,3 +512,72 @@ class TestFuzz:
         assert response.status_code < 500
         if response.status_code >= 400:
             error_of(response, response.status_code)
+
+
+class TestMetrics:
+    def figures(self, client: FlaskClient, **headers: str) -> dict[str, float]:
+        response = client.get("/metrics", headers=headers)
+        assert response.status_code == 200
+        families = text_string_to_metric_families(response.get_data(as_text=True))
+        return {
+            one.name + "".join(f" {value}" for value in one.labels.values()): one.value
+            for family in families
+            for one in family.samples
+        }
+
+    def test_requests_and_predictions_are_counted(self, client: FlaskClient) -> None:
+        client.get("/health")
+        client.get("/health")
+        client.post("/setup", json={})
+        client.post("/predict", json={"tasks": [{"id": 1, "data": {}}], "project": SENT_PROJECT, "label_config": XML})
+        found = self.figures(client)
+        assert found["tsal_request_seconds_count health 200"] == 2
+        assert found["tsal_request_seconds_count setup 400"] == 1
+        assert found["tsal_request_seconds_count predict 200"] == 1
+        assert found["tsal_predictions_total"] == 1
+        assert "tsal_request_seconds_count metrics 200" not in found
+        client.get("/nowhere")
+        assert self.figures(client)["tsal_request_seconds_count none 404"] == 1
+
+    def test_a_project_with_a_version_and_what_waits(self, client: FlaskClient, services: Services) -> None:
+        found = self.figures(client)
+        assert (found["tsal_redis_up"], found["tsal_queue_jobs"], found["tsal_failed_jobs"]) == (1, 0, 0)
+        assert not any(name.startswith("tsal_versions") for name in found)
+        store = services.versions(PROJECT)
+        for seen in (1, 2):
+            changes = {"batch": {"manual_share_validated": 0.25}, "seconds": {"total": 12.5}}
+            version = store.create(manifest_of(seen, **changes), lambda path: path.write_bytes(b"tail")).version
+        store.activate(version, by="a test")
+        for number in (3, 4, 5, 6):
+            client.post("/webhook", json=annotated(number))
+        found = self.figures(client)
+        assert found[f"tsal_versions {PROJECT}"] == 2
+        assert found[f"tsal_active_version {PROJECT}"] == 2
+        assert found[f"tsal_exact_match {PROJECT}"] == 0.5
+        assert found[f"tsal_manual_share {PROJECT}"] == 0.25
+        assert found[f"tsal_fine_tune_seconds {PROJECT}"] == 12.5
+        assert found[f"tsal_confirmed {PROJECT}"] == 4
+        assert found["tsal_queue_jobs"] == 1
+
+    def test_frames_from_the_cache_are_hits(self, services: Services) -> None:
+        task = task_with_frame(services.settings.data_dir.parent, 5)
+        manifest = make_version(services, [task, task_with_frame(services.settings.data_dir.parent, 6)], seed=1)
+        services.versions(PROJECT).activate(manifest.version, by="a test")
+        client = create_app(services.settings).test_client()
+        other = task_with_frame(services.settings.data_dir.parent, 7)
+        client.post("/predict", json={"tasks": [task, other], "project": SENT_PROJECT, "label_config": XML})
+        found = self.figures(client)
+        assert (found["tsal_cache_frames_total hit"], found["tsal_cache_frames_total miss"]) == (1, 1)
+
+    def test_without_redis_the_rest_is_there(self, tmp_path: Path) -> None:
+        client = create_app(settings_in(tmp_path, "redis://127.0.0.1:1")).test_client()
+        found = self.figures(client)
+        assert found["tsal_redis_up"] == 0
+        assert "tsal_cache_frames_total hit" in found
+
+    def test_it_needs_the_password(self, tmp_path: Path) -> None:
+        secured = settings_in(tmp_path, basic_auth_user=USER, basic_auth_password=PASSWORD)
+        client = create_app(secured).test_client()
+        error_of(client.get("/metrics"), 401)
+        sent = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        assert "tsal_redis_up" in self.figures(client, Authorization=f"Basic {sent}")

@@ -72,3 +72,22 @@ def test_an_empty_variable_is_no_value_and_no_secret(monkeypatch: pytest.MonkeyP
 def test_half_a_basic_authentication_is_none_and_is_refused(half: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match="go together"):
         load(**half).require_authentication()
+
+
+def test_secrets_are_read_from_files_and_the_environment_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "tsal_webhook_secret").write_text("from a file\n")
+    (tmp_path / "tsal_basic_auth_user").write_text("from a file")
+    (tmp_path / "other_service_secret").write_text("not ours")
+    monkeypatch.setenv("TSAL_SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("TSAL_BASIC_AUTH_USER", "from the environment")
+    settings = load()
+    assert settings.webhook_secret is not None
+    assert settings.webhook_secret.get_secret_value() == "from a file"
+    assert settings.basic_auth_user == "from the environment"
+    assert "from a file" not in repr(settings)
+
+
+def test_a_folder_of_secrets_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TSAL_SECRETS_DIR", str(tmp_path / "nowhere"))
+    with pytest.raises(SettingsError, match=r"TSAL_SECRETS_DIR=.*nowhere is not a folder"):
+        load()

@@ -21,7 +21,7 @@ from ml_backend.msml.network import Network
 from ml_backend.predictor import Frame, Predictor
 from ml_backend.services import Services
 from ml_backend.store.features import FeatureStore
-from ml_backend.store.versions import Manifest
+from ml_backend.store.versions import Manifest, VersionStore
 from ml_backend.studio.payloads import Prediction, prediction_payload
 from ml_backend.tsal import adaptive, metrics
 from ml_backend.tsal.acquisition import STRATEGIES
@@ -174,6 +174,7 @@ class TestVersion:
             "symptoms": metrics.per_label(truth, plain, CONFIGURATION.label_names),
             "exact_match": metrics.exact_match(truth, plain),
             "exact_match_validated": metrics.exact_match(truth, stored.validate(probabilities)[0]),
+            "exact_match_parent": None,
         }
 
     @pytest.mark.parametrize("count", [0, 1])
@@ -244,6 +245,7 @@ class TestChild:
             first.model_copy(update={"table": old.to_json()}),
             lambda path: path.write_bytes(store.tail(first.version).read_bytes()),
         )
+        store.activate(parent.version, by="a test")
         second = confirmed.trained()
         assert second.parent == parent.version
         train = sorted(set(TASKS) - HELD)
@@ -278,6 +280,7 @@ class TestChild:
         other = store.create(
             first.model_copy(update={"trunk_key": "0" * 32}), lambda path: path.write_bytes(b"of other weights")
         )
+        store.activate(other.version, by="a test")
         second = confirmed.trained()
         assert (second.number, second.parent) == (3, None)
         assert [note for note in second.notes if other.version in note and "other weights" in note]
@@ -405,6 +408,127 @@ class TestAnnotations:
         assert services.versions(PROJECT).names() == []
 
 
+class TestDisagreement:
+    A, B, AB = [0, 1, 0], [0, 0, 1], [0, 1, 1]
+
+    def settled(self, installed: Installation, rule: str, *opinions: list[int]) -> list[tuple[int, list[int]]]:
+        for number, opinion in enumerate(opinions, 101):
+            installed.studio.confirm(1, opinion, number=number, at=f"2026-01-{number}")
+        installed.studio.confirm(2, self.A, number=201)
+        found = training.confirmed(installed.services(disagreement=rule), PROJECT, CONFIGURATION)
+        return [(one.annotation.id, one.labels.tolist()) for one in found]
+
+    @pytest.mark.parametrize(
+        ("rule", "opinions", "settled"),
+        [
+            ("latest", (A, A, B), (103, B)),
+            ("majority", (A, A, B), (102, A)),
+            ("majority", (A, B, B, A), (104, A)),  # a tie: the last of all
+            ("majority", (A, B, AB), (103, AB)),
+            ("majority", (B,), (101, B)),
+            ("leave out", (A, A), (102, A)),
+        ],
+    )
+    def test_a_stated_rule_settles_it(
+        self, installed: Installation, rule: str, opinions: tuple[list[int], ...], settled: tuple[int, list[int]]
+    ) -> None:
+        assert self.settled(installed, rule, *opinions) == [settled, (201, self.A)]
+
+    def test_a_frame_is_left_out_and_reported(self, installed: Installation, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level(logging.WARNING):
+            assert self.settled(installed, "leave out", self.A, self.A, self.B) == [(201, self.A)]
+        (message,) = [message for message in caplog.messages if message.startswith("frame left out")]
+        assert "task=1" in message
+        assert "101, 102, 103" in message
+
+    def test_an_opinion_that_turns_the_majority_is_new(self, confirmed: Installation) -> None:
+        services = confirmed.services(disagreement="majority")
+        first = training.fine_tune(services, PROJECT, silent)
+        confirmed.studio.confirm(1, [1, 1, 1], number=101, at="2027-01-01")
+        confirmed.studio.confirm(1, [1, 1, 1], number=102, at="2027-01-02")
+        fresh = training.changed_since(training.confirmed(services, PROJECT, CONFIGURATION), first)
+        assert [(one.annotation.id, one.labels.tolist()) for one in fresh] == [(102, [1, 1, 1])]
+
+
+class TestGuard:
+    @pytest.fixture
+    def many(self, installed: Installation) -> Installation:
+        """Twenty more frames of p2, so that a fall is more than chance, all annotated."""
+        for task in range(13, 33):
+            installed.studio.add(installed.folder, task, patient="p2")
+        for task in (*TASKS, *range(13, 33)):
+            installed.studio.confirm(task, labels_of(task))
+        return installed
+
+    def spoil(self, installed: Installation, monkeypatch: pytest.MonkeyPatch, good: Manifest) -> None:
+        """From now on the active version is right about every held-out frame, and new ones about none."""
+        active = installed.tail(good)
+        truth = {task: np.array(labels_of(task), np.float32) for task in range(1, 33)}
+        real = training._probabilities
+
+        def probabilities(predictor: Predictor, network: Network, frames: Sequence[Frame]) -> Any:
+            found = real(predictor, network, frames)
+            state = network.trainable_state()
+            old = np.array_equal(state["tail.classifier.weight"], active["tail.classifier.weight"])
+            right = np.stack([truth[frame.task] for frame in frames]) * 0.8 + 0.1
+            return right.astype(np.float32) if old else (1 - right).astype(np.float32) + 0 * found
+
+        monkeypatch.setattr(training, "_probabilities", probabilities)
+
+    def test_a_worse_version_is_kept_and_not_used(
+        self, many: Installation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        first = many.trained()
+        self.spoil(many, monkeypatch, first)
+        with caplog.at_level(logging.WARNING):
+            second = many.trained()
+        store = many.services().versions(PROJECT)
+        assert (store.names(), store.active()) == ([first.version, second.version], first.version)
+        assert second.held_back.startswith("exact match on 23 frames of held-out patients fell from 1.000 to 0.000")
+        assert (second.metrics["exact_match_parent"], second.metrics["exact_match"]) == (1.0, 0.0)
+        assert [message for message in caplog.messages if message.startswith("version held back")]
+        assert training.finish(many.services(), PROJECT) is None
+        # The next one goes on from the version that serves, with everything that was confirmed.
+        third = many.trained(largest_fall=1.0)
+        assert (third.parent, third.held_back, store.active()) == (first.version, "", third.version)
+
+    def test_the_parents_figure_is_taken_on_the_same_frames_before_training(self, many: Installation) -> None:
+        first = many.trained()
+        second = many.trained()
+        held = sorted(tasks_of(second.held_out))
+        truth = np.array([labels_of(task) for task in held], np.uint8)
+        plain = (many.probabilities(first, held) > 0.5).astype(np.uint8)
+        assert second.metrics["exact_match_parent"] == metrics.exact_match(truth, plain)
+
+    def test_after_a_rollback_the_older_version_is_gone_on_from(self, confirmed: Installation) -> None:
+        first, _ = confirmed.trained(), confirmed.trained()
+        store = confirmed.services().versions(PROJECT)
+        store.activate(first.version, by="a person")
+        assert training.finish(confirmed.services(), PROJECT) is None
+        third = confirmed.trained()
+        assert (third.number, third.parent) == (3, first.version)
+        assert [one.by for one in store.activations()] == ["fine-tune", "fine-tune", "a person", "fine-tune"]
+
+    def test_a_crash_before_the_switch_is_made_good(
+        self, confirmed: Installation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        first = confirmed.trained()
+        store = confirmed.services().versions(PROJECT)
+
+        def crash(self: VersionStore, version: str, by: str) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as broken:
+            broken.setattr(VersionStore, "activate", crash)
+            with pytest.raises(KeyboardInterrupt):
+                confirmed.trained()
+        assert store.active() == first.version
+        with caplog.at_level(logging.INFO):
+            assert training.finish(confirmed.services(), PROJECT) == store.active() == store.names()[1]
+        assert [message for message in caplog.messages if "its job ended before that" in message]
+        assert training.finish(confirmed.services(), PROJECT) is None
+
+
 class TestManualShare:
     def shown(self, task: int, validated: Sequence[int] | None, plain: Sequence[int] | None) -> dict[str, Any]:
         """A prediction as Label Studio stored it."""
@@ -472,15 +596,17 @@ class TestTrial:
         return newest
 
     def replaced(self, installed: Installation, **changes: object) -> Manifest:
-        """The newest version again with other content."""
+        """The newest version again with other content, active."""
         store, newest = installed.services().versions(PROJECT), self.newest(installed)
         tail = store.tail(newest.version).read_bytes()
-        return store.create(newest.model_copy(update=changes), lambda path: path.write_bytes(tail))
+        created = store.create(newest.model_copy(update=changes), lambda path: path.write_bytes(tail))
+        store.activate(created.version, by="a test")
+        return created
 
     def test_a_first_version_has_none_and_chooses_the_papers(self, confirmed: Installation) -> None:
         manifest = confirmed.trained()
         assert manifest.trial is None
-        assert (manifest.choice["strategy"], manifest.choice["validator"]) == ("mlm", "table")
+        assert (manifest.choice["strategy"], manifest.choice["validator"]) == ("mlm", "strengths")
         assert "no batch has been tried yet" in manifest.choice["reasons"][0]
         train = sorted(set(TASKS) - HELD)
         truth = np.array([labels_of(task) for task in train], np.uint8)
@@ -517,6 +643,7 @@ class TestTrial:
             "strengths": StrengthTable(np.array([[0, 0, 0]], np.uint8), row).to_json(),
         }
         parent = store.create(self.newest(half).model_copy(update=changes), lambda path: network.save_tail(path, {}))
+        store.activate(parent.version, by="a test")
         # Two of 7 to 12 have each combination; the first three of equal scores are 7, 8, 9, and 9 is healthy.
         for task in range(7, 13):
             half.studio.confirm(task, labels_of(task))
@@ -635,7 +762,7 @@ class TestTrial:
         second = half.trained()
         assert second.parent is None
         assert second.trial is None
-        assert (second.choice["strategy"], second.choice["validator"]) == ("mlm", "table")
+        assert (second.choice["strategy"], second.choice["validator"]) == ("mlm", "strengths")
 
 
 def test_labelled_frames_are_counted_by_clip(installed: Installation) -> None:

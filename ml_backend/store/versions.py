@@ -9,11 +9,12 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable
+from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from ml_backend.errors import VersionUnknown
 
@@ -39,7 +40,8 @@ class Manifest(BaseModel):
     held-out patients; ``batch`` is how the parent's defaults did on the annotations that are new in this version, taken
     before training on them; ``trial`` is how each strategy and validator would have done on them, and ``choice`` what
     follows for the next batch, with the reasons; ``clips`` counts the labelled frames of each clip,
-    ``positives`` those that show each symptom.
+    ``positives`` those that show each symptom; ``held_back`` is why the version was not made active, empty where it
+    was.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,6 +72,7 @@ class Manifest(BaseModel):
     settings: dict[str, Any]
     seed: int
     notes: tuple[str, ...] = ()
+    held_back: str = ""
 
     @property
     def number(self) -> int:
@@ -83,6 +86,16 @@ class Manifest(BaseModel):
         return self.trained_on + self.held_out + self.left_out
 
 
+class Activation(BaseModel):
+    """When a version was made the one that serves, and by whom: a job, or a person with a command."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: str
+    by: str
+    at: str
+
+
 class VersionStore:
     """The versions of one project below ``folder``.
 
@@ -94,6 +107,7 @@ class VersionStore:
         self.folder = folder
         self._versions = folder / "versions"
         self._pointer = folder / "active"
+        self._activations = folder / "activations.json"
 
     def create(self, manifest: Manifest, write_tail: Callable[[Path], None]) -> Manifest:
         """Store a new version and return its manifest with the name it got.
@@ -156,14 +170,56 @@ class VersionStore:
         except FileNotFoundError:
             return None
 
-    def activate(self, version: str) -> None:
-        """Make a whole, readable version the one that serves.
+    def activate(self, version: str, by: str) -> None:
+        """Make a whole, readable version the one that serves, and remember that ``by`` did it.
 
         Raises:
             VersionUnknown: where the version is not in the store.
         """
         self.get(version)
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        history = [*self.activations(), Activation(version=version, by=by, at=now)]
+        write_aside(self._activations, _ACTIVATIONS.dump_json(history, indent=1).decode())
         write_aside(self._pointer, version + "\n")
+
+    def activations(self) -> list[Activation]:
+        """Which version was made active when and by whom, oldest first.
+
+        A crash can leave an entry last whose version is not active yet; damaged history counts as none.
+        """
+        try:
+            return _ACTIVATIONS.validate_json(self._activations.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return []
+
+    def before(self) -> str | None:
+        """The version that served before the active one did and is still here, or None."""
+        active, here = self.active(), set(self.names())
+        served = [one.version for one in self.activations() if one.version in here]
+        # Going back again and again walks down the line instead of to and fro between two versions.
+        if active in served:
+            served = served[: served.index(active)]
+        return next((version for version in reversed(served) if version != active), None)
+
+    def prune(self, keep: int) -> list[str]:
+        """Remove the oldest versions but ``keep``; returns their names.
+
+        The active version, the one that it comes from, the one to roll back to and the newest always stay.
+        """
+        active = self.active()
+        needed = {active, self.before(), *self.names()[-max(keep, 1) :]}
+        if active is not None:
+            needed.add(self.get(active).parent)
+        removed = [name for name in self.names() if name not in needed]
+        for name in removed:
+            # Out of sight in one step, so that nobody ever sees half a version.
+            aside = Path(tempfile.mkdtemp(prefix=".removed-", dir=self._versions))
+            (self._versions / name).rename(aside / name)
+            shutil.rmtree(aside)
+        return removed
+
+
+_ACTIVATIONS: TypeAdapter[list[Activation]] = TypeAdapter(list[Activation])
 
 
 @lru_cache(maxsize=8)

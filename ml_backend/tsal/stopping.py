@@ -10,7 +10,7 @@ class Progress:
     """Where a project stands.
 
     ``confirmed``: frames with a confirmed annotation; ``pending``: those of them that are new or changed since the
-    newest version; ``pool``: frames without one, None where unknown; ``exact_match``: the newest version's on held-out
+    newest version; ``pool``: frames without one, None where unknown; ``exact_match``: the active version's on held-out
     patients, in [0, 1], None where not measured.
     """
 

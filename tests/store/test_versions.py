@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -73,11 +75,11 @@ def test_only_a_whole_version_becomes_active(tmp_path: Path) -> None:
     store = VersionStore(tmp_path)
     created = store.create(manifest(), write_tail(b"w"))
     assert store.active() is None
-    store.activate(created.version)
+    store.activate(created.version, by="a test")
     assert store.active() == created.version
     for unknown in ("msml-0009-00000000", "../../etc/passwd", ""):
         with pytest.raises(VersionUnknown):
-            store.activate(unknown)
+            store.activate(unknown, by="a test")
     assert store.active() == created.version
 
 
@@ -141,3 +143,85 @@ def test_a_manifest_that_was_read_before_is_read_again_when_the_file_is_another(
     path.unlink()
     with pytest.raises(VersionUnknown, match="is not in"):
         store.get(created.version)
+
+
+class TestActivations:
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> VersionStore:
+        """Five versions, each the child of the one before, all active once."""
+        store = VersionStore(tmp_path)
+        for seed in range(5):
+            newest = store.newest()
+            created = store.create(
+                manifest(seed=seed, parent=newest.version if newest else None), write_tail(b"weights")
+            )
+            store.activate(created.version, by=f"job {seed}")
+        return store
+
+    def test_it_is_remembered_who_made_a_version_active_and_when(self, store: VersionStore) -> None:
+        assert [(one.version, one.by) for one in store.activations()] == [
+            (name, f"job {number}") for number, name in enumerate(store.names())
+        ]
+        assert all(datetime.fromisoformat(one.at).tzinfo for one in store.activations())
+
+    def test_going_back_walks_down_the_line(self, store: VersionStore) -> None:
+        names = store.names()
+        for expected in (names[3], names[2], names[1], names[0]):
+            before = store.before()
+            assert before == expected
+            store.activate(before, by="a person")
+        assert store.before() is None
+        store.activate(names[4], by="a person")
+        assert store.before() == names[3]
+
+    def test_a_version_that_is_gone_is_not_gone_back_to(self, store: VersionStore) -> None:
+        names = store.names()
+        shutil.rmtree(store.tail(names[3]).parent)
+        assert store.before() == names[2]
+
+    def test_before_the_first_there_is_nothing(self, tmp_path: Path) -> None:
+        assert (VersionStore(tmp_path).before(), VersionStore(tmp_path).activations()) == (None, [])
+
+    def test_damaged_history_stops_nobody(self, store: VersionStore, tmp_path: Path) -> None:
+        (tmp_path / "activations.json").write_text("[{")
+        assert store.activations() == []
+        store.activate(store.names()[0], by="a person")
+        assert [one.by for one in store.activations()] == ["a person"]
+
+    def test_a_crash_between_history_and_pointer_leaves_the_old_version(
+        self, store: VersionStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        replaced: list[str] = []
+        replace = Path.replace
+
+        def crash(self: Path, target: Path) -> Path:
+            replaced.append(target.name)
+            if target.name == "active":
+                raise KeyboardInterrupt
+            return replace(self, target)
+
+        monkeypatch.setattr(Path, "replace", crash)
+        with pytest.raises(KeyboardInterrupt):
+            store.activate(store.names()[0], by="a person")
+        assert replaced == ["activations.json", "active"]
+        assert store.active() == store.names()[4]
+
+    @pytest.mark.parametrize(
+        ("keep", "active", "left"),
+        [
+            (1, 4, [3, 4]),  # the newest is active, and its parent stays
+            (3, 4, [2, 3, 4]),
+            (1, 2, [1, 2, 4]),  # the active one, its parent and the newest
+            (1, 0, [0, 4]),
+            (99, 4, [0, 1, 2, 3, 4]),
+        ],
+    )
+    def test_old_versions_go_and_needed_ones_stay(
+        self, store: VersionStore, keep: int, active: int, left: list[int], tmp_path: Path
+    ) -> None:
+        names = store.names()
+        store.activate(names[active], by="a person")
+        assert store.prune(keep) == [name for number, name in enumerate(names) if number not in left]
+        assert store.names() == [names[number] for number in left]
+        assert store.prune(keep) == []
+        assert sorted(path.name for path in (tmp_path / "versions").iterdir()) == store.names()
