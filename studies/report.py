@@ -64,6 +64,13 @@ def _answer(rows: Sequence[Row], runs: Sequence[Row]) -> list[str]:
     if "random" in by_strategy and not chance:
         ahead, seeds = _ahead(runs, best["strategy"], "random")
         sentences.append(f"It is ahead of random with {ahead} of {seeds} seeds.")
+    others_means = [one["mean_exact"] for one in rows if one is not best]
+    deviation = mean_and_deviation(tables.mean_exact(run) for run in tables.of(runs, best["strategy"]))[1]
+    if others_means and deviation is not None and best["mean_exact"] - max(others_means) < deviation:
+        sentences.append(
+            f"The next best strategy is {percent(best['mean_exact'] - max(others_means))} points behind, and seeds of "
+            f"one strategy differ by {percent(deviation)}: which of the two is better cannot be told."
+        )
     mlm = by_strategy.get("mlm", {}).get("label_share_to_reach_mlm_final")
     mine = best["label_share_to_reach_mlm_final"]
     if mlm is not None and mine is not None and mine < mlm:

@@ -19,7 +19,7 @@ _VALIDATORS = {
     "strengths": "the table that keeps strengths",
     "validated": "the one that adaptive chose",
 }
-WORTH = 0.01  # a smaller difference of the calibration error is no reason to change anything
+WORTH = 0.01  # a smaller difference of calibration error or sensitivity is no reason to change anything
 Row = dict[str, Any]
 
 
@@ -161,15 +161,20 @@ def decisions(collected: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, st
             + "."
         )
     variants = {row["variant"] for row in collected["rare"]}
-    figures = []
+    figures: list[str] = []
+    sensitivities: dict[str, float] = {}
     for variant in sorted(variants):
         chosen = [row for row in collected["rare"] if row["variant"] == variant]
         sensitivity = _mean(row["symptoms"].get(EFFUSION, {}).get("sensitivity") for row in chosen)
         accuracy = _mean(figure["accuracy"] for row in chosen for figure in row["symptoms"].values())
         if sensitivity is not None and accuracy is not None:
+            sensitivities[variant] = sensitivity
             figures.append(f"{variant}: pleural-effusion sensitivity {sensitivity:.2f}, mean accuracy {accuracy:.3f}")
     if figures:
         words["rare"] = "At 20% of the labels, " + "; ".join(figures) + "."
+        plain, weighted = (sensitivities.get(variant) for variant, _ in RARE)
+        if plain is not None and weighted is not None and weighted < plain + WORTH:
+            words["rare"] += " Positive weights do not mend it, so the plain loss stays."
     return words
 
 

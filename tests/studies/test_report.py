@@ -142,9 +142,10 @@ def test_the_answer_in_words() -> None:
         (
             "made, frames",
             "Choosing by adaptive does best: on average over the rounds every symptom is right in 60.0% of the test "
-            "frames, against 40.0% with MLM and 50.0% with random. It is ahead of random with 1 of 2 seeds. It comes "
-            "where MLM ends with 10.0% of the labels; MLM needs 20.0%. After the last batch adaptive is best with "
-            "70.0%; training on all labels gives 90.0%.",
+            "frames, against 40.0% with MLM and 50.0% with random. It is ahead of random with 1 of 2 seeds. "
+            "The next best strategy is 10.0 points behind, and seeds of one strategy differ by 21.2: which of the two "
+            "is better cannot be told. It comes where MLM ends with 10.0% of the labels; MLM needs 20.0%. After the "
+            "last batch adaptive is best with 70.0%; training on all labels gives 90.0%.",
         )
     ]
 
@@ -154,7 +155,8 @@ def test_the_answer_where_nothing_beats_chance_and_where_nothing_is_known() -> N
     (found,) = report.answers(made_up.study() | {"summary": rows})
     assert found[1].startswith(
         "No choice of frames does better than chance: on average over the rounds every symptom is right in 50.0% of "
-        "the test frames, against 40.0% with MLM. After the last batch random is best"
+        "the test frames, against 40.0% with MLM. The next best strategy is 10.0 points behind, and seeds of one "
+        "strategy differ by 14.1: which of the two is better cannot be told. After the last batch random is best"
     )
     undefined = [row | {"mean_exact": None} for row in rows]
     assert report.answers(made_up.study() | {"summary": undefined}) == []

@@ -141,3 +141,15 @@ def test_ablations_stand_beside_the_run_they_change() -> None:
         ("plain loss", 0.7),
         ("positive weights", 0.5),
     ]
+
+
+@pytest.mark.parametrize(("weighted", "stays"), [(0.7, True), (0.705, True), (0.75, False)])
+def test_positive_weights_are_for_where_they_mend_it(weighted: float, stays: bool) -> None:
+    rows = [("plain loss", 0.7), ("positive weights", weighted)]
+    figures = {"accuracy": 0.5, "specificity": 1.0}
+    rare = [
+        {"variant": name, "symptoms": {"Pleural effusion": figures | {"sensitivity": value}}} for name, value in rows
+    ]
+    words = summary.decisions({"calibration": [], "rare": rare}, [])["rare"]
+    assert words.startswith("At 20% of the labels, plain loss: pleural-effusion sensitivity 0.70, mean accuracy 0.500")
+    assert ("the plain loss stays" in words) is stays
