@@ -148,13 +148,10 @@ def _project(services: Services, named: int | None) -> int:
 
 
 def _made_active(store: VersionStore, one: Manifest) -> str:
-    if one.held_back:
-        forced = [entry for entry in store.activations() if entry.version == one.version]
-        return (
-            f"held back: {one.held_back}" if not forced else f"{forced[-1].at[:16]} by {forced[-1].by}, held back first"
-        )
     entries = [entry for entry in store.activations() if entry.version == one.version]
-    return f"{entries[-1].at[:16]} by {entries[-1].by}" if entries else "never"
+    if not entries:
+        return f"held back: {one.held_back}" if one.held_back else "never"
+    return f"{entries[-1].at[:16]} by {entries[-1].by}" + (", held back first" if one.held_back else "")
 
 
 def _figure(value: float | None) -> str:

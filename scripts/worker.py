@@ -15,7 +15,7 @@ from scripts.command import run
 
 NICENESS = 10
 # RQ takes a job for lost a minute after its worker should have given a sign of life; an idle worker finds it when it
-# looks for such jobs: within a minute and a half altogether. RQ's own intervals would hold the loop up for ten minutes.
+# looks for such jobs. RQ's own intervals would hold the loop up for ten minutes.
 SIGN_SECONDS = 5
 LOST_SECONDS = 15
 

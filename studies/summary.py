@@ -220,7 +220,7 @@ def _lost(collected: Mapping[str, Any], data: str, own: Row) -> str:
         return ""
     return (
         f"{missing[:FIRST_ROUNDS].sum() / missing.sum():.0%} of what mlm-diverse lacks to full data is lost in its "
-        f"first {FIRST_ROUNDS} rounds, before it has seen every kind of clip."
+        f"first {FIRST_ROUNDS} rounds."
     )
 
 
