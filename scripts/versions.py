@@ -130,7 +130,8 @@ def _version(store: VersionStore, named: str | None) -> Manifest:
     if named is None:
         raise VersionUnknown("no version is active yet: name one")
     if named.isdigit():
-        found = [name for name in store.names() if store.get(name).number == int(named)]
+        # By the names alone, so that a damaged version hinders nobody who asks for another.
+        found = [name for name in store.names() if int(name.split("-")[1]) == int(named)]
         if len(found) != 1:
             raise VersionUnknown(f"there is no version {named}; `list` names them all")
         return store.get(found[0])

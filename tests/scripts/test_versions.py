@@ -91,6 +91,8 @@ def test_a_damaged_version_does_not_hide_the_others(
     rows = capsys.readouterr().out.splitlines()[1:]
     assert "cannot be read" in rows[0]
     assert "job of 8" in rows[1]
+    assert code("show", "2") == 0
+    assert code("show", "1") == 1
 
 
 @pytest.mark.usefixtures("store")
