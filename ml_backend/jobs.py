@@ -98,11 +98,11 @@ def consider(services: Services, project: int, trigger: str, pool: int | None) -
 def progress(services: Services, project: int, pool: int | None) -> Progress:
     """Where a project stands, by its newest version and what webhooks told since."""
     store = services.versions(project)
-    newest, active = store.newest(), store.active()
+    newest, active = store.newest(), store.active_manifest()
     pending = services.pending(project)
     waiting = pending.tasks()
     seen = {one.task for one in newest.seen} if newest else set()
-    exact_match = store.get(active).metrics.get("exact_match") if active else None
+    exact_match = active.metrics.get("exact_match") if active else None
     return Progress(confirmed=len(seen | waiting), pending=len(waiting), pool=pool, exact_match=exact_match)
 
 

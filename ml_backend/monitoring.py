@@ -12,9 +12,9 @@ from redis.exceptions import RedisError
 from rq.registry import FailedJobRegistry
 
 from ml_backend import jobs
-from ml_backend.errors import BackendError, VersionUnknown
+from ml_backend.errors import BackendError
 from ml_backend.services import Services
-from ml_backend.store.versions import Manifest, VersionStore
+from ml_backend.store.versions import Manifest
 
 One = TypeVar("One")
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
@@ -66,7 +66,7 @@ class _State(Collector):
 
     def _projects(self) -> Iterator[Metric]:
         projects = {str(number): self._services.versions(number) for number in self._services.projects()}
-        active = {project: one for project, store in projects.items() if (one := _active(store)) is not None}
+        active = {project: one for project, store in projects.items() if (one := store.active_manifest()) is not None}
         yield _gauge("tsal_versions", "Versions in the store.", projects, lambda store: len(store.names()))
         yield _gauge("tsal_active_version", "Number of the active version.", active, lambda one: one.number)
         yield _gauge("tsal_exact_match", "The active version's, on held-out patients.", active, _metric("exact_match"))
@@ -84,14 +84,6 @@ class _State(Collector):
         except (BackendError, RedisError):
             return
         yield _gauge("tsal_confirmed", "Frames confirmed since the newest version.", waiting, lambda count: count)
-
-
-def _active(store: VersionStore) -> Manifest | None:
-    name = store.active()
-    try:
-        return store.get(name) if name else None
-    except VersionUnknown:
-        return None
 
 
 def _metric(name: str) -> Callable[[Manifest], float | None]:

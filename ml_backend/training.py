@@ -144,7 +144,7 @@ def fine_tune(
     validation = _validation(labelled, labels, settings.hold_out, settings.seed, notes)
     network = predictor.fresh(len(names))
     held = {one.annotation.task for one, kept in zip(labelled, validation, strict=True) if kept}
-    parent = _parent(_going_on_from(store, newest), names, network.trunk_key, held, notes)
+    parent = _parent(store.active_manifest() or newest, names, network.trunk_key, held, notes)
     held_frames = [frame for frame, kept in zip(readable, validation, strict=True) if kept]
     before: NDArray[np.float32] | None = None
     if parent is not None:
@@ -257,15 +257,6 @@ def finish(services: Services, project: int) -> str | None:
     store.activate(newest.version, by=newest.job or "fine-tune")
     event(logger, "version active", project=project, version=newest.version, reason="its job ended before that")
     return newest.version
-
-
-def _going_on_from(store: VersionStore, newest: Manifest | None) -> Manifest | None:
-    """The version that the next one is trained on from: the active one, else the newest."""
-    active = store.active()
-    try:
-        return store.get(active) if active else newest
-    except VersionUnknown:
-        return newest
 
 
 def _require_two_combinations(labelled: Sequence[Labelled]) -> None:

@@ -559,6 +559,18 @@ class TestMetrics:
         assert found[f"tsal_confirmed {PROJECT}"] == 4
         assert found["tsal_queue_jobs"] == 1
 
+    def test_a_damaged_active_version_costs_its_own_figures_and_no_webhook(
+        self, client: FlaskClient, services: Services
+    ) -> None:
+        store = services.versions(PROJECT)
+        first, _ = (store.create(manifest_of(seen), lambda path: path.write_bytes(b"tail")).version for seen in (1, 2))
+        store.activate(first, by="a test")
+        (store.tail(first).parent / "manifest.json").write_text("{}")
+        assert client.post("/webhook", json=annotated(3)).status_code == 200
+        found = self.figures(client)
+        assert (found[f"tsal_versions {PROJECT}"], found[f"tsal_confirmed {PROJECT}"]) == (2, 1)
+        assert f"tsal_active_version {PROJECT}" not in found
+
     def test_frames_from_the_cache_are_hits(self, services: Services) -> None:
         task = task_with_frame(services.settings.data_dir.parent, 5)
         manifest = make_version(services, [task, task_with_frame(services.settings.data_dir.parent, 6)], seed=1)

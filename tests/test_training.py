@@ -509,6 +509,13 @@ class TestGuard:
         assert (third.number, third.parent) == (3, first.version)
         assert [one.by for one in store.activations()] == ["fine-tune", "fine-tune", "a person", "fine-tune"]
 
+    def test_where_the_active_version_is_damaged_the_newest_is_gone_on_from(self, confirmed: Installation) -> None:
+        first, second = confirmed.trained(), confirmed.trained()
+        store = confirmed.services().versions(PROJECT)
+        store.activate(first.version, by="a person")
+        (store.tail(first.version).parent / "manifest.json").write_text("{}")
+        assert confirmed.trained().parent == second.version
+
     def test_a_crash_before_the_switch_is_made_good(
         self, confirmed: Installation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:

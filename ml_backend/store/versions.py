@@ -170,6 +170,14 @@ class VersionStore:
         except FileNotFoundError:
             return None
 
+    def active_manifest(self) -> Manifest | None:
+        """The version that serves, or None before the first and where it is gone or cannot be read."""
+        name = self.active()
+        try:
+            return self.get(name) if name else None
+        except VersionUnknown:
+            return None
+
     def activate(self, version: str, by: str) -> None:
         """Make a whole, readable version the one that serves, and remember that ``by`` did it.
 

@@ -83,6 +83,21 @@ def test_only_a_whole_version_becomes_active(tmp_path: Path) -> None:
     assert store.active() == created.version
 
 
+def test_the_active_manifest_is_none_where_there_is_nothing_to_read(tmp_path: Path) -> None:
+    store = VersionStore(tmp_path)
+    assert store.active_manifest() is None
+    first = store.create(manifest(), write_tail(b"w"))
+    assert store.active_manifest() is None  # there, but not active
+    store.activate(first.version, by="a test")
+    store.create(manifest(seed=1), write_tail(b"w"))
+    assert store.active_manifest() == first
+    path = tmp_path / "versions" / first.version / MANIFEST
+    path.write_text("{}")
+    assert store.active_manifest() is None
+    shutil.rmtree(path.parent)
+    assert store.active_manifest() is None
+
+
 def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
     store = VersionStore(tmp_path)
     created = store.create(manifest(), write_tail(b"w"))
