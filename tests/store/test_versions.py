@@ -160,6 +160,19 @@ def test_a_manifest_that_was_read_before_is_read_again_when_the_file_is_another(
         store.get(created.version)
 
 
+def test_the_newest_and_active_versions_of_many_projects_stay_in_memory(tmp_path: Path) -> None:
+    stores = [VersionStore(tmp_path / str(project)) for project in range(32)]
+    for store in stores:
+        first, _ = (store.create(manifest(seed=seed), write_tail(b"weights")) for seed in range(2))
+        store.activate(first.version, by="a test")
+
+    def read() -> list[Manifest | None]:
+        return [one for store in stores for one in (store.newest(), store.active_manifest())]
+
+    before = read()
+    assert all(again is one for one, again in zip(before, read(), strict=True))
+
+
 class TestActivations:
     @pytest.fixture
     def store(self, tmp_path: Path) -> VersionStore:
