@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from ml_backend.store.locks import alone
 from ml_backend.store.versions import read_json, write_aside
 
 UNTRAINED = "diversity"
@@ -62,13 +61,9 @@ class OrderStore:
         self._orders = folder / "orders"
         self._pointer = folder / "order"
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> AbstractContextManager[None]:
         """Wait until no other process makes or removes orders of this project, and keep the others waiting."""
-        self._orders.mkdir(parents=True, exist_ok=True)
-        with (self._orders / ".lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        return alone(self._orders / ".lock")
 
     def next_name(self, version: str | None, taken: list[str]) -> str:
         """A name for the next order of a version that neither this store nor Label Studio (``taken``) has."""

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from ml_backend.errors import VersionUnknown
+from ml_backend.store.locks import alone
 
 MANIFEST = "manifest.json"
 TAIL = "tail.safetensors"
@@ -108,6 +109,7 @@ class VersionStore:
         self._versions = folder / "versions"
         self._pointer = folder / "active"
         self._activations = folder / "activations.json"
+        self._lock = folder / ".versions.lock"
 
     def create(self, manifest: Manifest, write_tail: Callable[[Path], None]) -> Manifest:
         """Store a new version and return its manifest with the name it got.
@@ -184,11 +186,13 @@ class VersionStore:
         Raises:
             VersionUnknown: where the version is not in the store.
         """
-        self.get(version)
-        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        history = [*self.activations(), Activation(version=version, by=by, at=now)]
-        write_aside(self._activations, _ACTIVATIONS.dump_json(history, indent=1).decode())
-        write_aside(self._pointer, version + "\n")
+        # A job and a person may do it at the same time, and neither's entry may be lost.
+        with alone(self._lock):
+            self.get(version)
+            now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            history = [*self.activations(), Activation(version=version, by=by, at=now)]
+            write_aside(self._activations, _ACTIVATIONS.dump_json(history, indent=1).decode())
+            write_aside(self._pointer, version + "\n")
 
     def activations(self) -> list[Activation]:
         """Which version was made active when and by whom, oldest first.
@@ -214,17 +218,19 @@ class VersionStore:
 
         The active version, the one that it comes from, the one to roll back to and the newest always stay.
         """
-        active = self.active()
-        needed = {active, self.before(), *self.names()[-max(keep, 1) :]}
-        if active is not None:
-            needed.add(self.get(active).parent)
-        removed = [name for name in self.names() if name not in needed]
-        for name in removed:
-            # Out of sight in one step, so that nobody ever sees half a version.
-            aside = Path(tempfile.mkdtemp(prefix=".removed-", dir=self._versions))
-            (self._versions / name).rename(aside / name)
-            shutil.rmtree(aside)
-        return removed
+        # Nobody may make one active that is on its way out.
+        with alone(self._lock):
+            active = self.active()
+            needed = {active, self.before(), *self.names()[-max(keep, 1) :]}
+            if active is not None:
+                needed.add(self.get(active).parent)
+            removed = [name for name in self.names() if name not in needed]
+            for name in removed:
+                # Out of sight in one step, so that nobody ever sees half a version.
+                aside = Path(tempfile.mkdtemp(prefix=".removed-", dir=self._versions))
+                (self._versions / name).rename(aside / name)
+                shutil.rmtree(aside)
+            return removed
 
 
 _ACTIVATIONS: TypeAdapter[list[Activation]] = TypeAdapter(list[Activation])

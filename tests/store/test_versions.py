@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, TimeoutError
 from datetime import datetime
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
 from ml_backend.errors import VersionUnknown
+from ml_backend.store.locks import alone
 from ml_backend.store.versions import MANIFEST, Manifest, TrainedOn, VersionStore, read_json, write_aside
 
 
@@ -173,6 +177,13 @@ def test_the_newest_and_active_versions_of_many_projects_stay_in_memory(tmp_path
     assert all(again is one for one, again in zip(before, read(), strict=True))
 
 
+def activate_often(folder: Path, by: str) -> None:
+    """Make a project's versions active in turn, each five times; runs in a process of its own."""
+    store = VersionStore(folder)
+    for version in store.names() * 5:
+        store.activate(version, by=by)
+
+
 class TestActivations:
     @pytest.fixture
     def store(self, tmp_path: Path) -> VersionStore:
@@ -209,6 +220,23 @@ class TestActivations:
 
     def test_before_the_first_there_is_nothing(self, tmp_path: Path) -> None:
         assert (VersionStore(tmp_path).before(), VersionStore(tmp_path).activations()) == (None, [])
+
+    def test_of_many_at_the_same_time_no_entry_is_lost(self, store: VersionStore) -> None:
+        with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
+            for job in [pool.submit(activate_often, store.folder, f"process {number}") for number in range(4)]:
+                job.result()
+        assert Counter(one.by for one in store.activations()[5:]) == {f"process {number}": 25 for number in range(4)}
+        assert store.active() == store.activations()[-1].version
+
+    def test_removing_waits_for_whoever_makes_a_version_active(self, store: VersionStore) -> None:
+        names = store.names()
+        with ThreadPoolExecutor(1) as pool:
+            with alone(store.folder / ".versions.lock"):
+                removed = pool.submit(store.prune, 1)
+                with pytest.raises(TimeoutError):
+                    removed.result(timeout=0.3)
+                (store.folder / "active").write_text(names[0])
+            assert removed.result(timeout=10) == names[1:4]
 
     def test_damaged_history_stops_nobody(self, store: VersionStore, tmp_path: Path) -> None:
         (tmp_path / "activations.json").write_text("[{")
