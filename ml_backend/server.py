@@ -9,6 +9,7 @@ import time
 from typing import Any, TypeVar
 
 from flask import Flask, Response, g, jsonify, request
+from gunicorn.http.errors import ParseException
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from redis.exceptions import RedisError
@@ -156,7 +157,7 @@ def _model(services: Services, project: str, label_config: str | None = None) ->
 def _parse(shape: type[Body]) -> Body:
     try:
         content = request.get_json(silent=True)
-    except RecursionError:
+    except (RecursionError, ParseException):  # nested too deeply; or in chunks that are none
         content = None
     if not isinstance(content, dict):
         raise InvalidRequest("the body must be a JSON object, and Content-Type must say application/json")

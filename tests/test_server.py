@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from gunicorn.http.body import Body, ChunkedReader
+from gunicorn.http.unreader import IterUnreader
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -391,6 +393,12 @@ class TestErrors:
             "/predict", data=b"{}", content_type="application/json", environ_overrides=content_length
         )
         error_of(response, 413)
+
+    @pytest.mark.parametrize("chunks", [b"x\r\n{}\r\n", b"-1\r\n{}\r\n", b"2\r\n{}0\r\n\r\n", b"2\r\n{}\r\n0\r\n"])
+    def test_a_body_in_broken_chunks_is_refused(self, client: FlaskClient, chunks: bytes) -> None:
+        body = Body(ChunkedReader(None, IterUnreader([chunks])))
+        as_gunicorn_does = {"wsgi.input": body, "wsgi.input_terminated": True}
+        error_of(client.post("/predict", content_type="application/json", environ_overrides=as_gunicorn_does), 400)
 
     def test_versions_are_those_of_all_projects(self, client: FlaskClient, services: Services) -> None:
         assert client.get("/versions").get_json() == {"versions": []}
