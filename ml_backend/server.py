@@ -201,7 +201,10 @@ def _require_basic_auth(settings: Settings) -> None:
                 "Start Training, need TSAL_BASIC_AUTH_USER and TSAL_BASIC_AUTH_PASSWORD set"
             )
         return
-    sent = request.authorization
+    try:
+        sent = request.authorization
+    except ValueError:  # werkzeug's, where what should be base64 is not even ASCII
+        sent = None
     user = (sent.username or "") if sent else ""
     password = (sent.password or "") if sent else ""
     right_user = hmac.compare_digest(user.encode(), settings.basic_auth_user.encode())

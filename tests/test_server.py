@@ -292,6 +292,7 @@ class TestAuthentication:
             (ALL, basic(USER, PASSWORD + "x"), 401, 401),
             (ALL, basic("", ""), 401, 401),
             (ALL, {"Authorization": "Basic nonsense"}, 401, 401),
+            (ALL, {"Authorization": "Basic nonsensé"}, 401, 401),
             (ALL, {"Authorization": "Bearer " + PASSWORD}, 401, 401),
             (ALL, {SECRET_HEADER: "é" * 8}, 401, 401),
             (ALL, {SECRET_HEADER: ""}, 401, 401),
