@@ -512,7 +512,7 @@ def _ask(address: tuple[str, int], request: Hostile) -> bytes:
     try:
         with socket.create_connection(address, ANSWER_SECONDS) as line:
             # A server may refuse before it has read everything; its answer is there all the same.
-            with suppress(ConnectionError):
+            with suppress(OSError):
                 line.sendall(request.content)
                 line.shutdown(socket.SHUT_WR)
             while block := line.recv(65_536):

@@ -42,12 +42,12 @@ def made(number: int, seed: int = 0) -> list[Hostile]:
 
 
 @contextmanager
-def server(answer: Answer) -> Iterator[str]:
-    """A server that reads all that somebody sends and answers by a function; gives its address."""
+def server(answer: Answer, limit: int = -1) -> Iterator[str]:
+    """A server that reads all that somebody sends, or so many bytes, and answers by a function; gives its address."""
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
-            self.wfile.write(answer(self.rfile.read()))
+            self.wfile.write(answer(self.rfile.read(limit)))
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as listening:
         thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
@@ -153,6 +153,12 @@ class TestTally:
         tally = attack(lambda content: fine(content) if b"GET /metrics" in content else b"", 100)
         counted = sum(request.whole and b"GET /metrics" not in request.content for request in requests)
         assert tally.server_errors == counted + LAST - 1
+
+    def test_an_answer_counts_that_comes_before_everything_was_sent(self) -> None:
+        flood = Hostile("/setup", "POST", b"POST /setup HTTP/1.1\r\n\r\n" + bytes(1_000_000))
+        with server(fine, limit=10) as url:
+            port = int(url.rpartition(":")[2])
+            assert {hostile._ask(("127.0.0.1", port), flood) for _ in range(50)} == {fine(b"")}
 
     def test_an_unknown_transfer_coding_may_be_not_implemented_and_nothing_else(self) -> None:
         expected = sum(request.whole for request in made(100))
