@@ -91,6 +91,6 @@ class NotEnoughLabels(BackendError):
 
 
 class VersionUnknown(BackendError):
-    """A model version that is not in the store, or is damaged."""
+    """A model version that is not in the store, is damaged, or does not fit the project as it is now."""
 
     http_status = 404

@@ -156,18 +156,23 @@ def active_manifest(services: Services, project: int, configuration: Configurati
     if active is None:
         return None
     manifest = store.get(active)
-    other = (
-        "other symptoms"
-        if manifest.label_names != configuration.label_names
-        else "another backbone"
-        if manifest.backbone != services.settings.backbone
-        else None
-    )
-    if other:
-        reason = f"it has {other}: the next confirmed batch starts a new line of versions"
+    difference = unfit(services, manifest, configuration)
+    if difference:
+        reason = f"{difference}: the next confirmed batch starts a new line of versions"
         event(logger, "version not used", level=logging.WARNING, project=project, version=active, reason=reason)
         return None
     return manifest
+
+
+def unfit(services: Services, manifest: Manifest, configuration: Configuration) -> str | None:
+    """What keeps a version from serving the project as it is now, or None where nothing does."""
+    theirs, ours = manifest.label_names, configuration.label_names
+    if theirs != ours:
+        return f"it has other symptoms ({', '.join(theirs)}) than the project now ({', '.join(ours)})"
+    backbone = services.settings.backbone
+    if manifest.backbone != backbone:
+        return f"it has another backbone ({manifest.backbone}) than TSAL_BACKBONE now ({backbone})"
+    return None
 
 
 def predictions_of(

@@ -12,6 +12,7 @@ from ml_backend.logs import configure, event
 from ml_backend.services import Services
 from ml_backend.settings import load
 from ml_backend.store.versions import Manifest, VersionStore
+from ml_backend.studio.configuration import Configuration
 from scripts.command import run
 from scripts.reorder_queue import refresh_with_bar
 
@@ -117,7 +118,21 @@ def described(store: VersionStore, one: Manifest) -> str:
 
 
 def _activate(services: Services, project: int, version: Manifest) -> None:
+    """Make a version the one that serves and push what it says.
+
+    Raises:
+        VersionUnknown: where it cannot serve the project as it is now, which then keeps the one that it has.
+    """
     store = services.versions(project)
+    configuration = Configuration.parse(services.studio.project(project).label_config)
+    difference = ordering.unfit(services, version, configuration)
+    if difference:
+        # Active but unused, it would leave the annotators without pseudo-labels until the next batch is trained on.
+        raise VersionUnknown(
+            f"{version.version} cannot serve, {difference}: change that back first, or activate another version"
+        )
+    # The same backbone with other weights, or a damaged file, shows only here.
+    services.predictor.network(len(version.label_names)).load_tail(store.tail(version.version))
     by = getpass.getuser()
     store.activate(version.version, by=by)
     event(logger, "version active", project=project, version=version.version, by=by)

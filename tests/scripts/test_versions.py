@@ -10,6 +10,7 @@ from ml_backend.settings import Settings
 from ml_backend.store.versions import MANIFEST, Manifest, TrainedOn, VersionStore
 from scripts import versions
 from scripts.command import run
+from scripts.label_configuration import render
 from scripts.reorder_queue import Watched, look
 from tests.installation import manifest_of
 from tests.scripts.test_reorder_queue import empty, environment, order, project, served, services, settings, trained
@@ -161,3 +162,49 @@ def test_going_back_pushes_predictions_and_order_once(
     assert code("activate", "2") == 0
     assert order(services, trained).about.version == second.version
     assert served(services, trained) == order(services, trained).tasks.tolist()
+
+
+@pytest.mark.usefixtures("environment")
+class TestAVersionThatDoesNotFit:
+    """Going back to it is refused, and the one that serves goes on."""
+
+    def refused(self, services: Services, project: int, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+        """What is said; nothing is changed."""
+        store = services.versions(project)
+        before = (store.active(), store.activations(), services.studio.project(project).model_version)
+        capsys.readouterr()
+        assert code(*arguments) == 1
+        assert (store.active(), store.activations(), services.studio.project(project).model_version) == before
+        said = capsys.readouterr()
+        assert "is active" not in said.out
+        assert said.err.splitlines()[-1].startswith("error: ")
+        return said.err.splitlines()[-1]
+
+    def test_other_symptoms(self, services: Services, trained: int, capsys: pytest.CaptureFixture[str]) -> None:
+        training.fine_tune(services, trained, lambda stage, done, total: None)
+        first = services.versions(trained).before()
+        now = render()
+        services.studio.update_project(
+            trained, label_config=now.replace("</Choices>", '<Choice value="Consolidation"/></Choices>')
+        )
+        for arguments in (["rollback"], ["activate", "1"]):
+            said = self.refused(services, trained, capsys, *arguments)
+            assert f"{first} cannot serve" in said
+            assert "other symptoms (A-line, B-line, Pleural lesion, Pleural effusion) than the project now" in said
+            assert "Pleural effusion, Consolidation): change that back first" in said
+        services.studio.update_project(trained, label_config=now)
+        assert code("rollback") == 0
+
+    def test_another_network_or_a_damaged_file(
+        self, services: Services, trained: int, environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with environment.context() as changed:
+            changed.setenv("TSAL_BACKBONE", "resnet34")
+            said = self.refused(services, trained, capsys, "activate", "1")
+            assert "another backbone (efficientnet_lite0) than TSAL_BACKBONE now (resnet34)" in said
+        with environment.context() as changed:
+            changed.setenv("TSAL_WEIGHTS", "random")
+            assert "TSAL_WEIGHTS as they were" in self.refused(services, trained, capsys, "activate", "1")
+        store = services.versions(trained)
+        store.tail(str(store.active())).write_bytes(b"half")
+        assert "cannot be read" in self.refused(services, trained, capsys, "activate", "1")
