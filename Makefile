@@ -45,11 +45,12 @@ study: $(VENV)/.installed ## the paper's study: make study DATA="DIR DIR" [OUT=D
 	$(BIN)/python scripts/study.py $(DATA) $(if $(OUT),--output "$(OUT)") $(if $(PRESET),--preset $(PRESET)) \
 		$(if $(COMPARE),--compare $(COMPARE)) $(if $(QUICK),--quick)
 
-lint: $(VENV)/.installed ## ruff, mypy, import-linter
+lint: $(VENV)/.installed ## ruff, mypy, import-linter, known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/audit.py
 
 clean: ## remove environments and what runs wrote
 	rm -rf $(VENV) $(STUDIO_VENV) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
