@@ -16,7 +16,7 @@ from rq.serializers import JSONSerializer
 
 from ml_backend import training
 from ml_backend.errors import InvalidRequest, NotEnoughLabels
-from ml_backend.logs import event
+from ml_backend.logs import event, stages
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
 from ml_backend.studio.configuration import Configuration
@@ -137,6 +137,24 @@ def fine_tune(project: int, parent: str | None) -> dict[str, Any]:
     """The RQ job: train the version that follows ``parent``, unless that is done or not due any more."""
     services = Services(load())
     job = get_current_job()
+    try:
+        return _fine_tune(services, job, project, parent)
+    except Exception as error:
+        # RQ writes the whole story after this line, and tries again.
+        reason = f"{type(error).__name__}: {error}"
+        event(
+            logger,
+            "fine-tune failed",
+            level=logging.ERROR,
+            project=project,
+            job=job.id if job else None,
+            retries=job.retries_left if job else None,
+            reason=reason,
+        )
+        raise
+
+
+def _fine_tune(services: Services, job: Job | None, project: int, parent: str | None) -> dict[str, Any]:
     trigger = job.meta.get("trigger") if job else None
     pending = services.pending(project)
     if _newest(services, project) != parent:
@@ -230,18 +248,15 @@ def _clear_ended(services: Services, job_id: str) -> None:
 
 def _reporter(job: Job | None, project: int) -> training.Report:
     """Show progress in the job's meta, and in the log when the stage changes."""
-    last = ""
+    log = stages(logger, project, job.id if job else None)
 
     def report(stage: str, done: int, total: int) -> None:
-        nonlocal last
         if job is not None:
             job.meta.update(stage=stage, done=done, total=total)
             # Without Redis nobody can look, but the training is worth going on with.
             with suppress(RedisError):
                 job.save_meta()
-        if stage != last:
-            event(logger, stage, project=project, total=total, job=job.id if job else None)
-            last = stage
+        log(stage, done, total)
 
     return report
 

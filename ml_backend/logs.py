@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections.abc import Callable
 
 # A line break in a value would make a second line of it, and text from outside could feign an event.
 PLAIN = re.compile(r"[!#-&(-~]+")
@@ -24,3 +25,16 @@ def event(logger: logging.Logger, what: str, *, level: int = logging.INFO, **abo
     told = {name: str(value) for name, value in about.items() if value is not None}
     pairs = (f"{name}={text if PLAIN.fullmatch(text) else repr(text)}" for name, text in told.items())
     logger.log(level, "%s", " ".join([what, *pairs]))
+
+
+def stages(logger: logging.Logger, project: int, job: str | None = None) -> Callable[[str, int, int], None]:
+    """A report of how far long work is, ``(stage, done, total)``, that logs each stage as it begins."""
+    last = ""
+
+    def report(stage: str, done: int, total: int) -> None:
+        nonlocal last
+        if stage != last:
+            event(logger, stage, project=project, total=total, job=job)
+            last = stage
+
+    return report

@@ -10,7 +10,7 @@ import platform
 import secrets
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version as installed
@@ -39,7 +39,7 @@ from scripts.frame_files import frames_of
 from scripts.import_frames import EVERY, Importer, distinct, picture_name, seconds, write_picture
 from scripts.label_configuration import column, render
 from scripts.make_phantom import generate
-from scripts.processes import ROOT, Processes, free_port, require_free
+from scripts.processes import ROOT, Child, Processes, free_port, require_free
 
 EMAIL = "demo@example.com"
 PASSWORD = "lung-ultrasound"  # noqa: S105  of a Label Studio that listens on this machine only and lives as long as the demo
@@ -225,11 +225,17 @@ def _settings(options: argparse.Namespace, folder: Path) -> Settings:
     )
 
 
-def start_studio(processes: Processes, settings: Settings, folder: Path) -> None:
+def start_studio(
+    processes: Processes, settings: Settings, folder: Path, environment: Mapping[str, str] | None = None
+) -> Child:
+    """Start the Label Studio that ``settings`` name, with its data in ``folder``, and wait until it answers.
+
+    ``environment`` adds to its variables, as for another database than its own SQLite.
+    """
     (folder / "files").mkdir(exist_ok=True)
     port = settings.label_studio_url.rsplit(":", 1)[1]
     print("starting Label Studio: its first start makes a database and takes about half a minute", flush=True)
-    processes.start(
+    child = processes.start(
         "studio",
         [str(STUDIO), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", port],
         {
@@ -249,6 +255,7 @@ def start_studio(processes: Processes, settings: Settings, folder: Path) -> None
             "ML_BLOCK_LOCAL_IP": "false",
             "LOCAL_FILES_SERVING_ENABLED": "true",
             "LOCAL_FILES_DOCUMENT_ROOT": str(folder / "files"),
+            **(environment or {}),
         },
     )
     _wait(
@@ -257,6 +264,7 @@ def start_studio(processes: Processes, settings: Settings, folder: Path) -> None
         f"Label Studio does not answer on port {port}",
         processes,
     )
+    return child
 
 
 def _import(services: Services, project: int, clips: Clips, tested: set[str], options: argparse.Namespace) -> None:

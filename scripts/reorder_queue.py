@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ml_backend import jobs, ordering
 from ml_backend.errors import BackendError, InvalidRequest
-from ml_backend.logs import configure, event
+from ml_backend.logs import configure, event, stages
 from ml_backend.services import Services
 from ml_backend.settings import load
 from ml_backend.store.orders import Order
@@ -39,6 +39,7 @@ class Watched:
     polls: int = 0
     ended: str | None = None
     trouble: str | None = None
+    again: float = float("-inf")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -77,16 +78,23 @@ def watch(services: Services, projects: list[int] | None) -> None:
     states: dict[int, Watched] = {}
     while not stop.is_set():
         for project in projects or services.projects():
-            state = states.setdefault(project, Watched())
-            try:
-                look(services, project, state)
-                state.trouble = None
-            except (BackendError, RedisError) as error:
-                if str(error) != state.trouble:
-                    event(logger, "will try again", level=logging.WARNING, project=project, reason=error)
-                state.trouble = str(error)
-                stop.wait(services.settings.poll_seconds / 4)
+            try_look(services, project, states.setdefault(project, Watched()))
         stop.wait(TICK_SECONDS)
+
+
+def try_look(services: Services, project: int, state: Watched) -> None:
+    """Look at a project, unless that failed a moment ago; a fault is logged when it is another than before."""
+    if time.monotonic() < state.again:
+        return
+    try:
+        look(services, project, state)
+        state.trouble = None
+    except (BackendError, RedisError, OSError) as error:  # the last where the disk is full
+        if str(error) != state.trouble:
+            event(logger, "will try again", level=logging.WARNING, project=project, reason=error)
+        state.trouble = str(error)
+        # The other projects do not wait meanwhile.
+        state.again = time.monotonic() + services.settings.poll_seconds / 4
 
 
 def look(services: Services, project: int, state: Watched) -> None:
@@ -102,7 +110,7 @@ def look(services: Services, project: int, state: Watched) -> None:
     reason = ordering.needs_refresh(services, project, look_for_frames=more)
     if reason and counts.tasks > counts.annotated:
         event(logger, "refreshing", project=project, reason=reason)
-        ordering.refresh_if_needed(services, project, lambda stage, done, total: None, look_for_frames=more)
+        ordering.refresh_if_needed(services, project, stages(logger, project), look_for_frames=more)
     if due:
         # A changed annotation changes no count, so a full look is taken now and then as well.
         busy = counts.annotations != state.reconciled

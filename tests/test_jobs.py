@@ -463,12 +463,15 @@ class TestFineTune:
         assert (newest.trigger, len(newest.seen)) == ("request", 2)
 
     def test_a_job_is_tried_again_when_label_studio_is_back(
-        self, services: Services, studio: StandIn, tmp_path: Path
+        self, services: Services, studio: StandIn, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         confirm(studio, tmp_path, 1, 2, 3, 4)
         created(services, 1, 2, 3, 4)
         studio.down = True
         work(services)
+        (line,) = [line for line in caplog.messages if line.startswith("fine-tune failed")]
+        assert f"project={PROJECT} job={NOTHING_BEFORE} retries=3" in line
+        assert "StudioUnavailable" in line
         job = finished(services, NOTHING_BEFORE)
         assert (job.get_status(), job.retries_left) == (JobStatus.SCHEDULED, 2)
         assert created(services, 5) == [None]

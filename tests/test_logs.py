@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from ml_backend.logs import event
+from ml_backend.logs import event, stages
 
 logger = logging.getLogger("tests.logs")
 
@@ -37,3 +37,11 @@ def test_what_is_unknown_is_left_out_and_the_level_is_kept(caplog: pytest.LogCap
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         ("WARNING", "frame unreadable task=3")
     ]
+
+
+def test_a_stage_is_logged_when_it_begins(caplog: pytest.LogCaptureFixture) -> None:
+    report = stages(logger, project=7, job="one")
+    with caplog.at_level(logging.INFO):
+        for stage, done in (("scoring", 0), ("scoring", 64), ("pushing", 0)):
+            report(stage, done, 128)
+    assert caplog.messages == ["scoring project=7 total=128 job=one", "pushing project=7 total=128 job=one"]

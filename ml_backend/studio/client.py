@@ -292,6 +292,10 @@ class Studio:
         """Skip a task, and return the ID of the cancelled annotation that records it."""
         return self._annotate(task, result=[], was_cancelled=True)
 
+    def delete_annotation(self, annotation: int) -> None:
+        """Delete an annotation."""
+        self._calls.write(f"deleting annotation {annotation}", lambda: self._sdk.annotations.delete(annotation))
+
     # Predictions
 
     def import_predictions(self, project: int, payloads: Iterable[Mapping[str, Any]]) -> None:

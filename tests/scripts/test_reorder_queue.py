@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -21,7 +22,7 @@ from scripts import reorder_queue
 from scripts.command import run
 from scripts.label_configuration import render
 from scripts.processes import ROOT, free_port
-from scripts.reorder_queue import Watched, look
+from scripts.reorder_queue import Watched, look, try_look
 from tests.studio_server import StudioServer
 
 FRAMES = 8
@@ -310,3 +311,38 @@ def test_a_poll_removes_old_orders_but_never_the_one_that_serves(services: Servi
         look(services, project, state)
     assert sorted(services.studio.model_versions(project)) == names[-services.settings.keep_pushed :]
     assert services.studio.project(project).model_version == names[-1]
+
+
+def test_a_project_that_is_gone_is_tried_again_later_and_told_once(
+    services: Services, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = Watched()
+    try_look(services, 999_999, state)
+    assert state.again > time.monotonic() + services.settings.poll_seconds / 8
+    try_look(services, 999_999, state)  # too early: Label Studio is not asked
+    state.again = float("-inf")
+    try_look(services, 999_999, state)
+    (line,) = [line for line in caplog.messages if line.startswith("will try again")]
+    assert "project=999999" in line
+    assert "no such project" in line
+
+
+def test_a_disk_that_takes_nothing_does_not_end_the_watch(
+    services: Services, trained: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    look(services, trained, Watched())
+    before = order(services, trained).about.name
+    services.studio.update_project(trained, model_version="diversity.1")
+    orders = services.folder(trained) / "orders"
+    orders.rename(orders.with_name("away"))
+    orders.touch()  # the folder can neither be written to nor made
+    state = Watched()
+    try_look(services, trained, state)
+    assert any(line.startswith("will try again") for line in caplog.messages)
+    orders.unlink()
+    orders.with_name("away").rename(orders)
+    assert order(services, trained).about.name == before
+    state.again = float("-inf")
+    try_look(services, trained, state)
+    assert order(services, trained).about.name != before
+    assert state.trouble is None

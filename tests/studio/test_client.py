@@ -174,6 +174,9 @@ def test_confirmed_annotations_and_what_was_shown(
     assert again[confirmed[0]]["model_version"] == "v1"
     assert studio.counts(project) == Counts(tasks=6, annotated=4, annotations=5, skipped=2, predictions=6)
 
+    studio.delete_annotation(confirmed[2])
+    assert studio.counts(project) == Counts(tasks=6, annotated=3, annotations=4, skipped=2, predictions=6)
+
 
 @pytest.mark.parametrize(("skip_queue", "waits"), [("REQUEUE_FOR_OTHERS", True), ("IGNORE_SKIPPED", False)])
 def test_a_skipped_frame_waits_where_the_project_says_so(
