@@ -39,6 +39,10 @@ SECRETS = {
     "LABEL_STUDIO_PASSWORD",
     "POSTGRES_PASSWORD",
 }
+SECRET_SETTINGS = {
+    f"TSAL_{name.upper()}" for name, field in Settings.model_fields.items() if "Secret" in str(field.annotation)
+}
+FILES = ("docker-compose.yml", "docker-compose.secrets.yml")
 VARIABLE = re.compile(r"\$\{(\w+)(?:(:[-?])([^}]*))?\}")
 
 
@@ -197,8 +201,8 @@ def test_the_image_runs_the_backend_as_serve_does(clean: pytest.MonkeyPatch) -> 
 # Compose
 
 
-def _compose() -> dict[str, Any]:
-    content = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+def _compose(name: str = FILES[0]) -> dict[str, Any]:
+    content = yaml.safe_load((ROOT / name).read_text())
     assert isinstance(content, dict)
     return content
 
@@ -229,10 +233,9 @@ def _filled(value: Any, environment: dict[str, str]) -> Any:
 
 
 def _uses() -> list[tuple[str, str | None]]:
-    """Every variable of the compose file with its operator; those handed on as they are have none."""
-    used = [
-        (name, operator or None) for name, operator, _ in VARIABLE.findall((ROOT / "docker-compose.yml").read_text())
-    ]
+    """Every variable of the compose files with its operator; those handed on as they are have none."""
+    text = "".join((ROOT / name).read_text() for name in FILES)
+    used = [(name, operator or None) for name, operator, _ in VARIABLE.findall(text)]
     for name in OURS:
         used += [(variable, None) for variable, value in _service(name)["environment"].items() if value is None]
     return used
@@ -342,7 +345,7 @@ def test_every_setting_can_be_set_and_no_other_is_named(name: str) -> None:
 
 
 def test_every_variable_is_in_the_example_and_no_other() -> None:
-    assert {name for name, _ in _uses()} | {"COMPOSE_PROFILES"} == set(_example())
+    assert {name for name, _ in _uses()} | {"COMPOSE_PROFILES", "COMPOSE_FILE"} == set(_example())
 
 
 def test_no_secret_has_a_default_and_each_must_be_set() -> None:
@@ -351,10 +354,7 @@ def test_no_secret_has_a_default_and_each_must_be_set() -> None:
         assert _example_in_force()[name] == ""
         with pytest.raises(LookupError, match=f"{name}: .*env"):
             _filled(_compose(), {**_filled_in(), name: ""})
-    secret = {
-        f"TSAL_{name.upper()}" for name, field in Settings.model_fields.items() if "Secret" in str(field.annotation)
-    }
-    assert secret <= SECRETS
+    assert SECRET_SETTINGS <= SECRETS
 
 
 def test_the_filled_in_example_makes_settings_that_work(clean: pytest.MonkeyPatch) -> None:
@@ -370,6 +370,32 @@ def test_the_filled_in_example_makes_settings_that_work(clean: pytest.MonkeyPatc
         assert _reaches("label-studio", settings.backend_url) == "backend"
         assert "." in (urlsplit(settings.backend_url).hostname or ""), "Label Studio takes no webhook for such a host"
         assert urlsplit(settings.backend_url).port == settings.port
+
+
+def test_secrets_come_from_files_where_the_second_file_is_named(clean: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert _example()["COMPOSE_FILE"].split(":") == list(FILES)
+    assert "COMPOSE_FILE" not in _example_in_force()
+    added = _filled(_compose(FILES[1]), {"SECRETS": "/srv/annotator-secrets"})
+    assert set(added["services"]) == set(OURS)
+    names = {name.lower() for name in SECRET_SETTINGS}
+    assert added["secrets"] == {name: {"file": f"/srv/annotator-secrets/{name}"} for name in names}
+    for name in names:
+        (tmp_path / name).write_text(f"{name} in a file\n")
+    for name, about in added["services"].items():
+        assert set(about["secrets"]) == names
+        # Compose puts the variables of the second file over those of the first.
+        environment = _environment(name, _filled_in()) | about["environment"]
+        assert not [value for value in environment.values() if "of the team" in value]
+        assert environment["TSAL_SECRETS_DIR"] == "/run/secrets"  # where Compose mounts each under its name
+        with clean.context() as patch:
+            for variable, value in (environment | {"TSAL_SECRETS_DIR": str(tmp_path)}).items():
+                patch.setenv(variable, value)
+            settings = load()
+        settings.require_authentication()
+        found = {one: getattr(settings, one.removeprefix("tsal_")).get_secret_value() for one in names}
+        assert found == {one: f"{one} in a file" for one in names}
+    with pytest.raises(LookupError, match=r"SECRETS: .*env"):
+        _filled(_compose(FILES[1]), _filled_in())
 
 
 def test_without_a_folder_of_frames_label_studio_is_asked(clean: pytest.MonkeyPatch) -> None:
