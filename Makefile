@@ -11,7 +11,7 @@ DEMO_OPTIONS := $(if $(CLIPS),--clips "$(CLIPS)") $(if $(LABELS),--labels "$(LAB
 	$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BATCH),--batch $(BATCH)) $(if $(REPORT),--report "$(REPORT)") \
 	$(if $(PORT),--port $(PORT)) $(if $(SEED),--seed $(SEED))
 
-.PHONY: help install serve demo test bench study lint clean
+.PHONY: help install serve demo test bench study soak lint clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ bench: install ## every speed claim against the plain way, in one run (QUICK=1: 
 study: $(VENV)/.installed ## the paper's study: make study DATA="DIR DIR" [OUT=DIR] [PRESET=paper] [COMPARE=ImageNet|random] [QUICK=1]
 	$(BIN)/python scripts/study.py $(DATA) $(if $(OUT),--output "$(OUT)") $(if $(PRESET),--preset $(PRESET)) \
 		$(if $(COMPARE),--compare $(COMPARE)) $(if $(QUICK),--quick)
+
+soak: install ## a team at work while everything goes wrong that does: make soak [ROUNDS=20] [MINUTES=0] [SEED=0]
+	$(BIN)/python -m soak.run $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 lint: $(VENV)/.installed ## ruff, mypy, import-linter, known vulnerabilities
 	$(BIN)/ruff check .

@@ -65,6 +65,8 @@ def backend_command(settings: Settings) -> list[str]:
         str(Path(sys.executable).with_name("gunicorn")),
         *("--bind", f"{settings.host}:{settings.port}", "--workers", "1", "--threads", str(settings.threads)),
         *("--timeout", "120", "--log-level", "warning", "--no-control-socket"),
+        # No proxy of ours sends any; a wrong SCRIPT_NAME from this machine would be answered with 500.
+        *("--forwarder-headers", ""),
         "ml_backend.server:create_app()",
     ]
 

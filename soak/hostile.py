@@ -91,8 +91,7 @@ ODD_HEADERS = (
     *(("Expect", value) for value in ("100-continue", "nonsense", "")),
     *(("Host", value) for value in ("", "a b", "x" * 300, "[::1", "a..b", "\udcff", "a:x", "a\r\nHost: b", "@", "/")),
     ("X-Forwarded-Proto", "https\r\nX-Forwarded-Ssl: off"), ("X-Forwarded-For", "\udcff"), ("Forwarded", "for=;;"),
-    # Not SCRIPT_NAME: gunicorn takes this machine for a proxy it trusts, whose wrong address would be its own fault.
-    ("Script-Name", "/nowhere"), ("PATH_INFO", "/nowhere"), ("X_Y", "z"),
+    ("SCRIPT_NAME", "/nowhere"), ("Script-Name", "/nowhere"), ("PATH_INFO", "/nowhere"), ("X_Y", "z"),
     ("Connection", "upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk"), ("Upgrade", "websocket"),
     ("Range", "bytes=9-1"), ("Cookie", "=;=;\udcff=" + "x" * 4000), ("If-None-Match", '"'), ("Accept", "\udcff"),
     ("Accept-Encoding", "gzip;q=x"), ("X-Injected", "a\r\nb"), ("X-Injected", "a\r\n folded"),

@@ -1,0 +1,82 @@
+"""A PostgreSQL of our own, with an empty database for Label Studio."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ml_backend.errors import InvalidRequest
+from scripts.processes import free_port
+
+USER = "postgres"
+
+
+@dataclass(frozen=True)
+class PostgreSQL:
+    """The ``command`` that runs a server on the loopback address, and the variables with which Label Studio uses it."""
+
+    command: list[str]
+    variables: dict[str, str]
+
+
+@contextmanager
+def postgresql() -> Iterator[PostgreSQL]:
+    """Make an empty database, to be started and ended within the block; its files go at the end.
+
+    Raises:
+        InvalidRequest: where PostgreSQL is not installed.
+    """
+    programs = _programs()
+    # Not in a folder of the caller's, which the user that the server runs as might not be able to enter.
+    folder = Path(tempfile.mkdtemp(prefix="tsal-postgresql-"))
+    data, port = folder / "data", free_port()
+    try:
+        if os.geteuid() == 0:
+            shutil.chown(folder, USER, USER)
+        make = [str(programs / "initdb"), "--pgdata", str(data), "--username", USER, "--auth", "trust", "--no-sync"]
+        subprocess.run(  # noqa: S603  the command is ours
+            [*_as_its_user(), *make, "--encoding", "UTF8", "--locale", "C.UTF-8"],
+            check=True,
+            capture_output=True,
+            cwd=folder,
+        )
+        yield PostgreSQL(
+            [
+                *(*_as_its_user(), str(programs / "postgres"), "-D", str(data), "-p", str(port)),
+                *("-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}"),
+                # A soak test loses nothing when the machine fails, and waits for no disk.
+                *("-c", "fsync=off"),
+            ],
+            {
+                "DJANGO_DB": "default",
+                "POSTGRE_NAME": USER,
+                "POSTGRE_USER": USER,
+                "POSTGRE_PASSWORD": "",
+                "POSTGRE_HOST": "127.0.0.1",
+                "POSTGRE_PORT": str(port),
+            },
+        )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _programs() -> Path:
+    """The folder of the newest PostgreSQL: Debian keeps it off the path."""
+    found = shutil.which("initdb")
+    places = [Path(found).resolve().parent] if found else []
+    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
+    for place in places:
+        if (place / "postgres").is_file():
+            return place
+    raise InvalidRequest("PostgreSQL is not installed: install the package postgresql")
+
+
+def _as_its_user() -> list[str]:
+    # PostgreSQL refuses to run as root.
+    return ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"] if os.geteuid() == 0 else []

@@ -1,0 +1,326 @@
+"""A whole installation to be worked in and to be harmed: Label Studio on PostgreSQL, `make serve`, one project."""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+import re
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+import numpy as np
+import psutil  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from ml_backend.errors import BackendError
+from ml_backend.services import Services
+from ml_backend.settings import Settings, load
+from ml_backend.store.versions import Manifest
+from ml_backend.studio.client import Studio
+from ml_backend.studio.configuration import Configuration
+from scripts import serve
+from scripts.demo import start_studio
+from scripts.import_frames import Importer
+from scripts.label_configuration import column, render
+from scripts.make_phantom import generate
+from scripts.processes import Child, Processes, embedded_redis, free_port, python
+from soak.postgresql import postgresql
+
+Found = TypeVar("Found")
+FRAMES_A_CLIP = 16
+CLIPS_A_PATIENT = 4
+LOOK_SECONDS = 0.1
+PATIENCE_SECONDS = 300.0
+# How `make serve` calls what it runs, and what tells its process from the others.
+PROGRAMS = {"backend": "gunicorn", "worker": "worker.py", "sidecar": "reorder_queue.py", "redis": "redis-server"}
+CSRF = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
+
+
+class SoakFailed(BackendError):
+    """What had to come did not; the message ends with the last lines of the log."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line that a process wrote, and when by the monotonic clock."""
+
+    at: float
+    name: str
+    text: str
+
+
+class Log:
+    """The lines of all processes, in memory and in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._lines: list[Line] = []
+        self._file = path.open("a", encoding="utf-8")
+        self._gate = threading.Lock()
+
+    def add(self, name: str, text: str) -> None:
+        """Note a line; `Processes` calls this from the threads that read."""
+        with self._gate:
+            self._lines.append(Line(time.monotonic(), name, text))
+            self._file.write(f"{name:8} {text}\n")
+            self._file.flush()
+
+    def since(self, at: float) -> list[Line]:
+        """The lines that were written since a time."""
+        with self._gate:
+            return [line for line in self._lines if line.at >= at]
+
+    def find(self, pattern: str, since: float) -> Line | None:
+        """The first line that a regular expression is found in."""
+        return next((line for line in self.since(since) if re.search(pattern, line.text)), None)
+
+    def tail(self, count: int = 60) -> str:
+        """The last lines that are not Label Studio's own."""
+        with self._gate:
+            told = [line for line in self._lines if line.name not in ("studio", "database")]
+        return "\n".join(f"{line.name:8} {line.text}" for line in told[-count:])
+
+
+@dataclass
+class Site:
+    """What runs, and the project in it.
+
+    ``services`` read the same folders and the same Redis as the processes; ``truth`` maps a clip to its (l,) uint8
+    label combination.
+    """
+
+    settings: Settings
+    services: Services
+    processes: Processes
+    studio_process: Child
+    serve_process: Child
+    log: Log
+    folder: Path
+    project: int
+    configuration: Configuration
+    truth: dict[str, NDArray[np.uint8]]
+    clips: list[Path]
+
+    # What is where
+
+    def newest(self) -> Manifest | None:
+        """The version with the highest number."""
+        return self.services.versions(self.project).newest()
+
+    def versions(self) -> list[Manifest]:
+        """All versions, oldest first."""
+        store = self.services.versions(self.project)
+        return [store.get(name) for name in store.names()]
+
+    def served(self) -> Manifest | None:
+        """The newest version if it is active, and Label Studio serves its order; None otherwise."""
+        newest = self.newest()
+        order = self.services.orders(self.project).current()
+        if newest is None or order is None or order.about.version != newest.version:
+            return None
+        if self.services.versions(self.project).active() != newest.version:
+            return None
+        shown = self.services.studio.project(self.project).model_version
+        return newest if shown == order.about.name else None
+
+    def wait_for(
+        self, what: str, find: Callable[[], Found | None], seconds: float = PATIENCE_SECONDS, look: float = LOOK_SECONDS
+    ) -> Found:
+        """Ask until there is an answer; a part that does not answer just now counts as none.
+
+        Raises:
+            SoakFailed: where none comes in time.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            found = None
+            with suppress(BackendError, OSError):
+                found = find()
+            if found:
+                return found
+            if time.monotonic() > deadline:
+                raise SoakFailed(f"{what} did not come within {seconds:.0f} s\n{self.log.tail()}")
+            time.sleep(look)
+
+    def wait_for_line(self, pattern: str, since: float, seconds: float = PATIENCE_SECONDS) -> Line:
+        """Wait until a line is written that a regular expression is found in."""
+        return self.wait_for(f"the line {pattern!r}", lambda: self.log.find(pattern, since), seconds, look=0.001)
+
+    # Doing harm
+
+    def running(self, name: str) -> psutil.Process:
+        """The process of a program of `make serve`, as soon as it runs."""
+
+        def find() -> psutil.Process | None:
+            with suppress(psutil.NoSuchProcess):
+                for child in psutil.Process(self.serve_process.process.pid).children():
+                    if child.status() != psutil.STATUS_ZOMBIE and PROGRAMS[name] in " ".join(child.cmdline()):
+                        return child
+            return None
+
+        return self.wait_for(f"the {name}", find)
+
+    def kill(self, name: str) -> float:
+        """End a program of `make serve` and what it started as a crash would; returns when. It is started again."""
+        process = self.running(name)
+        members = [process, *process.children(recursive=True)]
+        for member in members:
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+        for member in members:
+            with suppress(psutil.NoSuchProcess):
+                while member.is_running() and member.status() != psutil.STATUS_ZOMBIE:
+                    time.sleep(0.001)
+        return time.monotonic()
+
+    @contextmanager
+    def nobody_restarts(self) -> Iterator[None]:
+        """Hold `make serve` still, so that what is killed stays away until the end of the block."""
+        supervisor = psutil.Process(self.serve_process.process.pid)
+        supervisor.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            supervisor.send_signal(signal.SIGCONT)
+
+    def restart_serve(self, **variables: str) -> None:
+        """Stop `make serve` as people do and start it with more variables in its environment."""
+        self.serve_process.environment = {**serve.environment(self.settings), **variables}
+        self.serve_process = self.processes.restart(self.serve_process)
+        self.wait_for("the backend", lambda: _answers(f"{self.settings.backend_url}/health"))
+
+    def kill_studio(self) -> None:
+        """End Label Studio as a crash would."""
+        os.killpg(self.studio_process.process.pid, signal.SIGKILL)
+        self.studio_process.process.wait()
+
+    def start_studio(self) -> None:
+        """Start Label Studio again and wait until it answers."""
+        self.studio_process = self.processes.restart(self.studio_process)
+        self.wait_for("Label Studio", lambda: _answers(f"{self.settings.label_studio_url}/health"))
+
+    # Working in it
+
+    def importer(self) -> Importer:
+        """Imports clips into the project, every frame of them."""
+        root = self.folder / "files"
+        patients = {clip.name: clip.name.rsplit("_clip_", 1)[0] for clip in self.clips}
+        return Importer(
+            self.services.studio,
+            self.project,
+            frames=root / "frames",
+            document_root=root,
+            data_dir=self.settings.data_dir,
+            patients=patients,
+            distance=0,
+        )
+
+    def next_clips(self, frames: int) -> list[Path]:
+        """Clips that are not imported yet, of at least so many frames."""
+        count = -(-frames // FRAMES_A_CLIP)
+        if len(self.clips) < count:
+            raise SoakFailed("all clips are imported: start with more frames")
+        taken, self.clips = self.clips[:count], self.clips[count:]
+        return taken
+
+    def unlabelled(self) -> int:
+        """Frames without a confirmed annotation."""
+        counts = self.services.studio.counts(self.project)
+        return counts.tasks - counts.annotated
+
+    def annotator(self, name: str) -> Studio:
+        """Label Studio as somebody who signs up by the project's invite link."""
+        url = self.settings.label_studio_url
+        signed = {"Authorization": f"Token {self.settings.token()}"}
+        with httpx.Client(base_url=url, timeout=60, follow_redirects=True) as browser:
+            link = browser.get("/api/invite", headers=signed).raise_for_status().json()["invite_url"]
+            page = browser.get(link).raise_for_status().text
+            form = CSRF.search(page)
+            if form is None:
+                raise SoakFailed("Label Studio's page for signing up has no form")
+            fields = {"email": f"{name}@example.com", "password": secrets.token_hex(12)}
+            answer = browser.post(
+                link, data={"csrfmiddlewaretoken": form[1], **fields}, headers={"Referer": f"{url}{link}"}
+            ).raise_for_status()
+            token = browser.get("/api/current-user/token").json().get("token")
+        if not token:
+            raise SoakFailed(f"{name} could not sign up: {answer.url}")
+        return Studio(url, token)
+
+
+@contextmanager
+def running_site(folder: Path, frames: int, *, k_max: int = 10, seed: int = 0) -> Iterator[Site]:
+    """Run everything with its files in ``folder`` until the block ends; ``frames`` phantom frames can be imported.
+
+    Frames come from Label Studio over HTTP, as they do to a backend on another machine.
+    """
+    patients = -(-frames // (FRAMES_A_CLIP * CLIPS_A_PATIENT))
+    table = generate(folder, patients, CLIPS_A_PATIENT, FRAMES_A_CLIP, seed=seed, size=(96, 96), frames_per_second=2)
+    clips = sorted((folder / "clips").iterdir())
+    port = free_port()
+    settings = load(
+        label_studio_url=f"http://127.0.0.1:{free_port()}",
+        label_studio_token=secrets.token_hex(20),
+        backend_url=f"http://127.0.0.1:{port}",
+        port=port,
+        webhook_secret=secrets.token_hex(20),
+        basic_auth_user="label-studio",
+        basic_auth_password=secrets.token_hex(20),
+        data_dir=folder / "data",
+        backbone="efficientnet_lite0",
+        epochs=1,
+        minimum_steps=20,
+        views=2,
+        k_max=k_max,
+        largest_fall=1,  # a few frames and steps prove nothing about a version
+        poll_seconds=5,
+        seed=seed,
+    )
+    configuration = Configuration.parse(render())
+    log = Log(folder / "soak.log")
+    redis_url = embedded_redis(settings.data_dir / "redis")[1]
+    services = Services(settings.model_copy(update={"redis_url": redis_url}))
+    with postgresql() as database, Processes(log.add) as processes:
+        processes.start("database", database.command, {})
+        studio = start_studio(processes, settings, folder, database.variables)
+        child = processes.start("serve", python("serve.py"), serve.environment(settings))
+        site = Site(
+            settings,
+            services,
+            processes,
+            studio,
+            child,
+            log,
+            folder,
+            0,
+            configuration,
+            _truth(table, configuration),
+            # In no order of patients, so that every import has several of them.
+            random.Random(seed).sample(clips, len(clips)),
+        )
+        site.wait_for("the backend", lambda: _answers(f"{settings.backend_url}/health"))
+        site.project = services.studio.create_project("Soak", render())
+        yield site
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def _truth(table: Path, configuration: Configuration) -> dict[str, NDArray[np.uint8]]:
+    with table.open(newline="", encoding="utf-8") as file:
+        return {
+            row["file"]: np.array([int(row[column(name)]) for name in configuration.label_names], np.uint8)
+            for row in csv.DictReader(file)
+        }

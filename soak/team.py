@@ -1,0 +1,174 @@
+"""Annotators who work at the same time, and the ledger of what they were served and what they did."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from ml_backend.errors import BackendError
+from ml_backend.studio.client import Studio
+from ml_backend.studio.payloads import choices_result
+from soak.site import Site
+
+SKIPPED, DELETED = 0.04, 0.03  # shares of the frames that are skipped, and of the annotations that are deleted again
+LONGEST_THOUGHT = 0.2  # seconds
+AGAIN_SECONDS = 0.5
+NEVER = float("inf")
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A frame that was served: by the monotonic clock when it was asked for and when the answer was there.
+
+    ``order`` is the name of the order that its prediction carries, empty where it has none.
+    """
+
+    annotator: str
+    task: int
+    order: str
+    asked: float
+    answered: float
+
+
+@dataclass
+class Deed:
+    """What an annotator did with a frame that was served: confirmed it, or ``skip`` it.
+
+    ``sent`` and ``answered`` are times by the monotonic clock; a deed that was never answered may have arrived all the
+    same. ``deleted`` is when the annotation was asked to be deleted again.
+    """
+
+    annotator: str
+    task: int
+    skip: bool
+    sent: float
+    answered: float = NEVER
+    annotation: int | None = None
+    deleted: float | None = None
+
+    @property
+    def acknowledged(self) -> bool:
+        """Whether Label Studio said that it has the annotation."""
+        return not self.skip and self.answered < NEVER
+
+
+@dataclass
+class Ledger:
+    """Everything that a team was served and did, and the orders it was served by."""
+
+    servings: list[Serving] = field(default_factory=list)
+    deeds: list[Deed] = field(default_factory=list)
+    orders: dict[str, list[int]] = field(default_factory=dict)
+
+    def confirmed(self) -> int:
+        """How many frames were confirmed; a deletion takes none away."""
+        return sum(deed.acknowledged for deed in self.deeds)
+
+
+class Team:
+    """Annotators of a site, each with an account of their own."""
+
+    def __init__(self, site: Site, size: int, seed: int = 0) -> None:
+        self.ledger = Ledger()
+        self._site = site
+        self._seed = seed
+        self._gate = threading.Lock()
+        self._turns = count()
+        self._studios = {name: site.annotator(name) for name in (f"annotator-{number + 1}" for number in range(size))}
+
+    def confirm(self, frames: int, *, progress: Callable[[int], None] = lambda done: None) -> None:
+        """Work until so many more frames are confirmed, whatever fails meanwhile.
+
+        A frame more for each annotator may be confirmed, since they are at work at the same time.
+        """
+        enough = self.ledger.confirmed() + frames
+        turn = next(self._turns)
+        troubles: list[BaseException] = []
+
+        def work(name: str, studio: Studio) -> None:
+            chance = random.Random(f"{self._seed} {turn} {name}")
+            try:
+                while self.ledger.confirmed() < enough and not troubles:
+                    if not self._one(name, studio, chance):
+                        time.sleep(AGAIN_SECONDS)
+                    progress(self.ledger.confirmed())
+            except Exception as error:  # told by the thread that started us
+                troubles.append(error)
+
+        threads = [threading.Thread(target=work, args=one, daemon=True) for one in self._studios.items()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if troubles:
+            raise troubles[0]
+
+    @contextmanager
+    def at_work(self, frames: int) -> Iterator[None]:
+        """Let them `confirm` so many frames while the block runs, and wait for them at its end."""
+        with ThreadPoolExecutor(1) as pool:
+            work = pool.submit(self.confirm, frames)
+            yield
+            work.result()
+
+    def _one(self, name: str, studio: Studio, chance: random.Random) -> bool:
+        """Take a frame and answer it; False where nothing could be had just now."""
+        asked = time.monotonic()
+        try:
+            task = studio.next_task(self._site.project)
+        except BackendError:
+            return False
+        if task is None:
+            return False
+        shown = task["predictions"][0] if task["predictions"] else {}
+        order = shown.get("model_version") or ""
+        serving = Serving(name, task["id"], order, asked, time.monotonic())
+        with self._gate:
+            self.ledger.servings.append(serving)
+            if order and order not in self.ledger.orders:
+                known = self._site.services.orders(self._site.project).get(order)
+                if known is not None:  # else it was removed meanwhile
+                    self.ledger.orders[order] = known.tasks.tolist()
+        time.sleep(chance.uniform(0, LONGEST_THOUGHT))
+        self._answer(name, studio, task, shown.get("id"), skip=chance.random() < SKIPPED)
+        if chance.random() < DELETED:
+            self._delete_one(name, studio, chance)
+        return True
+
+    def _answer(self, name: str, studio: Studio, task: dict[str, Any], shown: int | None, skip: bool) -> None:
+        deed = Deed(name, task["id"], skip, time.monotonic())
+        with self._gate:
+            self.ledger.deeds.append(deed)
+        try:
+            if skip:
+                studio.skip(task["id"])
+            else:
+                labels = self._site.truth[task["data"]["clip"]]
+                result = choices_result(labels, self._site.configuration)
+                deed.annotation = studio.submit(task["id"], [result], parent_prediction=shown)
+        except BackendError:
+            return
+        deed.answered = time.monotonic()
+
+    def _delete_one(self, name: str, studio: Studio, chance: random.Random) -> None:
+        """Take back an annotation of one's own, as people do."""
+        own = [
+            deed for deed in self.ledger.deeds if deed.annotator == name and deed.acknowledged and deed.deleted is None
+        ]
+        if not own:
+            return
+        deed = chance.choice(own)
+        assert deed.annotation is not None
+        deed.deleted = time.monotonic()
+        try:
+            studio.delete_annotation(deed.annotation)
+        except BackendError:
+            # Whether it was deleted is not known; it counts neither as lost nor as found.
+            return
