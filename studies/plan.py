@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_backend.errors import NotEnoughLabels
+from ml_backend.msml.finetune import BATCH_SIZE, passes
 from ml_backend.tsal.split import held_out
 from studies.dataset import ClipSet
 from studies.simulation import Way
@@ -56,10 +58,13 @@ class Preset:
     compared_epochs: int = 10
     views: int = 4
 
-    @property
-    def updates(self) -> int:
-        """Updates that a run takes at least over its rounds; a network trained on all labels at once gets as many."""
-        return self.rounds * self.way.minimum_steps
+    def updates(self, pool: int) -> int:
+        """Updates that a run takes over its rounds; a network trained on all labels at once gets as many, or more."""
+        way = self.way
+        labelled = (min(number * self.batch(pool), pool) for number in range(1, self.rounds + 1))
+        return sum(
+            passes(frames, way.epochs, way.minimum_steps) * math.ceil(frames / BATCH_SIZE) for frames in labelled
+        )
 
     def batch(self, pool: int) -> int:
         """Frames a batch for a pool of so many frames."""

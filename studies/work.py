@@ -123,7 +123,7 @@ class Bench:
     def _trained(self, rows: NDArray[np.intp], seed: int) -> Learner:
         """MSML trained on all of these rows at once, for as many updates as a run takes in all its rounds, or more."""
         preset = self.setting.preset
-        learner = Learner(self.material, replace(preset.way, minimum_steps=preset.updates), seed)
+        learner = Learner(self.material, replace(preset.way, minimum_steps=preset.updates(len(rows))), seed)
         learner.learn(rows, rows)
         return learner
 
@@ -158,7 +158,7 @@ class Bench:
         layers: Trained = "all" if part.what == "all" else "head" if part.what == "head" else "last three"
         network = self.fresh(part.seed, layers)
         pixels = self.clips.pixels
-        steps = min(TRAINED_LAYERS_STEPS, self.setting.preset.updates)
+        steps = min(TRAINED_LAYERS_STEPS, self.setting.preset.updates(len(pool)))
 
         def sample(rows: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.floating[Any]]:
             frames = np.stack([msml_frames.augment(pixels[pool[row]], rng) for row in rows])

@@ -24,6 +24,12 @@ Progress = Callable[[int, int, float], None]
 # mean AUC of 0.56 on other patients, 50 updates 0.70, 100 give 0.73, 400 give 0.74; from 60 frames 0.66 (20 updates),
 # 0.73, 0.74, 0.73. Beyond 100 the loss on other patients only rises.
 MINIMUM_STEPS = 100
+BATCH_SIZE = 32
+
+
+def passes(frames: int, epochs: int, minimum_steps: int, batch_size: int = BATCH_SIZE) -> int:
+    """How often a fine-tune goes through its ``frames``: ``epochs`` times, or until it has ``minimum_steps`` updates."""
+    return max(epochs, math.ceil(minimum_steps / math.ceil(frames / batch_size)))
 
 
 def finetune(
@@ -33,7 +39,7 @@ def finetune(
     *,
     epochs: int = 10,
     minimum_steps: int = MINIMUM_STEPS,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     learning_rate: float = 2e-3,
     momentum: float = 0.9,
     positive_weights: NDArray[np.floating[Any]] | None = None,
@@ -54,7 +60,7 @@ def finetune(
     """
     _check(labels, network.label_count)
     rng = np.random.default_rng(seed)
-    epochs = max(epochs, math.ceil(minimum_steps / math.ceil(len(labels) / batch_size)))
+    epochs = passes(len(labels), epochs, minimum_steps, batch_size)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=learning_rate, momentum=momentum)
     weights = None

@@ -57,7 +57,13 @@ def test_a_batch_is_a_share_of_the_pool_or_a_number() -> None:
 
 
 def test_all_labels_get_as_many_updates_as_a_run() -> None:
-    assert PRESETS["default"].updates == 20 * 60
+    # 8 of 557 frames a batch: up to 160 frames in 5 steps a pass, 60 updates each round.
+    assert PRESETS["default"].updates(557) == 20 * 60
+    # 100 a batch: 4, 7, 10, 13, 16, 19, 22, 25, 29, 32, ... 63 steps a pass, 10 passes, but 100 updates at least.
+    steps = [4, 7, 10, 13, 16, 19, 22, 25, 29, 32, 35, 38, 41, 44, 47, 50, 54, 57, 60, 63]
+    assert PRESETS["paper"].updates(4787) == 100 + 105 + 10 * sum(steps[2:])
+    # A pool of 150 frames is labelled after two rounds: 5 steps a pass from then on.
+    assert PRESETS["paper"].updates(150) == 100 + 19 * 100
 
 
 def test_all_is_planned_once() -> None:
