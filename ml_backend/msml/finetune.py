@@ -28,7 +28,7 @@ BATCH_SIZE = 32
 
 
 def passes(frames: int, epochs: int, minimum_steps: int, batch_size: int = BATCH_SIZE) -> int:
-    """How often a fine-tune goes through its ``frames``: ``epochs`` times, or until it has ``minimum_steps`` updates."""
+    """How often a fine-tune goes through its ``frames``: ``epochs`` times, or up to ``minimum_steps`` updates."""
     return max(epochs, math.ceil(minimum_steps / math.ceil(frames / batch_size)))
 
 
