@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ml_backend.store.versions import Manifest
 from soak.team import NEVER, Deed, Ledger, Serving
@@ -95,6 +95,16 @@ def wrong_batches(versions: Sequence[Manifest], k_max: int) -> list[str]:
             wrong.append(f"{of_job[manifest.job]} and {manifest.version} are both of {manifest.job}")
         of_job[manifest.job] = manifest.version
     return wrong
+
+
+def leaks(secrets: Mapping[str, bytes], places: Mapping[str, bytes]) -> list[str]:
+    """Which secret can be read in which place; both are named."""
+    return [
+        f"{name} is written in {place}"
+        for name, secret in secrets.items()
+        for place, content in places.items()
+        if secret in content
+    ]
 
 
 def _released(serving: Serving, deeds: Iterable[Deed]) -> float:

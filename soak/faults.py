@@ -26,7 +26,7 @@ from soak.site import PATIENCE_SECONDS, Site, SoakFailed
 from soak.team import Team
 
 DOWN_SECONDS = 5.0
-TRIES = 6
+TRIES = 10
 SMALLEST_FILE = 4096
 
 
@@ -141,27 +141,33 @@ def _two_workers(site: Site, team: Team) -> float:
 
 def _stored_but_not_active(site: Site, team: Team) -> float:
     store = site.services.versions(site.project)
-    return _between(site, team, "worker", lambda: store.names()[-1:], store.active)
+    return _between(site, team, "worker", "training", lambda: store.names()[-1:], store.active)
 
 
 def _pushed_but_not_switched(site: Site, team: Team) -> float:
     orders = site.services.folder(site.project) / "orders"
     current = site.services.orders(site.project).current_name
-    return _between(site, team, "sidecar", lambda: sorted(path.name for path in orders.glob("*.json")), current)
+    return _between(site, team, "sidecar", "pushing", lambda: sorted(orders.glob("*.json")), current)
 
 
 def _between(
-    site: Site, team: Team, name: str, written: Callable[[], list[str]], pointed: Callable[[], str | None]
+    site: Site, team: Team, name: str, stage: str, written: Callable[[], list[Any]], pointed: Callable[[], str | None]
 ) -> float:
-    """Kill a program after it has ``written`` something new and before what is ``pointed`` to has changed."""
+    """Kill a program after a ``stage`` of its work, when it has ``written`` something and not yet ``pointed`` to it.
+
+    The moment is short, so that it takes a few batches to hit it.
+    """
     for _ in range(TRIES):
         before, pointer = written(), pointed()
+        began = time.monotonic()
         with team.at_work(_batch(site)):
+            site.wait_for_line(rf"INFO {stage} project={site.project} ", since=began)
+            family = site.family(name)
             deadline = time.monotonic() + PATIENCE_SECONDS
             while written() == before:
                 if time.monotonic() > deadline:
                     raise SoakFailed(f"the {name} wrote nothing\n{site.log.tail()}")
-            struck = site.kill(name)
+            struck = site.kill_all(family)
             in_between = pointed() == pointer
         if in_between:
             return struck
@@ -177,8 +183,7 @@ def _disk_full(site: Site, team: Team) -> float:
 
     def limit(size: int) -> None:
         for name in ("worker", "sidecar"):
-            process = site.running(name)
-            for one in [process, *process.children(recursive=True)]:
+            for one in site.family(name):
                 resource.prlimit(one.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
     began = time.monotonic()

@@ -29,6 +29,7 @@ FRAMES_A_FAULT = 60  # enough for the batches that it takes, and for what it imp
 ROUNDS_A_MINUTE = 4
 LATEST_KILL = 12.0  # seconds after the first annotation of a batch
 EXAMPLES = 5
+LARGE = 100_000_000  # bytes of a file that is not searched for secrets: the cache of activations
 
 
 @dataclass
@@ -176,7 +177,17 @@ def judge(site: Site, team: Team, result: Result) -> None:
         *(f"annotation {one} left the training set" for one in audit.dropped(versions, filter(None, kept))[:EXAMPLES]),
         *audit.wrong_batches(versions, site.settings.k_max),
         *(f"task {task} was given up: {why}" for task, why in (order.about.unreadable if order else {}).items()),
+        *_leaks(site),
     ]
+
+
+def _leaks(site: Site) -> list[str]:
+    """Look for secrets in our log, and in the files that we and Redis keep."""
+    names = ("label_studio_token", "webhook_secret", "basic_auth_password")
+    secrets = {name: getattr(site.settings, name).get_secret_value().encode() for name in names}
+    files = [path for path in site.settings.data_dir.rglob("*") if path.is_file() and path.stat().st_size < LARGE]
+    places = {str(path.relative_to(site.folder)): path.read_bytes() for path in files}
+    return audit.leaks(secrets, {"the log": site.log.ours().encode(), **places})
 
 
 if __name__ == "__main__":

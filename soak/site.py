@@ -82,11 +82,15 @@ class Log:
         """The first line that a regular expression is found in."""
         return next((line for line in self.since(since) if re.search(pattern, line.text)), None)
 
+    def ours(self) -> str:
+        """All lines but those of Label Studio and its database."""
+        return "\n".join(
+            f"{line.name:8} {line.text}" for line in self.since(0) if line.name not in ("studio", "database")
+        )
+
     def tail(self, count: int = 60) -> str:
-        """The last lines that are not Label Studio's own."""
-        with self._gate:
-            told = [line for line in self._lines if line.name not in ("studio", "database")]
-        return "\n".join(f"{line.name:8} {line.text}" for line in told[-count:])
+        """The last lines of ours."""
+        return "\n".join(self.ours().splitlines()[-count:])
 
 
 @dataclass
@@ -168,16 +172,23 @@ class Site:
 
         return self.wait_for(f"the {name}", find)
 
+    def family(self, name: str) -> list[psutil.Process]:
+        """A program of `make serve` and all that it started."""
+        process = self.running(name)
+        return [process, *process.children(recursive=True)]
+
     def kill(self, name: str) -> float:
         """End a program of `make serve` and what it started as a crash would; returns when. It is started again."""
-        process = self.running(name)
-        members = [process, *process.children(recursive=True)]
-        for member in members:
+        return self.kill_all(self.family(name))
+
+    def kill_all(self, processes: list[psutil.Process]) -> float:
+        """End processes as a crash would; returns when they were dead."""
+        for process in processes:
             with suppress(psutil.NoSuchProcess):
-                member.kill()
-        for member in members:
+                process.kill()
+        for process in processes:
             with suppress(psutil.NoSuchProcess):
-                while member.is_running() and member.status() != psutil.STATUS_ZOMBIE:
+                while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                     time.sleep(0.001)
         return time.monotonic()
 

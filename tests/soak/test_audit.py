@@ -136,3 +136,8 @@ class TestBatches:
         versions = [version(1, [1, 2], job="one"), version(2, [1, 2, 3, 4], job="one")]
         wrong = "msml-0001-00000000 and msml-0002-00000000 are both of one"
         assert audit.wrong_batches(versions, k_max=2) == [wrong]
+
+
+def test_a_secret_that_is_written_somewhere_is_named() -> None:
+    secrets = {"token": b"abc", "password": b"xyz"}
+    assert audit.leaks(secrets, {"the log": b"..abc..", "a file": b"ab xy"}) == ["token is written in the log"]
