@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     with (folder / "demo.log").open("a", encoding="utf-8") as log, Processes(on_line) as processes:
         start_studio(processes, settings, folder)
         serve.start(processes, settings)
-        _wait(lambda: _answers(f"{settings.backend_url}/health"), 60, "the backend does not answer", processes)
+        _wait(lambda: answers(f"{settings.backend_url}/health"), 60, "the backend does not answer", processes)
         services = Services(settings)
         project = services.studio.create_project("Lung ultrasound", render(symptoms=clips.symptoms))
         _import(services, project, clips, tested, options)
@@ -259,7 +259,7 @@ def start_studio(
         },
     )
     _wait(
-        lambda: _answers(f"{settings.label_studio_url}/health"),
+        lambda: answers(f"{settings.label_studio_url}/health"),
         STUDIO_SECONDS,
         f"Label Studio does not answer on port {port}",
         processes,
@@ -439,7 +439,8 @@ def _evaluate(
     return results
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a server answers a request there with success."""
     try:
         return httpx.get(url, timeout=2).status_code == httpx.codes.OK
     except httpx.HTTPError:

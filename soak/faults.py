@@ -51,20 +51,22 @@ def suffer(site: Site, team: Team, fault: Fault) -> float:
     Raises:
         SoakFailed: where it does not recover, or the log does not say what happened.
     """
-    settle(site, team)
+    settle(site)
     began = time.monotonic()
     before = len(site.versions())
-    struck = fault.strike(site, team)
-    site.wait_for(f"the version after {fault.name}", lambda: len(site.versions()) > before)
-    site.wait_for(f"its order after {fault.name}", site.served)
-    seconds = time.monotonic() - struck
-    fault.mend(site)
+    try:
+        struck = fault.strike(site, team)
+        site.wait_for(f"the version after {fault.name}", lambda: len(site.versions()) > before)
+        site.wait_for(f"its order after {fault.name}", site.served)
+        seconds = time.monotonic() - struck
+    finally:
+        fault.mend(site)
     if site.log.find(fault.told, since=began) is None:
         raise SoakFailed(f"no line of the log tells of {fault.name} ({fault.told})\n{site.log.tail()}")
     return seconds
 
 
-def settle(site: Site, team: Team) -> None:
+def settle(site: Site) -> None:
     """Wait until nothing is under way: no batch complete, the newest version served; frames enough for what comes."""
     k_max = site.settings.k_max
     if site.unlabelled() < 5 * k_max:
@@ -172,7 +174,7 @@ def _between(
             in_between = pointed() == pointer
         if in_between:
             return struck
-        settle(site, team)
+        settle(site)
     raise SoakFailed(f"the {name} was never killed between writing and switching, in {TRIES} tries")
 
 
@@ -250,7 +252,7 @@ def _studio_down_during_import(site: Site, team: Team) -> float:
     before = site.services.studio.counts(site.project).tasks
     clips = site.next_clips(6 * site.settings.k_max)
     table = site.folder / "patients.csv"
-    rows = [f"{clip.name},{clip.name.rsplit('_clip_', 1)[0]}\n" for clip in clips]
+    rows = [f"{clip.name},{site.clips.patients[clip.name]}\n" for clip in clips]
     table.write_text("file,patient\n" + "".join(rows), encoding="utf-8")
     root = site.folder / "files"
     command = python(

@@ -192,11 +192,6 @@ class Tally:
     answered: Counter[int] = field(default_factory=Counter)
     offences: list[Offence] = field(default_factory=list)
 
-    @property
-    def refused(self) -> dict[int, int]:
-        """Refusals by status."""
-        return {status: count for status, count in sorted(self.answered.items()) if 400 <= status < 500}
-
     def note(self, request: Hostile, answer: bytes, *, harm: bool) -> None:
         """Count one request and what was answered."""
         if harm:

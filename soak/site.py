@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import random
 import re
@@ -10,16 +9,15 @@ import secrets
 import signal
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 import httpx
-import numpy as np
 import psutil  # type: ignore[import-untyped]
-from numpy.typing import NDArray
 
 from ml_backend.errors import BackendError
 from ml_backend.services import Services
@@ -28,9 +26,9 @@ from ml_backend.store.versions import Manifest
 from ml_backend.studio.client import Studio
 from ml_backend.studio.configuration import Configuration
 from scripts import serve
-from scripts.demo import start_studio
+from scripts.demo import Clips, answers, read_clips, start_studio
 from scripts.import_frames import Importer
-from scripts.label_configuration import column, render
+from scripts.label_configuration import render
 from scripts.make_phantom import generate
 from scripts.processes import Child, Processes, embedded_redis, free_port, python
 from soak.postgresql import postgresql
@@ -59,11 +57,11 @@ class Line:
 
 
 class Log:
-    """The lines of all processes, in memory and in a file."""
+    """The lines of all processes, in memory and in a ``file``."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, file: TextIO) -> None:
         self._lines: list[Line] = []
-        self._file = path.open("a", encoding="utf-8")
+        self._file = file
         self._gate = threading.Lock()
 
     def add(self, name: str, text: str) -> None:
@@ -76,7 +74,7 @@ class Log:
     def since(self, at: float) -> list[Line]:
         """The lines that were written since a time."""
         with self._gate:
-            return [line for line in self._lines if line.at >= at]
+            return self._lines[bisect_left(self._lines, at, key=lambda line: line.at) :]
 
     def find(self, pattern: str, since: float) -> Line | None:
         """The first line that a regular expression is found in."""
@@ -88,6 +86,16 @@ class Log:
             f"{line.name:8} {line.text}" for line in self.since(0) if line.name not in ("studio", "database")
         )
 
+    def pushes(self) -> list[tuple[float, float]]:
+        """When predictions were pushed, from beginning to end, or to now."""
+        found: list[tuple[float, float]] = []
+        for line in self.since(0):
+            if "INFO pushing " in line.text:
+                found.append((line.at, time.monotonic()))
+            elif found and "INFO queue in order " in line.text:
+                found[-1] = (found[-1][0], line.at)
+        return found
+
     def tail(self, count: int = 60) -> str:
         """The last lines of ours."""
         return "\n".join(self.ours().splitlines()[-count:])
@@ -97,8 +105,8 @@ class Log:
 class Site:
     """What runs, and the project in it.
 
-    ``services`` read the same folders and the same Redis as the processes; ``truth`` maps a clip to its (l,) uint8
-    label combination.
+    ``services`` read the same folders and the same Redis as the processes; ``clips`` are all there are with what is
+    known of them, ``waiting`` those that are not imported yet.
     """
 
     settings: Settings
@@ -110,8 +118,8 @@ class Site:
     folder: Path
     project: int
     configuration: Configuration
-    truth: dict[str, NDArray[np.uint8]]
-    clips: list[Path]
+    clips: Clips
+    waiting: list[Path]
 
     # What is where
 
@@ -206,7 +214,7 @@ class Site:
         """Stop `make serve` as people do and start it with more variables in its environment."""
         self.serve_process.environment = {**serve.environment(self.settings), **variables}
         self.serve_process = self.processes.restart(self.serve_process)
-        self.wait_for("the backend", lambda: _answers(f"{self.settings.backend_url}/health"))
+        self.wait_for("the backend", lambda: answers(f"{self.settings.backend_url}/health"))
 
     def kill_studio(self) -> None:
         """End Label Studio as a crash would."""
@@ -216,30 +224,29 @@ class Site:
     def start_studio(self) -> None:
         """Start Label Studio again and wait until it answers."""
         self.studio_process = self.processes.restart(self.studio_process)
-        self.wait_for("Label Studio", lambda: _answers(f"{self.settings.label_studio_url}/health"))
+        self.wait_for("Label Studio", lambda: answers(f"{self.settings.label_studio_url}/health"))
 
     # Working in it
 
     def importer(self) -> Importer:
         """Imports clips into the project, every frame of them."""
         root = self.folder / "files"
-        patients = {clip.name: clip.name.rsplit("_clip_", 1)[0] for clip in self.clips}
         return Importer(
             self.services.studio,
             self.project,
             frames=root / "frames",
             document_root=root,
             data_dir=self.settings.data_dir,
-            patients=patients,
+            patients=self.clips.patients,
             distance=0,
         )
 
     def next_clips(self, frames: int) -> list[Path]:
         """Clips that are not imported yet, of at least so many frames."""
         count = -(-frames // FRAMES_A_CLIP)
-        if len(self.clips) < count:
+        if len(self.waiting) < count:
             raise SoakFailed("all clips are imported: start with more frames")
-        taken, self.clips = self.clips[:count], self.clips[count:]
+        taken, self.waiting = self.waiting[:count], self.waiting[count:]
         return taken
 
     def unlabelled(self) -> int:
@@ -275,7 +282,8 @@ def running_site(folder: Path, frames: int, *, k_max: int = 10, seed: int = 0) -
     """
     patients = -(-frames // (FRAMES_A_CLIP * CLIPS_A_PATIENT))
     table = generate(folder, patients, CLIPS_A_PATIENT, FRAMES_A_CLIP, seed=seed, size=(96, 96), frames_per_second=2)
-    clips = sorted((folder / "clips").iterdir())
+    clips = read_clips(folder / "clips", table)
+    names = sorted(clips.labels)
     port = free_port()
     settings = load(
         label_studio_url=f"http://127.0.0.1:{free_port()}",
@@ -296,10 +304,13 @@ def running_site(folder: Path, frames: int, *, k_max: int = 10, seed: int = 0) -
         seed=seed,
     )
     configuration = Configuration.parse(render())
-    log = Log(folder / "soak.log")
     redis_url = embedded_redis(settings.data_dir / "redis")[1]
     services = Services(settings.model_copy(update={"redis_url": redis_url}))
-    with postgresql() as database, Processes(log.add) as processes:
+    with (
+        postgresql() as database,
+        (folder / "soak.log").open("a", encoding="utf-8") as file,
+        Processes((log := Log(file)).add) as processes,
+    ):
         processes.start("database", database.command, {})
         studio = start_studio(processes, settings, folder, database.variables)
         child = processes.start("serve", python("serve.py"), serve.environment(settings))
@@ -313,25 +324,10 @@ def running_site(folder: Path, frames: int, *, k_max: int = 10, seed: int = 0) -
             folder,
             0,
             configuration,
-            _truth(table, configuration),
+            clips,
             # In no order of patients, so that every import has several of them.
-            random.Random(seed).sample(clips, len(clips)),
+            [clips.folder / name for name in random.Random(seed).sample(names, len(names))],
         )
-        site.wait_for("the backend", lambda: _answers(f"{settings.backend_url}/health"))
+        site.wait_for("the backend", lambda: answers(f"{settings.backend_url}/health"))
         site.project = services.studio.create_project("Soak", render())
         yield site
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5).status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False
-
-
-def _truth(table: Path, configuration: Configuration) -> dict[str, NDArray[np.uint8]]:
-    with table.open(newline="", encoding="utf-8") as file:
-        return {
-            row["file"]: np.array([int(row[column(name)]) for name in configuration.label_names], np.uint8)
-            for row in csv.DictReader(file)
-        }

@@ -150,7 +150,7 @@ class Team:
             if skip:
                 studio.skip(task["id"])
             else:
-                labels = self._site.truth[task["data"]["clip"]]
+                labels = self._site.clips.labels[task["data"]["clip"]]
                 result = choices_result(labels, self._site.configuration)
                 deed.annotation = studio.submit(task["id"], [result], parent_prediction=shown)
         except BackendError:

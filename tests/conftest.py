@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+
+import pytest
+
 from tests.redis_server import redis_url, running_redis
 from tests.studio_server import studio_server
 
 __all__ = ["redis_url", "running_redis", "studio_server"]
+
+
+@pytest.fixture
+def log_handlers() -> Iterator[None]:
+    """Making the app sets logging up for its process; take that back."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = before[0], before[1]

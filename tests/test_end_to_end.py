@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,8 +22,9 @@ from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import Checker, choices_result, default_of
 from scripts import serve
 from scripts.connect import connect
+from scripts.demo import answers, read_clips
 from scripts.import_frames import Importer
-from scripts.label_configuration import column, render
+from scripts.label_configuration import render
 from scripts.make_phantom import generate
 from scripts.processes import Child, Processes, free_port
 from tests.studio_server import StudioServer
@@ -181,11 +181,11 @@ def stack(studio_server: StudioServer, tmp_path_factory: pytest.TempPathFactory)
             project,
             configuration,
             folder / "clips",
-            _truth(table, configuration),
+            read_clips(folder / "clips", table).labels,
             log,
             studio_server,
         )
-        made.wait_for("the backend", lambda: _answers(f"{settings.backend_url}/health"))
+        made.wait_for("the backend", lambda: answers(f"{settings.backend_url}/health"))
         _import(made, "*_clip_01.mp4")
         connect(services, project, log.append)
         yield made
@@ -356,21 +356,6 @@ def test_predictions_of_old_orders_go(stack: Stack) -> None:
     stack.wait_for("the old orders' end", few)
     assert stack.current().about.name in studio.model_versions(stack.project)
     assert studio.project(stack.project).model_version == stack.current().about.name
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5).status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False
-
-
-def _truth(table: Path, configuration: Configuration) -> dict[str, NDArray[np.uint8]]:
-    with table.open(newline="", encoding="utf-8") as file:
-        return {
-            row["file"]: np.array([int(row[column(name)]) for name in configuration.label_names], np.uint8)
-            for row in csv.DictReader(file)
-        }
 
 
 def _import(stack: Stack, clips: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,13 +35,7 @@ SENT_PROJECT = f"{PROJECT}.1795374234"
 SECRET, USER, PASSWORD = "a-secret", "label-studio", "a-password"
 
 
-@pytest.fixture(autouse=True)
-def _log_handlers() -> Iterator[None]:
-    """The app sets logging up for its process; take that back."""
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = before[0], before[1]
+pytestmark = pytest.mark.usefixtures("log_handlers")
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 from ml_backend.store.versions import Manifest, TrainedOn
 from soak import audit
 from soak.team import Deed, Ledger, Serving
+from tests.installation import manifest_of
 
 
 def serving(annotator: str, task: int, asked: float, order: str = "order.1") -> Serving:
@@ -19,28 +20,9 @@ def confirmed(annotator: str, task: int, sent: float, annotation: int = 0, delet
 
 
 def version(number: int, annotations: list[int], **fields: Any) -> Manifest:
-    return Manifest(
-        version=f"msml-{number:04d}-00000000",
-        parent=None,
-        project=1,
-        created_at="",
-        job=fields.pop("job", f"job-{number}"),
-        trigger=fields.pop("trigger", "webhook"),
-        backbone="",
-        weights="",
-        trunk_key="",
-        label_names=(),
-        trained_on=tuple(TrainedOn(annotation=one, task=100 + one, updated_at="") for one in annotations),
-        held_out=(),
-        table={},
-        metrics={},
-        batch={},
-        losses=(),
-        seconds={},
-        settings={},
-        seed=0,
-        **fields,
-    )
+    trained_on = tuple(TrainedOn(annotation=one, task=100 + one, updated_at="then") for one in annotations)
+    given = {"job": f"job-{number}", "trigger": "webhook"} | fields
+    return manifest_of(version=f"msml-{number:04d}-00000000", trained_on=trained_on, **given)
 
 
 ORDERS = {"order.1": [3, 1, 2, 4]}
