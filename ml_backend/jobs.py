@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -162,8 +163,9 @@ def _fine_tune(services: Services, job: Job | None, project: int, parent: str | 
         reconcile(services, project)
         return {"outcome": "already done", "parent": parent}
     # Webhooks may be late or doubled, and annotations deleted since: Label Studio says whether the batch is complete.
-    pool = catch_up(services, project)
-    if trigger != REQUEST and not _is_due(services, project, progress(services, project, pool)):
+    if trigger == REQUEST:
+        catch_up(services, project)
+    elif not _is_due_for_certain(services, project):
         event(logger, "fine-tune not due", project=project, pending=pending.count())
         return {"outcome": "not due"}
     try:
@@ -189,11 +191,16 @@ def reconcile(services: Services, project: int) -> str | None:
     A version whose job ended before it was made active is made active first.
     """
     training.finish(services, project)
-    return consider(services, project, "poll", pool=catch_up(services, project))
+    pool, _ = catch_up(services, project)
+    return consider(services, project, "poll", pool)
 
 
-def catch_up(services: Services, project: int) -> int:
-    """Note what Label Studio has and the newest version has not seen; returns the number of frames to annotate."""
+def catch_up(services: Services, project: int) -> tuple[int, int]:
+    """Note what Label Studio has and the newest version has not seen.
+
+    Returns:
+        The number of frames to annotate, and of those that have an annotation which the newest version has not seen.
+    """
     pending = services.pending(project)
     known = pending.known()
     configuration = Configuration.parse(services.studio.project(project).label_config)
@@ -201,7 +208,7 @@ def catch_up(services: Services, project: int) -> int:
     fresh = training.changed_since(labelled, services.versions(project).newest())
     pending.replace({one.annotation.id: one.annotation.task for one in fresh}, known)
     counts = services.studio.counts(project)
-    return counts.tasks - counts.annotated
+    return counts.tasks - counts.annotated, len(fresh)
 
 
 def ended(services: Services, project: int, pool: int | None) -> str | None:
@@ -221,6 +228,21 @@ def _is_due(services: Services, project: int, state: Progress) -> bool:
         due(state, settings.k_max, settings.annotation_budget, settings.target_exact_match)
         and state.pending >= services.pending(project).wanted()
     )
+
+
+def _is_due_for_certain(services: Services, project: int) -> bool:
+    """Whether a fine-tune is due by what Label Studio has.
+
+    It is asked again where only webhooks that came while it answered make it so: they may be of annotations that a
+    version has seen.
+    """
+    while True:
+        pool, fresh = catch_up(services, project)
+        state = progress(services, project, pool)
+        if not _is_due(services, project, state):
+            return False
+        if _is_due(services, project, replace(state, pending=fresh)):
+            return True
 
 
 def _parts(payload: dict[str, Any], shape: TypeAdapter[list[Part]]) -> list[Part]:

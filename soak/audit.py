@@ -27,8 +27,9 @@ def double_served(ledger: Ledger) -> list[Serving]:
     ]
 
 
-def out_of_order(ledger: Ledger) -> list[Serving]:
-    """Servings while a frame that comes before it in their order was free for certain, from asking to answering.
+def out_of_order(ledger: Ledger) -> list[tuple[Serving, list[int]]]:
+    """Servings while frames that come before it in their order were free for certain, from asking to answering; and
+    these frames.
 
     Not judged are frames that the annotator held already, which are served first again; frames that were skipped or
     whose annotation was deleted, which come back by rules of Label Studio's own; and requests that were under way when
@@ -49,8 +50,9 @@ def out_of_order(ledger: Ledger) -> list[Serving]:
         if again or serving.task not in order or serving.task in returned or serving.asked < in_force[serving.order]:
             continue
         ahead = order[: order.index(serving.task)]
-        if any(first_asked.get(task, NEVER) > serving.answered and task not in returned for task in ahead):
-            wrong.append(serving)
+        free = [task for task in ahead if first_asked.get(task, NEVER) > serving.answered and task not in returned]
+        if free:
+            wrong.append((serving, free))
     return wrong
 
 

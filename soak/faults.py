@@ -293,10 +293,12 @@ def _webhooks_lost(site: Site, team: Team) -> float:
 
 def _webhooks_disordered(site: Site, team: Team) -> float:
     """Old ones come again and late, and those of the batch in hand in the wrong order and twice."""
+    began = time.monotonic()
     newest = site.newest()
     trained = list(newest.seen)[: 2 * site.settings.k_max] if newest else []
     for one in trained:
         webhook(site, "ANNOTATION_CREATED", annotation={"id": one.annotation, "task": one.task})
+    site.wait_for_line(r"INFO fine-tune not due", since=began)
     wanted = _batch(site)
     team.confirm(wanted - 1)
     struck = time.monotonic()

@@ -22,7 +22,7 @@ from soak import audit
 from soak.faults import FAULTS, settle, suffer, train_the_rest, unseen
 from soak.hostile import Credentials, assault
 from soak.site import PROGRAMS, Site, SoakFailed, running_site
-from soak.team import Team
+from soak.team import Serving, Team
 
 ANNOTATORS = 4
 FRAMES_A_FAULT = 60  # enough for the batches that it takes, and for what it imports
@@ -173,7 +173,11 @@ def judge(site: Site, team: Team, result: Result) -> None:
     result.out_of_order = len(jumped)
     # Label Studio passes over a row that another transaction has locked, and storing predictions locks their tasks'.
     pushes = site.log.pushes()
-    jumped = [one for one in jumped if not any(one.asked < end and begin < one.answered for begin, end in pushes)]
+
+    def while_pushed(one: Serving) -> bool:
+        return any(one.asked < end and begin < one.answered for begin, end in pushes)
+
+    jumped = [(one, free) for one, free in jumped if not while_pushed(one)]
     result.out_of_order_otherwise = len(jumped)
     result.confirmed = ledger.confirmed()
     result.versions = len(versions)
@@ -181,7 +185,7 @@ def judge(site: Site, team: Team, result: Result) -> None:
     result.problems += [
         *(f"annotation {one} was lost" for one in lost[:EXAMPLES]),
         *(f"task {one.task} was served to {one.annotator} while another held it" for one in twice[:EXAMPLES]),
-        *(f"task {one.task} was served before its turn in {one.order}" for one in jumped[:EXAMPLES]),
+        *(f"task {one.task} was served before {free} in {one.order}: {one}" for one, free in jumped[:EXAMPLES]),
         *(f"annotation {one} left the training set" for one in audit.dropped(versions, filter(None, kept))[:EXAMPLES]),
         *audit.wrong_batches(versions, site.settings.k_max),
         *(f"task {task} was given up: {why}" for task, why in (order.about.unreadable if order else {}).items()),

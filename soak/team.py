@@ -25,7 +25,9 @@ NEVER = float("inf")
 
 @dataclass(frozen=True)
 class Serving:
-    """A frame that was served: by the monotonic clock when it was asked for and when the answer was there.
+    """A frame that was served: by the monotonic clock when it was first asked for and when the answer was there.
+
+    A request without an answer may have locked the frame, which then comes with the next.
 
     ``order`` is the name of the order that its prediction carries, empty where it has none.
     """
@@ -81,6 +83,7 @@ class Team:
         self._seed = seed
         self._gate = threading.Lock()
         self._turns = count()
+        self._asked: dict[str, float] = {}
         self._studios = {name: site.annotator(name) for name in (f"annotator-{number + 1}" for number in range(size))}
 
     def confirm(self, frames: int, *, progress: Callable[[int], None] = lambda done: None) -> None:
@@ -120,11 +123,12 @@ class Team:
 
     def _one(self, name: str, studio: Studio, chance: random.Random) -> bool:
         """Take a frame and answer it; False where nothing could be had just now."""
-        asked = time.monotonic()
+        asked = self._asked.setdefault(name, time.monotonic())
         try:
             task = studio.next_task(self._site.project)
         except BackendError:
             return False
+        del self._asked[name]
         if task is None:
             return False
         shown = task["predictions"][0] if task["predictions"] else {}

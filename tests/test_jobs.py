@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -280,11 +280,15 @@ class TestBoundary:
 
 @dataclass
 class StandIn:
-    """Stands for Label Studio: one project with annotations that tests put in; ``down`` when it does not answer."""
+    """Stands for Label Studio: one project with annotations that tests put in.
+
+    ``down`` when it does not answer; ``meanwhile`` is what happens, once, while it lists the annotations.
+    """
 
     tasks: int = 100
     annotations: list[ConfirmedAnnotation] = field(default_factory=list)
     down: bool = False
+    meanwhile: list[Callable[[], object]] = field(default_factory=list)
 
     def project(self, project: int) -> ProjectInfo:
         if self.down:
@@ -296,7 +300,10 @@ class StandIn:
         return Counts(self.tasks, annotated, len(self.annotations), skipped=0, predictions=0)
 
     def confirmed_annotations(self, project: int) -> list[ConfirmedAnnotation]:
-        return list(self.annotations)
+        listed = list(self.annotations)
+        while self.meanwhile:
+            self.meanwhile.pop()()
+        return listed
 
     def shown_predictions(self, project: int, annotations: Sequence[ConfirmedAnnotation]) -> dict[int, Any]:
         return {}
@@ -409,6 +416,37 @@ class TestFineTune:
         assert services.pending(PROJECT).count() == 0
         confirm(studio, tmp_path, 5, 6, 7, 8)
         assert created(services, 5, 6, 7, 8) == [None, None, None, late]
+
+    def test_late_webhooks_that_come_while_label_studio_answers_train_nothing(
+        self, services: Services, studio: StandIn, tmp_path: Path
+    ) -> None:
+        confirm(studio, tmp_path, *range(1, 9))
+        created(services, 1, 2, 3, 4)
+        work(services)
+        (first,) = services.versions(PROJECT).names()
+        late = created(services, 1, 2, 3, 4)[-1]
+        assert late is not None
+        studio.meanwhile.append(lambda: created(services, 5, 6, 7, 8))
+        work(services)
+        assert finished(services, late).return_value() == {"outcome": "not due"}
+        assert services.versions(PROJECT).names() == [first]
+        assert services.pending(PROJECT).count() == 0
+
+    def test_webhooks_of_a_batch_that_come_while_label_studio_answers_train_it(
+        self, services: Services, studio: StandIn, tmp_path: Path
+    ) -> None:
+        confirm(studio, tmp_path, 1, 2)
+
+        def two_more() -> None:
+            confirm(studio, tmp_path, 3, 4)
+            created(services, 3, 4)
+
+        studio.meanwhile.append(two_more)
+        created(services, 1, 2, 8, 9)  # the last two were deleted again
+        work(services)
+        newest = services.versions(PROJECT).newest()
+        assert newest is not None
+        assert len(newest.seen) == 4
 
     def test_deleted_before_the_job_runs_is_no_batch(self, services: Services, studio: StandIn, tmp_path: Path) -> None:
         created(services, 1, 2, 3, 4)

@@ -62,7 +62,7 @@ class TestOutOfOrder:
 
     def test_a_free_frame_was_passed_over(self) -> None:
         ledger = Ledger([serving("a", 3, 0), serving("b", 2, 2), serving("a", 1, 4)], orders=ORDERS)
-        assert [one.task for one in audit.out_of_order(ledger)] == [2]
+        assert [(one.task, free) for one, free in audit.out_of_order(ledger)] == [(2, [1])]
 
     def test_what_was_asked_for_at_the_same_time_may_change_places(self) -> None:
         ledger = Ledger([serving("c", 3, 0), serving("a", 2, 2), serving("b", 1, 2.5)], orders=ORDERS)
