@@ -7,6 +7,7 @@ import json
 import random
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -197,9 +198,12 @@ def _leaks(site: Site) -> list[str]:
     """Look for secrets in our log, and in the files that we and Redis keep."""
     names = ("label_studio_token", "webhook_secret", "basic_auth_password")
     secrets = {name: getattr(site.settings, name).get_secret_value().encode() for name in names}
-    files = [path for path in site.settings.data_dir.rglob("*") if path.is_file() and path.stat().st_size < LARGE]
-    places = {str(path.relative_to(site.folder)): path.read_bytes() for path in files}
-    return audit.leaks(secrets, {"the log": site.log.ours().encode(), **places})
+    places = {"the log": site.log.ours().encode()}
+    for path in site.settings.data_dir.rglob("*"):
+        with suppress(FileNotFoundError):  # the sidecar removes old orders
+            if path.is_file() and path.stat().st_size < LARGE:
+                places[str(path.relative_to(site.folder))] = path.read_bytes()
+    return audit.leaks(secrets, places)
 
 
 if __name__ == "__main__":

@@ -104,8 +104,11 @@ class OrderStore:
         about = read_json(self._orders / f"{name}.json")
         if about is None:
             return None
-        with np.load(self._orders / f"{name}.npz", allow_pickle=False) as arrays:
-            return Order(About.model_validate(about), arrays["tasks"], arrays["informativeness"])
+        try:
+            with np.load(self._orders / f"{name}.npz", allow_pickle=False) as arrays:
+                return Order(About.model_validate(about), arrays["tasks"], arrays["informativeness"])
+        except FileNotFoundError:  # forgotten since we read what it is
+            return None
 
     def prune(self, keep: list[str]) -> None:
         """Forget all orders but these and the current one."""

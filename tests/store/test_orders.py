@@ -51,6 +51,13 @@ def test_prune_keeps_what_is_named_and_what_is_current(tmp_path: Path) -> None:
     assert [serial for serial in range(1, 5) if store.get(f"diversity.{serial}")] == [1, 3]
 
 
+def test_an_order_that_is_forgotten_while_it_is_read_is_not_there(tmp_path: Path) -> None:
+    store = OrderStore(tmp_path)
+    store.save(order("diversity.1"))
+    (tmp_path / "orders" / "diversity.1.npz").unlink()  # what the reader finds after the first of two files
+    assert store.get("diversity.1") is None
+
+
 def test_an_order_from_before_there_were_validators_is_read(tmp_path: Path) -> None:
     store = OrderStore(tmp_path)
     store.save(order("diversity.1"))
