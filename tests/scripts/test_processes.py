@@ -215,7 +215,9 @@ def test_an_exception_ends_the_children_and_goes_on() -> None:
 def test_a_signal_to_the_command_ends_the_children(
     number: signal.Signals, started: list[subprocess.Popen[str]]
 ) -> None:
-    process = command(COMMAND.format(first=FAMILY, second=FAMILY), started)
+    # As from a terminal, even where these tests run under nohup, whose children ignore SIGHUP.
+    heard = f"import signal; signal.signal({number.value}, signal.SIG_DFL)"
+    process = command(heard + COMMAND.format(first=FAMILY, second=FAMILY), started)
     family = numbers(process) + numbers(process)
     assert all(map(alive, family))
     process.send_signal(number)
