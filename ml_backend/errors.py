@@ -90,6 +90,12 @@ class NotEnoughLabels(BackendError):
     http_status = 409
 
 
+class VersionSuperseded(BackendError):
+    """A version whose place in the line was taken while it was trained."""
+
+    http_status = 409
+
+
 class VersionUnknown(BackendError):
     """A model version that is not in the store, is damaged, or does not fit the project as it is now."""
 

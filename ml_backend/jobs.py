@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -16,7 +17,7 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
 from ml_backend import training
-from ml_backend.errors import InvalidRequest, NotEnoughLabels
+from ml_backend.errors import InvalidRequest, NotEnoughLabels, VersionSuperseded
 from ml_backend.logs import event, stages
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
@@ -33,6 +34,8 @@ ACTIONS = (*ADDED, DELETED, TRAIN, *NEWS)
 REQUEST = "request"
 ENDED = (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.CANCELED, JobStatus.STOPPED)
 RETRY = Retry(max=3, interval=[10, 60, 300])
+_CLOCKS_DIFFER = timedelta(seconds=60)  # the clocks of two machines, at most
+_LONGEST_WAIT = timedelta(seconds=max(RETRY.intervals)) + _CLOCKS_DIFFER
 
 
 class _Deleted(BaseModel):
@@ -158,10 +161,9 @@ def fine_tune(project: int, parent: str | None) -> dict[str, Any]:
 def _fine_tune(services: Services, job: Job | None, project: int, parent: str | None) -> dict[str, Any]:
     trigger = job.meta.get("trigger") if job else None
     pending = services.pending(project)
+    training.finish(services, project)
     if _newest(services, project) != parent:
-        event(logger, "fine-tune already done", project=project, parent=parent)
-        reconcile(services, project)
-        return {"outcome": "already done", "parent": parent}
+        return _already_done(services, project, parent)
     # Webhooks may be late or doubled, and annotations deleted since: Label Studio says whether the batch is complete.
     if trigger == REQUEST:
         catch_up(services, project)
@@ -172,6 +174,8 @@ def _fine_tune(services: Services, job: Job | None, project: int, parent: str | 
         manifest = training.fine_tune(
             services, project, _reporter(job, project), job=job.id if job else None, trigger=trigger
         )
+    except VersionSuperseded:
+        return _already_done(services, project, parent)
     except NotEnoughLabels as error:
         if trigger != REQUEST:
             pending.postpone(pending.count() + services.settings.k_max)
@@ -183,6 +187,12 @@ def _fine_tune(services: Services, job: Job | None, project: int, parent: str | 
     if manifest.held_back:
         return {"outcome": "held back", "version": manifest.version, "reason": manifest.held_back}
     return {"outcome": "trained", "version": manifest.version, "seconds": manifest.seconds}
+
+
+def _already_done(services: Services, project: int, parent: str | None) -> dict[str, Any]:
+    event(logger, "fine-tune already done", project=project, parent=parent)
+    reconcile(services, project)
+    return {"outcome": "already done", "parent": parent}
 
 
 def reconcile(services: Services, project: int) -> str | None:
@@ -208,7 +218,7 @@ def catch_up(services: Services, project: int) -> tuple[int, int]:
     fresh = training.changed_since(labelled, services.versions(project).newest())
     pending.replace({one.annotation.id: one.annotation.task for one in fresh}, known)
     counts = services.studio.counts(project)
-    return counts.tasks - counts.annotated, len(fresh)
+    return counts.unlabelled, len(fresh)
 
 
 def ended(services: Services, project: int, pool: int | None) -> str | None:
@@ -261,11 +271,26 @@ def _clear_ended(services: Services, job_id: str) -> None:
     def clear(pipeline: Pipeline) -> None:
         with suppress(NoSuchJobError, InvalidJobOperation):  # gone, or going while we look
             job = Job.fetch(job_id, connection=services.redis, serializer=JSONSerializer)
+            over = job.get_status(refresh=False) in ENDED or _is_of_the_future(services, job)
             pipeline.multi()
-            if job.get_status(refresh=False) in ENDED:
+            if over:
                 job.delete(pipeline=pipeline)
 
     services.redis.transaction(clear, Job.key_for(job_id))
+
+
+def _is_of_the_future(services: Services, job: Job) -> bool:
+    """Whether the clock was set back since a job was planned or last heard of: RQ would wait until then.
+
+    A worker that lives tells so every few seconds, by the clock as it is now.
+    """
+    now = datetime.now(timezone.utc)
+    if job.get_status(refresh=False) == JobStatus.SCHEDULED:
+        with suppress(NoSuchJobError):
+            return bool(queue(services).scheduled_job_registry.get_scheduled_time(job) > now + _LONGEST_WAIT)
+    if job.get_status(refresh=False) == JobStatus.STARTED and job.last_heartbeat is not None:
+        return bool(job.last_heartbeat > now + _CLOCKS_DIFFER)
+    return False
 
 
 def _reporter(job: Job | None, project: int) -> training.Report:

@@ -30,6 +30,7 @@ from ml_backend.tsal.split import held_out
 from ml_backend.tsal.strengths import StrengthTable
 
 logger = logging.getLogger(__name__)
+_SHOWN = 20  # numbers that a log line or a note names
 REMEMBERED = 20  # trials that the choice of strategy and validator looks back on
 Report = Callable[[str, int, int], None]
 
@@ -48,25 +49,22 @@ class Labelled:
         return TrainedOn(annotation=one.id, task=one.task, updated_at=one.updated_at)
 
 
-def confirmed(services: Services, project: int, configuration: Configuration) -> list[Labelled]:
+def confirmed(
+    services: Services, project: int, configuration: Configuration, notes: list[str] | None = None
+) -> list[Labelled]:
     """Pull the confirmed annotations, one a frame: of several that disagree the one that the settings' rule names.
 
-    An annotation that the configuration does not know is logged and left out, and so is a frame whose annotations
-    disagree where the rule is to leave it out.
+    An annotation that the configuration does not know is left out, and so is a frame whose annotations disagree where
+    the rule is to leave it out; how many, the log says in a line, and ``notes`` get it.
     """
+    unknown: list[int] = []
+    disagreeing: list[int] = []
     of_frame: dict[int, list[Labelled]] = defaultdict(list)
     for annotation in services.studio.confirmed_annotations(project):
         try:
             labelled = Labelled(annotation, labels_of(annotation.result, configuration))
-        except UnknownLabel as error:
-            event(
-                logger,
-                "annotation left out",
-                level=logging.WARNING,
-                project=project,
-                annotation=annotation.id,
-                reason=error,
-            )
+        except UnknownLabel:
+            unknown.append(annotation.id)
             continue
         of_frame[annotation.task].append(labelled)
     rule = services.settings.disagreement
@@ -74,10 +72,18 @@ def confirmed(services: Services, project: int, configuration: Configuration) ->
     for task, several in sorted(of_frame.items()):
         settled = settle(several, rule)
         if settled is None:
-            numbers = ", ".join(str(one.annotation.id) for one in several)
-            event(logger, "frame left out", level=logging.WARNING, project=project, task=task, disagreeing=numbers)
+            disagreeing.append(task)
         else:
             found.append(settled)
+    for what, numbers in (
+        ("annotations with symptoms that the configuration does not have", unknown),
+        ("tasks whose annotations disagree", disagreeing),
+    ):
+        if numbers:
+            shown = ", ".join(map(str, numbers[:_SHOWN])) + (", …" if len(numbers) > _SHOWN else "")
+            event(logger, "left out", level=logging.WARNING, project=project, kind=what, count=len(numbers), ids=shown)
+            if notes is not None:
+                notes.append(f"left out {len(numbers)} {what}: {shown}")
     return found
 
 
@@ -109,19 +115,21 @@ def fine_tune(
     Raises:
         NotEnoughLabels: where there is too little to learn from.
         FrameUnreadable: where a frame that could be read when the job began cannot be any more.
+        StudioUnavailable: where Label Studio is away; frames that it has are not left out for that.
+        VersionSuperseded: where another job stored a version meanwhile.
     """
     started = time.monotonic()
     settings = services.settings
     store = services.versions(project)
+    newest, serving = store.newest(), store.active()
     info = services.studio.project(project)
     configuration = Configuration.parse(info.label_config)
     names = configuration.label_set.names
     notes: list[str] = []
 
     report("reading annotations", 0, 1)
-    labelled = confirmed(services, project, configuration)
+    labelled = confirmed(services, project, configuration, notes)
     _require_two_combinations(labelled)
-    newest = store.newest()
     fresh = changed_since(labelled, newest)
 
     frames = [Frame.of(one.annotation.task, one.annotation.data, configuration.image_key) for one in labelled]
@@ -174,6 +182,9 @@ def fine_tune(
         truth, after = labels[validation], probabilities[validation]
         comparison = regression.compare(truth, plain_labels(before), plain_labels(after))
     held_back = comparison.regression(settings.largest_fall) if comparison else ""
+    if store.active() != serving:
+        # What a person did while this one was trained is not undone by it.
+        held_back = f"{store.active()} was made active while it was trained"
     trials = [*_trials(store, parent), *([trial] if trial else [])]
     choice = adaptive.choose(trials)
     manifest = store.create(
@@ -216,6 +227,8 @@ def fine_tune(
                     "strategy",
                     "validator",
                     "hold_out",
+                    "disagreement",
+                    "largest_fall",
                 },
             ),
             seed=settings.seed,
@@ -223,6 +236,7 @@ def fine_tune(
             held_back=held_back,
         ),
         lambda path: network.save_tail(path, {"labels": " | ".join(names)}),
+        number=newest.number + 1 if newest else 1,
     )
     if not held_back:
         store.activate(manifest.version, by=job or "fine-tune")
@@ -238,6 +252,7 @@ def fine_tune(
         exact_match=manifest.metrics["exact_match"],
         parent=manifest.parent,
         exact_match_parent=manifest.metrics["exact_match_parent"],
+        reason=held_back or None,
         seconds=manifest.seconds["total"],
     )
     return manifest

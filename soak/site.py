@@ -251,8 +251,7 @@ class Site:
 
     def unlabelled(self) -> int:
         """Frames without a confirmed annotation."""
-        counts = self.services.studio.counts(self.project)
-        return counts.tasks - counts.annotated
+        return self.services.studio.counts(self.project).unlabelled
 
     def annotator(self, name: str) -> Studio:
         """Label Studio as somebody who signs up by the project's invite link."""

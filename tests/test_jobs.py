@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
 from ml_backend import jobs, training
-from ml_backend.errors import InvalidRequest, RedisUnavailable, SettingsError, StudioUnavailable
+from ml_backend.errors import InvalidRequest, RedisUnavailable, SettingsError, StudioUnavailable, VersionSuperseded
 from ml_backend.services import Services
 from ml_backend.settings import Settings
 from ml_backend.store.versions import Manifest, TrainedOn
@@ -212,6 +213,39 @@ class TestBoundary:
         assert created(services, 5, 6) == [None, None]
         assert waiting(services) == [NOTHING_BEFORE]
 
+    def test_a_retry_that_waits_goes_on(self, services: Services) -> None:
+        created(services, 1, 2, 3, 4)
+        self.plan(services, datetime.now(timezone.utc) + timedelta(seconds=299))
+        assert created(services, 5, 6) == [None, None]
+        assert waiting(services) == []
+
+    def test_a_retry_of_before_the_clock_was_set_back_does_not_block(self, services: Services) -> None:
+        created(services, 1, 2, 3, 4)
+        self.plan(services, datetime.now(timezone.utc) + timedelta(hours=2))
+        assert created(services, 5, 6) == [NOTHING_BEFORE, None]
+        assert waiting(services) == [NOTHING_BEFORE]
+        assert len(jobs.queue(services).scheduled_job_registry) == 0
+
+    @pytest.mark.parametrize(("ahead", "enqueued"), [(timedelta(0), None), (timedelta(hours=2), NOTHING_BEFORE)])
+    def test_a_worker_that_was_last_heard_of_in_the_future_does_not_block(
+        self, services: Services, ahead: timedelta, enqueued: str | None
+    ) -> None:
+        created(services, 1, 2, 3, 4)
+        queue = jobs.queue(services)
+        job = queue.fetch_job(NOTHING_BEFORE)
+        queue.remove(job)
+        job.set_status(JobStatus.STARTED)
+        job.heartbeat(datetime.now(timezone.utc) + ahead, ttl=60)
+        assert created(services, 5) == [enqueued]
+        assert waiting(services) == ([enqueued] if enqueued else [])
+
+    def plan(self, services: Services, when: datetime) -> None:
+        """Let the job wait for a retry at a time, as RQ does after a failure."""
+        queue = jobs.queue(services)
+        job = queue.fetch_job(NOTHING_BEFORE)
+        queue.remove(job)
+        queue.schedule_job(job, when)
+
     def test_many_at_once_after_a_failure_enqueue_one_job(self, services: Services) -> None:
         for attempt in range(20):
             services.redis.flushall()
@@ -297,7 +331,8 @@ class StandIn:
 
     def counts(self, project: int) -> Counts:
         annotated = len({one.task for one in self.annotations})
-        return Counts(self.tasks, annotated, len(self.annotations), skipped=0, predictions=0)
+        left = self.tasks - annotated
+        return Counts(self.tasks, annotated, left, len(self.annotations), skipped=0, predictions=0)
 
     def confirmed_annotations(self, project: int) -> list[ConfirmedAnnotation]:
         listed = list(self.annotations)
@@ -539,6 +574,26 @@ class TestFineTune:
         assert (job.func_name, job.args, job.kwargs) == ("ml_backend.jobs.fine_tune", [PROJECT, None], {})
         assert (job.timeout, job.retries_left) == (services.settings.job_timeout, 3)
         assert json.loads(stored[b"meta"]) == {"trigger": "webhook"}
+
+
+class TestTwoJobs:
+    def test_the_one_that_comes_second_is_done_already(
+        self, services: Services, studio: StandIn, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        confirm(studio, tmp_path, 1, 2, 3, 4)
+        jobs.reconcile(services, PROJECT)
+
+        def compete(*_: object, **__: object) -> Manifest:
+            seen = tuple(TrainedOn(annotation=n, task=n, updated_at=f"t{n}") for n in range(1, 5))
+            version(services, seen=0, trained_on=seen)
+            raise VersionSuperseded("version 1 was stored by another job")
+
+        with pytest.MonkeyPatch.context() as raced, caplog.at_level(logging.INFO):
+            raced.setattr(training, "fine_tune", compete)
+            work(services)
+        assert finished(services, NOTHING_BEFORE).return_value()["outcome"] == "already done"
+        assert len(services.versions(PROJECT).names()) == 1
+        assert [message for message in caplog.messages if message.startswith("fine-tune already done")]
 
 
 class TestReconcile:

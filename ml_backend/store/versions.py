@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from ml_backend.errors import VersionUnknown
+from ml_backend.errors import VersionSuperseded, VersionUnknown
 from ml_backend.store.locks import alone
 
 MANIFEST = "manifest.json"
@@ -111,22 +111,31 @@ class VersionStore:
         self._activations = folder / "activations.json"
         self._lock = folder / ".versions.lock"
 
-    def create(self, manifest: Manifest, write_tail: Callable[[Path], None]) -> Manifest:
+    def create(self, manifest: Manifest, write_tail: Callable[[Path], None], number: int | None = None) -> Manifest:
         """Store a new version and return its manifest with the name it got.
 
         The name is the next number and a digest of tail and manifest, so that no two versions ever share it.
+        ``number`` is the place in the line that the version was trained for, None where any will do.
+
+        Raises:
+            VersionSuperseded: where that place is taken.
         """
         self._versions.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=self._versions))
         try:
             write_tail(aside / TAIL)
             digest = hashlib.sha256((aside / TAIL).read_bytes() + manifest.model_dump_json().encode()).hexdigest()[:8]
-            newest = self.newest()
-            named = manifest.model_copy(update={"version": f"msml-{(newest.number if newest else 0) + 1:04d}-{digest}"})
-            write_aside(aside / MANIFEST, named.model_dump_json(indent=1))
             _flush(aside / TAIL)
-            aside.rename(self._versions / named.version)
-            _flush(self._versions)
+            # Two jobs may have trained the same batch, and only one version may come of it.
+            with alone(self._lock):
+                newest = self.newest()
+                place = newest.number + 1 if newest else 1
+                if number not in (None, place):
+                    raise VersionSuperseded(f"version {number} was stored by another job; this one is not needed")
+                named = manifest.model_copy(update={"version": f"msml-{place:04d}-{digest}"})
+                write_aside(aside / MANIFEST, named.model_dump_json(indent=1))
+                aside.rename(self._versions / named.version)
+                _flush(self._versions)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise

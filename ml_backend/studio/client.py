@@ -35,10 +35,15 @@ class ProjectInfo:
 
 @dataclass(frozen=True)
 class Counts:
-    """A project's totals: ``annotations`` without the ``skipped`` ones; ``annotated`` tasks have one at least."""
+    """A project's totals: ``annotations`` without the ``skipped`` ones; ``annotated`` tasks have one at least.
+
+    ``unlabelled`` tasks wait for an annotation, as `Studio.tasks` lists them; those that were skipped for good or whose
+    annotation has a star may be counted in while others wait too, so that 0 means that nobody is needed any more.
+    """
 
     tasks: int
     annotated: int
+    unlabelled: int
     annotations: int
     skipped: int
     predictions: int
@@ -178,16 +183,22 @@ class Studio:
         """Read a project's totals; cheap enough to ask often."""
         names = (
             "id,task_number,num_tasks_with_annotations,total_annotations_number,skipped_annotations_number,"
-            "total_predictions_number"
+            "ground_truth_number,total_predictions_number"
         )
         what = f"counting project {project}"
         found = self._calls.read(what, lambda: self._sdk.projects.list_counts(ids=str(project), include=names).results)
         if not found:
             raise StudioRefused(f"{what}: Label Studio has no such project, or the user of the token cannot see it")
         one = found[0]
+        unlabelled = one.task_number - one.num_tasks_with_annotations
+        if 0 < unlabelled <= one.skipped_annotations_number + one.ground_truth_number:
+            # Frames that were skipped for good, or whose annotation has a star, are not among those with annotations:
+            # the last batch would wait for them for ever.
+            unlabelled = sum(1 for _ in self.tasks(project, only_unlabelled=True))
         return Counts(
             tasks=one.task_number,
             annotated=one.num_tasks_with_annotations,
+            unlabelled=unlabelled,
             annotations=one.total_annotations_number,
             skipped=one.skipped_annotations_number,
             predictions=one.total_predictions_number,

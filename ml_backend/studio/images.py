@@ -27,7 +27,7 @@ from urllib.parse import SplitResult, parse_qs, quote, unquote, urljoin, urlspli
 
 import certifi
 
-from ml_backend.errors import BackendError, FrameUnreadable, SettingsError
+from ml_backend.errors import FrameUnreadable, SettingsError, StudioUnavailable
 
 _LOCAL_FILES = "/data/local-files/"
 # Where Label Studio keeps files. A token goes nowhere else, so that no task can make us call its API.
@@ -36,6 +36,8 @@ _CLOUD = ("s3", "gs", "azure-blob")
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HOPS = 5
+_HEALTH_SECONDS = 5.0  # that Label Studio may take to say how it is
+_GATEWAY = (502, 503, 504)  # a proxy in front of Label Studio speaks for one that is down
 _BLOCK = 65_536
 _SAFE = "%/?:@!$&'()*+,;=~-._[]"  # what an address may hold besides letters and digits
 _HINTS = {
@@ -88,18 +90,22 @@ class FrameFetcher:
         Raises:
             FrameUnreadable: for an address that is not allowed, a file that is not there, one that is too large or
                 takes too long. The message never holds a token or the query of a signed address.
+            StudioUnavailable: where Label Studio is not there at all, which is no fault of the frame.
         """
         try:
             if url.startswith(_LOCAL_FILES) and self._document_root is not None:
                 return self._read(_local_path(url), self._document_root)
             return self._download(self._address(url, task), time.monotonic() + self._seconds)
-        except BackendError as error:  # a frame that cannot be read, or no token to be had
+        except FrameUnreadable as error:
             raise FrameUnreadable(f"{_shown(url)}: {error}") from None
 
     def fetch_many(self, frames: Iterable[tuple[str, int | None]], workers: int) -> Iterator[bytes | FrameUnreadable]:
         """Read the files of (address, task) pairs with some workers at a time, in the order of the pairs.
 
         A frame that cannot be read is yielded as its error; no more than twice as many as there are workers are held.
+
+        Raises:
+            StudioUnavailable: where Label Studio is not there at all.
         """
         pairs = iter(frames)
         pool = ThreadPoolExecutor(workers, thread_name_prefix="fetch")
@@ -200,15 +206,38 @@ class FrameFetcher:
                 with connection.getresponse() as response:
                     if response.status in _REDIRECTS:
                         return response.headers.get("Location", "")
+                    if response.status in _GATEWAY:
+                        self._require_studio(origin)
                     if response.status != http.client.OK:
                         raise FrameUnreadable(
                             f"{origin.host}:{origin.port} answered {response.status}{_HINTS.get(response.status, '')}"
                         )
                     return self._body(response, deadline)
         except (OSError, http.client.HTTPException, ValueError) as error:
+            self._require_studio(origin)
             if time.monotonic() >= deadline:
                 raise self._too_slow() from None
             raise FrameUnreadable(f"{origin.host}:{origin.port} does not answer ({type(error).__name__})") from None
+
+    def _require_studio(self, origin: _Origin) -> None:
+        """Tell a frame that Label Studio cannot give from a Label Studio that is not there, by asking how it is.
+
+        Raises:
+            StudioUnavailable: where the frame was to come from Label Studio, and that does not answer.
+        """
+        if origin != self._studio:
+            return
+        try:
+            with _connected(origin, time.monotonic() + _HEALTH_SECONDS) as connection:
+                connection.request("GET", f"{self._base.path}/health", headers={"Host": self._base.netloc})
+                with connection.getresponse() as response:
+                    trouble = f"a proxy answers {response.status}" if response.status in _GATEWAY else ""
+        except (OSError, http.client.HTTPException) as error:
+            trouble = type(error).__name__
+        if trouble:
+            raise StudioUnavailable(
+                f"Label Studio at {self._base.geturl()} does not answer ({trouble}); start it or correct its address"
+            )
 
     def _body(self, response: http.client.HTTPResponse, deadline: float) -> bytes:
         if response.headers.get_content_type() == "text/html":

@@ -4,13 +4,14 @@ import json
 import shutil
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, TimeoutError
+from contextlib import suppress
 from datetime import datetime
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
-from ml_backend.errors import VersionUnknown
+from ml_backend.errors import VersionSuperseded, VersionUnknown
 from ml_backend.store.locks import alone
 from ml_backend.store.versions import MANIFEST, Manifest, TrainedOn, VersionStore, read_json, write_aside
 
@@ -60,6 +61,27 @@ def test_the_name_tells_different_content_apart(tmp_path: Path) -> None:
     same = VersionStore(tmp_path / "d").create(manifest(), write_tail(b"one"))
     assert len({first.version, other_tail.version, other_manifest.version}) == 3
     assert first.version == same.version
+
+
+def test_a_place_in_the_line_is_taken_once(tmp_path: Path) -> None:
+    store = VersionStore(tmp_path)
+    first = store.create(manifest(), write_tail(b"w"), number=1)
+    with pytest.raises(VersionSuperseded, match="version 1 was stored by another job"):
+        store.create(manifest(seed=1), write_tail(b"w"), number=1)
+    assert store.names() == [first.version]
+    assert len(list((tmp_path / "versions").iterdir())) == 1
+
+
+def test_of_many_at_once_one_gets_the_place(tmp_path: Path) -> None:
+    def create(seed: int) -> str | None:
+        with suppress(VersionSuperseded):
+            return VersionStore(tmp_path).create(manifest(seed=seed), write_tail(b"w"), number=1).version
+        return None
+
+    with ThreadPoolExecutor(8) as pool:
+        created = list(pool.map(create, range(16)))
+    assert [one for one in created if one] == VersionStore(tmp_path).names()
+    assert len(VersionStore(tmp_path).names()) == 1
 
 
 def test_a_version_that_fails_to_be_written_leaves_nothing(tmp_path: Path) -> None:

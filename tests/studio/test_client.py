@@ -172,10 +172,10 @@ def test_confirmed_annotations_and_what_was_shown(
     studio.delete_model_version(project, "v1")
     again = studio.shown_predictions(project, found)
     assert again[confirmed[0]]["model_version"] == "v1"
-    assert studio.counts(project) == Counts(tasks=6, annotated=4, annotations=5, skipped=2, predictions=6)
+    assert studio.counts(project) == Counts(tasks=6, annotated=4, unlabelled=2, annotations=5, skipped=2, predictions=6)
 
     studio.delete_annotation(confirmed[2])
-    assert studio.counts(project) == Counts(tasks=6, annotated=3, annotations=4, skipped=2, predictions=6)
+    assert studio.counts(project) == Counts(tasks=6, annotated=3, unlabelled=3, annotations=4, skipped=2, predictions=6)
 
 
 @pytest.mark.parametrize(("skip_queue", "waits"), [("REQUEUE_FOR_OTHERS", True), ("IGNORE_SKIPPED", False)])
@@ -190,6 +190,11 @@ def test_a_skipped_frame_waits_where_the_project_says_so(
     assert pool == ([skipped, fresh] if waits else [fresh])
     counted = {task.id: (task.annotations, task.skipped) for task in studio.tasks(project)}
     assert counted == {labelled: (1, 0), skipped: (0, 1), fresh: (0, 0)}
+    # Label Studio does not count a frame with a star among those with annotations, nor one that was skipped for good;
+    # the last batch must wait for neither.
+    starred = studio.submit(fresh, result(A_LINE))
+    studio._sdk.annotations.update(starred, ground_truth=True)
+    assert studio.counts(project).unlabelled == (1 if waits else 0)
 
 
 def test_a_prediction_that_label_studio_drops_is_told(studio: Studio, project: int) -> None:

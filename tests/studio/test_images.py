@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ml_backend.errors import FrameUnreadable, SettingsError, StudioRefused
+from ml_backend.errors import FrameUnreadable, SettingsError, StudioRefused, StudioUnavailable
 from ml_backend.studio import images
 from ml_backend.studio.client import Studio
 from ml_backend.studio.images import FrameFetcher
@@ -58,7 +58,17 @@ def fetcher(
 def refused(fetch: FrameFetcher, url: str, task: int | None = None) -> str:
     with pytest.raises(FrameUnreadable) as caught:
         fetch.fetch(url, task)
-    message = str(caught.value)
+    return shown(caught.value)
+
+
+def away(fetch: FrameFetcher, url: str) -> str:
+    with pytest.raises(StudioUnavailable) as caught:
+        fetch.fetch(url)
+    return shown(caught.value)
+
+
+def shown(error: Exception) -> str:
+    message = str(error)
     assert "00secret00" not in message
     assert "signature" not in message
     return message
@@ -238,7 +248,9 @@ def test_without_a_token_there_is_no_frame(studio: Site) -> None:
         raise StudioRefused("the token is old")
 
     studio.serves("/data/upload/1/x.png")
-    assert "the token is old" in refused(FrameFetcher(studio.url, authorization), "/data/upload/1/x.png")
+    # No fault of the frame: what goes on without it would leave it out for good.
+    with pytest.raises(StudioRefused, match="the token is old"):
+        FrameFetcher(studio.url, authorization).fetch("/data/upload/1/x.png")
     assert studio.asked == []
 
 
@@ -395,9 +407,29 @@ def test_the_time_holds_for_all_redirects_together(studio: Site, other: Site) ->
 
 def test_nobody_there(studio: Site) -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    assert "does not answer (ConnectionRefusedError)" in refused(
-        FrameFetcher(url, lambda: SECRET), "/data/upload/1/x.png"
-    )
+    fetch = FrameFetcher(studio.url, lambda: SECRET, allowed_hosts=[url.removeprefix("http://")])
+    assert "does not answer (ConnectionRefusedError)" in refused(fetch, f"{url}/x.png")
+
+
+def test_a_label_studio_that_is_away_is_no_fault_of_the_frame(studio: Site) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    fetch = FrameFetcher(url, lambda: SECRET)
+    assert "does not answer (ConnectionRefusedError)" in away(fetch, "/data/upload/1/x.png")
+    with pytest.raises(StudioUnavailable):
+        list(fetch.fetch_many([("/data/upload/1/x.png", 1)], workers=1))
+
+
+def test_a_proxy_speaks_for_a_label_studio_that_is_away(studio: Site) -> None:
+    studio.answers("/data/upload/1/x.png", lambda handler: handler.send_error(502))
+    # The rest is there: it is this file that Label Studio has trouble with, and other frames need not wait.
+    assert "answered 502" in refused(fetcher(studio), "/data/upload/1/x.png")
+    studio.answers("/health", lambda handler: handler.send_error(503))
+    assert "a proxy answers 503" in away(fetcher(studio), "/data/upload/1/x.png")
+
+
+def test_a_file_that_label_studio_fails_at_costs_only_itself(studio: Site) -> None:
+    studio.answers("/data/upload/1/x.png", lambda handler: handler.wfile.write(b""))
+    assert "does not answer (RemoteDisconnected)" in refused(fetcher(studio), "/data/upload/1/x.png")
 
 
 @pytest.mark.parametrize("text", [b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nx"])
