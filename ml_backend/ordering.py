@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from itertools import chain
 
@@ -82,8 +83,6 @@ def _refreshed(services: Services, project: int, report: Report) -> Order | None
     nothing = (
         Prediction(task, None, (len(ranked.tasks) + place) / len(frames), name) for place, task in enumerate(last)
     )
-    studio.import_predictions(project, _checked(chain(ranked.predictions, nothing), configuration, project))
-    pushed = time.monotonic()
     placed = Order(
         About(
             name=name,
@@ -93,16 +92,19 @@ def _refreshed(services: Services, project: int, report: Report) -> Order | None
             created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             seed=settings.seed,
             unreadable=ranked.unreadable,
-            seconds={
-                "scoring": round(scored - started, 3),
-                "push": round(pushed - scored, 3),
-                "refresh": round(pushed - started, 3),
-            },
+            seconds={"scoring": round(scored - started, 3)},
         ),
         np.concatenate([ranked.tasks, np.array(last, np.int64)]),
         np.concatenate([ranked.informativeness, np.full(len(last), np.inf)]),
     )
+    # Kept before it is pushed: where the disk takes nothing, no predictions pile up in Label Studio with every try.
     orders.save(placed)
+    studio.import_predictions(project, _checked(chain(ranked.predictions, nothing), configuration, project))
+    now = time.monotonic()
+    took = placed.about.seconds | {"push": round(now - scored, 3), "refresh": round(now - started, 3)}
+    placed = replace(placed, about=placed.about.model_copy(update={"seconds": took}))
+    with suppress(OSError):  # how long it took is not worth a push in vain
+        orders.save(placed)
     studio.update_project(project, model_version=name, sampling=SAMPLING, show_collab_predictions=True)
     orders.activate(name)
     event(
@@ -125,7 +127,10 @@ def needs_refresh(services: Services, project: int, look_for_frames: bool) -> st
     """
     info = services.studio.project(project)
     manifest = active_manifest(services, project, Configuration.parse(info.label_config))
-    order = services.orders(project).current()
+    orders = services.orders(project)
+    order = orders.current()
+    if order is None and orders.current_name():
+        return "the order that was pushed cannot be read"
     if order is not None:
         if order.about.version != (manifest.version if manifest else None):
             return "another version is active"

@@ -25,6 +25,7 @@ from scripts.command import run
 logger = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
 FULL_POLL = 10
+CLOCK_SECONDS = 10.0  # a smaller step of the clock harms nobody
 
 
 @dataclass
@@ -34,11 +35,11 @@ class Watched:
     news: int | None = None
     version: str | None = None
     counts: Counts | None = None
-    reconciled: int | None = None
     polled: float = float("-inf")
     polls: int = 0
     ended: str | None = None
     trouble: str | None = None
+    failures: int = 0
     again: float = float("-inf")
 
 
@@ -76,10 +77,20 @@ def watch(services: Services, projects: list[int] | None) -> None:
         signal.signal(number, lambda *_: stop.set())
     event(logger, "sidecar watches", projects=projects or "all connected")
     states: dict[int, Watched] = {}
+    offset = time.time() - time.monotonic()
     while not stop.is_set():
+        offset = tell_of_clock(offset)
         for project in projects or services.projects():
             try_look(services, project, states.setdefault(project, Watched()))
         stop.wait(TICK_SECONDS)
+
+
+def tell_of_clock(offset: float) -> float:
+    """Log a jump of the wall clock, whose ``offset`` from the monotonic one is known, in s; returns the offset now."""
+    now = time.time() - time.monotonic()
+    if abs(now - offset) > CLOCK_SECONDS:
+        event(logger, "the clock jumped", level=logging.WARNING, seconds=round(now - offset))
+    return now
 
 
 def try_look(services: Services, project: int, state: Watched) -> None:
@@ -88,13 +99,16 @@ def try_look(services: Services, project: int, state: Watched) -> None:
         return
     try:
         look(services, project, state)
-        state.trouble = None
+        state.trouble, state.failures = None, 0
     except (BackendError, RedisError, OSError) as error:  # the last where the disk is full
         if str(error) != state.trouble:
             event(logger, "will try again", level=logging.WARNING, project=project, reason=error)
         state.trouble = str(error)
         # The other projects do not wait meanwhile.
-        state.again = time.monotonic() + services.settings.poll_seconds / 4
+        poll = services.settings.poll_seconds
+        state.again = time.monotonic() + min(poll / 4 * 2**state.failures, 2 * poll)
+        state.failures = min(state.failures + 1, 8)
+        state.news = None  # so that the next look is a whole one, also where nothing new is told
 
 
 def look(services: Services, project: int, state: Watched) -> None:
@@ -105,27 +119,37 @@ def look(services: Services, project: int, state: Watched) -> None:
     if (news, version) == (state.news, state.version) and not due:
         return
     counts = services.studio.counts(project)
+    # Before the refresh, so that one that fails again and again holds up no training.
+    busy = due and _caught_up(services, project, state, counts)
     # A frame joins the pool by import, or because its annotation was deleted.
     more = state.counts is None or counts.tasks != state.counts.tasks or counts.annotated < state.counts.annotated
     reason = ordering.needs_refresh(services, project, look_for_frames=more)
-    if reason and counts.tasks > counts.annotated:
+    if reason and counts.unlabelled:
         event(logger, "refreshing", project=project, reason=reason)
         ordering.refresh_if_needed(services, project, stages(logger, project), look_for_frames=more)
     if due:
-        # A changed annotation changes no count, so a full look is taken now and then as well.
-        busy = counts.annotations != state.reconciled
-        if busy or state.polls % FULL_POLL == 0:
-            jobs.reconcile(services, project)
-            state.reconciled = counts.annotations
         if not reason:
             ordering.prune(services, project, busy=busy)
         state.polls += 1
         state.polled = time.monotonic()
-    ended = jobs.ended(services, project, pool=counts.tasks - counts.annotated)
+    ended = jobs.ended(services, project, pool=counts.unlabelled)
     if ended and ended != state.ended:
         event(logger, "the loop has ended", project=project, reason=ended)
     state.ended = ended
     state.news, state.version, state.counts = news, version, counts
+
+
+def _caught_up(services: Services, project: int, state: Watched, counts: Counts) -> bool:
+    """Reconcile where annotations came or went since the last time, or Redis was emptied; returns whether they did.
+
+    A changed annotation changes no count, so a full look is taken now and then as well.
+    """
+    pending = services.pending(project)
+    busy = counts.annotations != pending.reconciled()
+    if busy or state.polls % FULL_POLL == 0:
+        jobs.reconcile(services, project)
+        pending.note_reconciled(counts.annotations)
+    return busy
 
 
 def refresh_with_bar(

@@ -349,7 +349,7 @@ FAULTS = [
     Fault("crash between storing a version and activating it", _stored_but_not_active, r"its job ended before that"),
     Fault("crash between pushing predictions and switching", _pushed_but_not_switched, r"sidecar +ended with -9"),
     Fault("disk full", _disk_full, r"fine-tune failed .*File too large"),
-    Fault("clock set back", _clock_set_back, r"version active", mend=lambda site: site.restart_serve()),
+    Fault("clock set back", _clock_set_back, r"the clock jumped seconds=-7200", mend=lambda site: site.restart_serve()),
     Fault("two workers at once", _two_workers, r"version active"),
     Fault("label studio down during import", _studio_down_during_import, r"Label Studio .*does not answer"),
     Fault("label studio down while annotations are read", _studio_down_at("reading annotations"), r"does not answer"),

@@ -28,6 +28,8 @@ from soak.team import Serving, Team
 ANNOTATORS = 4
 FRAMES_A_FAULT = 60  # enough for the batches that it takes, and for what it imports
 ROUNDS_A_MINUTE = 4
+RECOVERY_SECONDS = 120.0
+"""What the README promises: the loop goes on by itself within so long."""
 LATEST_KILL = 12.0  # seconds after the first annotation of a batch
 EXAMPLES = 5
 LARGE = 100_000_000  # bytes of a file that is not searched for secrets: the cache of activations
@@ -55,6 +57,10 @@ class Result:
     def recovered(self, fault: str, seconds: float) -> None:
         """Remember the worst recovery of a fault."""
         self.recovery_seconds[fault] = round(max(seconds, self.recovery_seconds.get(fault, 0.0)), 1)
+
+    def late(self) -> list[tuple[str, float]]:
+        """Faults from which the recovery took longer than promised."""
+        return [(fault, seconds) for fault, seconds in self.recovery_seconds.items() if seconds > RECOVERY_SECONDS]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -189,6 +195,7 @@ def judge(site: Site, team: Team, result: Result) -> None:
         *(f"task {one.task} was served before {free} in {one.order}: {one}" for one, free in jumped[:EXAMPLES]),
         *(f"annotation {one} left the training set" for one in audit.dropped(versions, filter(None, kept))[:EXAMPLES]),
         *audit.wrong_batches(versions, site.settings.k_max),
+        *(f"{fault}: recovery took {seconds} s" for fault, seconds in result.late()),
         *(f"task {task} was given up: {why}" for task, why in (order.about.unreadable if order else {}).items()),
         *_leaks(site),
     ]

@@ -18,7 +18,7 @@ from ml_backend.errors import StudioRefused
 from ml_backend.predictor import Frame, Predictor, concatenate
 from ml_backend.services import Services
 from ml_backend.store.features import FeatureStore
-from ml_backend.store.orders import About, Order
+from ml_backend.store.orders import About, Order, OrderStore
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import Checker, default_of
@@ -225,6 +225,32 @@ class TestRefresh:
         assert order.about.name == f"{manifest.version}.2"
         assert installed.studio.model_versions(PROJECT) == [f"{manifest.version}.1", f"{manifest.version}.2"]
         assert_served_in(order, installed.studio)
+
+    def test_where_the_disk_takes_nothing_nothing_is_pushed(
+        self, installed: Installation, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(self: OrderStore, order: Order) -> None:
+            raise OSError(28, "No space left on device")
+
+        installed.version()
+        with monkeypatch.context() as broken:
+            broken.setattr(OrderStore, "save", full)
+            for _ in range(3):
+                with pytest.raises(OSError, match="No space"):
+                    ordering.refresh(installed.services(), PROJECT, silent)
+        assert installed.studio.model_versions(PROJECT) == []
+        assert_served_in(refreshed(installed.services()), installed.studio)
+
+    def test_an_order_that_cannot_be_read_is_made_anew(self, installed: Installation) -> None:
+        installed.version()
+        services = installed.services()
+        before = refreshed(services).about.name
+        (services.folder(PROJECT) / "orders" / f"{before}.npz").write_bytes(b"")
+        assert ordering.needs_refresh(services, PROJECT, False) == "the order that was pushed cannot be read"
+        after = ordering.refresh_if_needed(services, PROJECT, silent, look_for_frames=False)
+        assert after is not None
+        assert after.about.name != before
+        assert ordering.needs_refresh(services, PROJECT, False) is None
 
     def test_two_at_once_push_two_orders(self, installed: Installation) -> None:
         manifest = installed.version()

@@ -8,6 +8,7 @@ import tempfile
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,9 +79,15 @@ class OrderStore:
         """Keep an order; it is current only after `activate`."""
         self._orders.mkdir(parents=True, exist_ok=True)
         descriptor, aside = tempfile.mkstemp(prefix=".aside-", dir=self._orders)
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez(file, tasks=order.tasks, informativeness=order.informativeness)
-        Path(aside).replace(self._orders / f"{order.about.name}.npz")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                np.savez(file, tasks=order.tasks, informativeness=order.informativeness)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(aside).replace(self._orders / f"{order.about.name}.npz")
+        except BaseException:
+            Path(aside).unlink(missing_ok=True)
+            raise
         write_aside(self._orders / f"{order.about.name}.json", order.about.model_dump_json(indent=1))
 
     def activate(self, name: str) -> None:
@@ -100,14 +107,16 @@ class OrderStore:
         return self.get(name) if name else None
 
     def get(self, name: str) -> Order | None:
-        """One order by name, None where it is not there."""
-        about = read_json(self._orders / f"{name}.json")
-        if about is None:
-            return None
+        """One order by name, None where it is not there or cannot be read."""
         try:
-            with np.load(self._orders / f"{name}.npz", allow_pickle=False) as arrays:
+            about = read_json(self._orders / f"{name}.json")
+            if about is None:
+                return None
+            with (self._orders / f"{name}.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return Order(About.model_validate(about), arrays["tasks"], arrays["informativeness"])
         except FileNotFoundError:  # forgotten since we read what it is
+            return None
+        except (EOFError, BadZipFile, ValueError, KeyError):  # damaged
             return None
 
     def prune(self, keep: list[str]) -> None:

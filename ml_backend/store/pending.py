@@ -21,6 +21,7 @@ class Pending:
         self._annotations = f"tsal:{project}:pending"
         self._wanted = f"tsal:{project}:wanted"
         self._news = f"tsal:{project}:news"
+        self._reconciled = f"tsal:{project}:reconciled"
 
     def add(self, annotations: Mapping[int, int]) -> None:
         """Note annotations, as {annotation: task}."""
@@ -67,6 +68,15 @@ class Pending:
     def announce(self) -> None:
         """Tell the sidecar that something changed in the project."""
         self._redis.incr(self._news)
+
+    def reconciled(self) -> int | None:
+        """How many annotations Label Studio had when this was last put right; None where that is not known."""
+        count = self._redis.get(self._reconciled)
+        return None if count is None else int(count)
+
+    def note_reconciled(self, annotations: int) -> None:
+        """Note that this was put right when Label Studio had so many annotations."""
+        self._redis.set(self._reconciled, annotations)
 
     def news(self) -> int:
         """A number that changes with every `announce`."""

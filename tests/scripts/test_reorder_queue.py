@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ml_backend import training
+from ml_backend import jobs, training
+from ml_backend.errors import StudioUnavailable
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
 from ml_backend.store.orders import Order
@@ -325,6 +326,69 @@ def test_a_project_that_is_gone_is_tried_again_later_and_told_once(
     (line,) = [line for line in caplog.messages if line.startswith("will try again")]
     assert "project=999999" in line
     assert "no such project" in line
+
+
+def test_a_clock_that_is_set_back_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    offset = reorder_queue.tell_of_clock(time.time() - time.monotonic() + 1.0)
+    assert caplog.messages == []
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 7200)
+    offset = reorder_queue.tell_of_clock(offset)
+    assert reorder_queue.tell_of_clock(offset) == pytest.approx(offset, abs=1)
+    assert caplog.messages == ["the clock jumped seconds=-7200"]
+
+
+def test_waits_grow_while_it_fails_and_end_when_it_works(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise StudioUnavailable("Label Studio does not answer")
+
+    poll = services.settings.poll_seconds
+    state, waits = Watched(), []
+    with monkeypatch.context() as broken:
+        broken.setattr(reorder_queue, "look", fail)
+        for _ in range(6):
+            state.again = float("-inf")
+            try_look(services, 1, state)
+            waits.append((state.again - time.monotonic()) / poll)
+    np.testing.assert_allclose(waits, [0.25, 0.5, 1, 2, 2, 2], atol=0.01)
+    monkeypatch.setattr(reorder_queue, "look", lambda *_: None)
+    state.again = float("-inf")
+    try_look(services, 1, state)
+    assert (state.failures, state.trouble) == (0, None)
+
+
+def test_an_order_that_cannot_be_made_holds_up_no_training(
+    services: Services, trained: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    configuration = Configuration.parse(render())
+    for task in list(services.studio.tasks(trained, only_unlabelled=True))[: services.settings.k_max]:
+        labels = configuration.label_set.encode(["A-line"])
+        services.studio.submit(task.id, [choices_result(labels, configuration)])
+    state = Watched()
+    with monkeypatch.context() as broken:
+        broken.setattr(reorder_queue.ordering, "refresh_if_needed", fail)
+        try_look(services, trained, state)
+    assert jobs.queue(services).job_ids == [f"finetune-{trained}-after-{services.versions(trained).active()}"]
+    # Nothing new is told, and still it is tried again before the next poll.
+    state.again = float("-inf")
+    try_look(services, trained, state)
+    assert order(services, trained).about.version == services.versions(trained).active()
+
+
+def test_an_emptied_redis_is_filled_at_the_next_poll(services: Services, trained: int) -> None:
+    configuration = Configuration.parse(render())
+    (task, *_) = services.studio.tasks(trained, only_unlabelled=True)
+    services.studio.submit(task.id, [choices_result(configuration.label_set.encode(["A-line"]), configuration)])
+    state = Watched()
+    look(services, trained, state)
+    assert services.pending(trained).tasks() == {task.id}
+    services.redis.flushall()
+    state.polled = float("-inf")
+    look(services, trained, state)
+    assert services.pending(trained).tasks() == {task.id}
 
 
 def test_a_disk_that_takes_nothing_does_not_end_the_watch(

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
+import pytest
 
 from ml_backend.store.orders import About, Order, OrderStore
 
@@ -68,3 +70,28 @@ def test_an_order_from_before_there_were_validators_is_read(tmp_path: Path) -> N
     read = store.get("diversity.1")
     assert read is not None
     assert read.about == order("diversity.1").about
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [("npz", b""), ("npz", b"PK\x03\x04half"), ("npz", b"\0" * 500), ("json", b"{"), ("json", b"{}")],
+)
+def test_a_damaged_order_is_not_there(tmp_path: Path, suffix: str, content: bytes) -> None:
+    store = OrderStore(tmp_path)
+    store.save(order("diversity.1"))
+    store.activate("diversity.1")
+    (tmp_path / "orders" / f"diversity.1.{suffix}").write_bytes(content)
+    assert store.get("diversity.1") is None
+    assert store.current() is None
+    assert store.current_name() == "diversity.1"
+
+
+def test_an_order_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: BinaryIO, **arrays: object) -> None:
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="No space"):
+        OrderStore(tmp_path).save(order("diversity.1"))
+    assert list((tmp_path / "orders").iterdir()) == []
