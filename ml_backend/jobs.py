@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -33,6 +34,7 @@ NEWS = ("TASKS_CREATED", "TASKS_DELETED")
 ACTIONS = (*ADDED, DELETED, TRAIN, *NEWS)
 REQUEST = "request"
 ENDED = (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.CANCELED, JobStatus.STOPPED)
+OUTCOMES = ("trained", "held back", "postponed", "not due", "already done", "failed")
 RETRY = Retry(max=3, interval=[10, 60, 300])
 _CLOCKS_DIFFER = timedelta(seconds=60)  # the clocks of two machines, at most
 _LONGEST_WAIT = timedelta(seconds=max(RETRY.intervals)) + _CLOCKS_DIFFER
@@ -141,10 +143,18 @@ def fine_tune(project: int, parent: str | None) -> dict[str, Any]:
     """The RQ job: train the version that follows ``parent``, unless that is done or not due any more."""
     services = Services(load())
     job = get_current_job()
+    started = time.monotonic()
+
+    def count(outcome: str) -> None:
+        took = time.monotonic() - started
+        services.count(**{f"fine-tunes {outcome}": 1, f"fine-tune seconds {outcome}": took})
+
     try:
-        return _fine_tune(services, job, project, parent)
+        ended = _fine_tune(services, job, project, parent)
+        count(str(ended["outcome"]))
+        return ended
     except Exception as error:
-        # RQ writes the whole story after this line, and tries again.
+        # RQ keeps the whole story with the job, and tries again.
         reason = f"{type(error).__name__}: {error}"
         event(
             logger,
@@ -155,6 +165,7 @@ def fine_tune(project: int, parent: str | None) -> dict[str, Any]:
             retries=job.retries_left if job else None,
             reason=reason,
         )
+        count("failed")
         raise
 
 

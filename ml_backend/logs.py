@@ -14,10 +14,20 @@ PLAIN = re.compile(r"[!#-&(-~]+")
 def configure(level: int = logging.INFO) -> None:
     """Send log lines to standard error; libraries that log each request are kept to warnings."""
     logging.basicConfig(
-        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", force=True
+        level=level,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S%z",
+        force=True,
     )
     for name in ("httpx", "httpcore", "urllib3", "rq.worker", "rq.scheduler", "label_studio_sdk"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("rq.worker").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether RQ tells something new: a job that fails has said so in a line, and RQ keeps the whole story with it."""
+    return "exception raised while executing" not in str(record.msg)
 
 
 def event(logger: logging.Logger, what: str, *, level: int = logging.INFO, **about: object) -> None:

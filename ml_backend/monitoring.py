@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
-from rq.registry import FailedJobRegistry
 
 from ml_backend import jobs
 from ml_backend.errors import BackendError
 from ml_backend.services import Services
+from ml_backend.store.counters import Counters
 from ml_backend.store.versions import Manifest
 
 One = TypeVar("One")
@@ -45,24 +46,29 @@ class _State(Collector):
         self._services = services
 
     def collect(self) -> Iterator[Metric]:
-        looked_up = self._services.predictor.looked_up
-        cache = CounterMetricFamily("tsal_cache_frames", "Frames looked up in the cache.", labels=["outcome"])
-        for outcome in ("hit", "miss"):
-            cache.add_metric([outcome], looked_up[outcome])
-        yield cache
-        yield from self._redis()
+        counted: dict[str, float] | None = None
+        queued: dict[str, int] = {}
+        with suppress(BackendError, RedisError):
+            queue = jobs.queue(self._services)
+            queued = {
+                "queued": len(queue),
+                "started": queue.started_job_registry.count,
+                "waiting for a retry": queue.scheduled_job_registry.count,
+            }
+            counted = Counters(self._services.redis).read()
+        yield GaugeMetricFamily("tsal_redis_up", "Whether Redis answers.", value=counted is not None)
+        yield from self._cache(counted or {})
+        if counted is not None:
+            yield from _jobs(queued, counted)
         yield from self._projects()
 
-    def _redis(self) -> Iterator[Metric]:
-        try:
-            queue = jobs.queue(self._services)
-            waiting, failed = len(queue), FailedJobRegistry(queue=queue).count
-        except (BackendError, RedisError):
-            yield GaugeMetricFamily("tsal_redis_up", "Whether Redis answers.", value=0)
-            return
-        yield GaugeMetricFamily("tsal_redis_up", "Whether Redis answers.", value=1)
-        yield GaugeMetricFamily("tsal_queue_jobs", "Fine-tunes that wait for a worker.", value=waiting)
-        yield GaugeMetricFamily("tsal_failed_jobs", "Fine-tunes that failed in the last week.", value=failed)
+    def _cache(self, counted: Mapping[str, float]) -> Iterator[Metric]:
+        cache = CounterMetricFamily("tsal_cache_frames", "Frames looked up in the cache.", labels=["by", "outcome"])
+        for outcome in ("hit", "miss"):
+            cache.add_metric(["backend", outcome], self._services.predictor.looked_up[outcome])
+            if f"cache {outcome}" in counted:
+                cache.add_metric(["sidecar and workers", outcome], counted[f"cache {outcome}"])
+        yield cache
 
     def _projects(self) -> Iterator[Metric]:
         projects = {str(number): self._services.versions(number) for number in self._services.projects()}
@@ -84,6 +90,22 @@ class _State(Collector):
         except (BackendError, RedisError):
             return
         yield _gauge("tsal_confirmed", "Frames confirmed since the newest version.", waiting, lambda count: count)
+
+
+def _jobs(queued: Mapping[str, int], counted: Mapping[str, float]) -> Iterator[Metric]:
+    """What the sidecar and the workers do."""
+    waiting = GaugeMetricFamily("tsal_queue_jobs", "Fine-tunes under way, by how far.", labels=["state"])
+    for state, count in queued.items():
+        waiting.add_metric([state], count)
+    yield waiting
+    yield CounterMetricFamily("tsal_pushed_predictions", "Tasks pushed in order.", value=counted.get("pushed", 0))
+    ended = CounterMetricFamily("tsal_fine_tunes", "Fine-tunes that ended, each try.", labels=["outcome"])
+    seconds = CounterMetricFamily("tsal_fine_tunes_seconds", "Time that they took.", labels=["outcome"])
+    for outcome in jobs.OUTCOMES:
+        ended.add_metric([outcome], counted.get(f"fine-tunes {outcome}", 0))
+        seconds.add_metric([outcome], counted.get(f"fine-tune seconds {outcome}", 0))
+    yield ended
+    yield seconds
 
 
 def _metric(name: str) -> Callable[[Manifest], float | None]:

@@ -107,6 +107,7 @@ def _refreshed(services: Services, project: int, report: Report) -> Order | None
         orders.save(placed)
     studio.update_project(project, model_version=name, sampling=SAMPLING, show_collab_predictions=True)
     orders.activate(name)
+    services.count(pushed=len(frames))
     event(
         logger,
         "queue in order",

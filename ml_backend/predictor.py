@@ -129,6 +129,14 @@ class Predictor:
         self._counting = threading.Lock()
         self.looked_up: Counter[str] = Counter()
         """Frames that were looked up in the cache by this process: ``hit`` and ``miss``."""
+        self._told: Counter[str] = Counter()
+
+    def looked_up_since(self) -> dict[str, int]:
+        """What was added to `looked_up` since this was asked last."""
+        with self._counting:
+            fresh = self.looked_up - self._told
+            self._told = self.looked_up.copy()
+        return dict(fresh)
 
     def network(self, label_count: int) -> Network:
         """The network with pre-trained weights and ``label_count`` outputs; its tail may be any version's."""

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException
 
 from ml_backend.errors import BackendError, InvalidRequest, RedisUnavailable, Unauthorized
+from ml_backend.health import Health
 from ml_backend.logs import configure, event
 from ml_backend.model import LungUltrasoundModel, project_number
 from ml_backend.monitoring import Monitoring
@@ -69,6 +70,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     configure()
     services = Services(settings)
     monitoring = Monitoring(services)
+    health = Health(services)
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
 
@@ -91,11 +93,12 @@ def create_app(settings: Settings | None = None) -> Flask:
             return
         _require_basic_auth(settings)
 
-    @app.get("/")
-    @app.get("/health")
-    def health() -> Response:
+    @app.get("/", endpoint="health")
+    @app.get("/health", endpoint="health")
+    def answer_health() -> Response:
         # Label Studio takes any other status than 200 for a backend that is gone, and it can predict without Redis.
-        return jsonify(status="UP", model_class=LungUltrasoundModel.__name__, redis=_redis_state(settings))
+        states = {"redis": _redis_state(settings), **health.known()}
+        return jsonify(status="UP", model_class=LungUltrasoundModel.__name__, **states)
 
     @app.post("/setup")
     def setup() -> Response:

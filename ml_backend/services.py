@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
 from redis import Redis
+from redis.exceptions import RedisError
 from rq import Queue
 from rq.serializers import JSONSerializer
 
+from ml_backend.errors import BackendError
 from ml_backend.msml.network import use_threads
 from ml_backend.predictor import Predictor
 from ml_backend.settings import Settings
+from ml_backend.store.counters import Counters
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.orders import OrderStore
 from ml_backend.store.pending import Pending, connect
@@ -83,3 +87,12 @@ class Services:
     def pending(self, project: int) -> Pending:
         """A project's annotations since the newest version."""
         return Pending(self.redis, project)
+
+    def count(self, **amounts: float) -> None:
+        """Add to what all processes have counted, and with it what this one looked up in the cache since the last time.
+
+        A figure is not worth failing for: without Redis it is lost.
+        """
+        looked_up = self.predictor.looked_up_since()
+        with suppress(BackendError, RedisError):
+            Counters(self.redis).add({**amounts, **{f"cache {outcome}": count for outcome, count in looked_up.items()}})

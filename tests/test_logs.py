@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 
 import pytest
 
-from ml_backend.logs import event, stages
+from ml_backend.logs import configure, event, stages
 
 logger = logging.getLogger("tests.logs")
 
@@ -45,3 +46,20 @@ def test_a_stage_is_logged_when_it_begins(caplog: pytest.LogCaptureFixture) -> N
         for stage, done in (("scoring", 0), ("scoring", 64), ("pushing", 0)):
             report(stage, done, 128)
     assert caplog.messages == ["scoring project=7 total=128 job=one", "pushing project=7 total=128 job=one"]
+
+
+def test_a_line_has_date_and_zone_and_a_failed_job_has_one(
+    capfd: pytest.CaptureFixture[str], log_handlers: None
+) -> None:
+    configure()
+    rq = logging.getLogger("rq.worker")
+    rq.error("Worker %s: job %s: exception raised while executing (%s)\n%s", "w", "j", "f", "Traceback\n  line")
+    rq.error("Worker %s: found an unhandled exception", "w")
+    event(logging.getLogger("ml_backend.jobs"), "fine-tune failed", level=logging.ERROR, project=7)
+    lines = capfd.readouterr().err.splitlines()
+    assert [line.partition(" ")[2] for line in lines] == [
+        "ERROR Worker w: found an unhandled exception",
+        "ERROR fine-tune failed project=7",
+    ]
+    for line in lines:
+        assert datetime.fromisoformat(line.split()[0]).tzinfo is not None

@@ -18,15 +18,27 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
+from rq import SimpleWorker
+from rq.serializers import JSONSerializer
 from werkzeug.test import TestResponse
 
 from ml_backend import jobs, server
 from ml_backend.errors import SettingsError
 from ml_backend.server import MAX_BODY_BYTES, SECRET_HEADER, create_app
 from ml_backend.services import Services
+from ml_backend.store.counters import Counters
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.payloads import Checker
-from tests.installation import CONFIGURATION, PROJECT, XML, make_version, manifest_of, settings_in, task_with_frame
+from tests.installation import (
+    CONFIGURATION,
+    PROJECT,
+    XML,
+    environment_of,
+    make_version,
+    manifest_of,
+    settings_in,
+    task_with_frame,
+)
 from tests.redis_server import RedisServer, stopped_redis
 from tests.studio.site import running_site
 
@@ -543,7 +555,7 @@ class TestMetrics:
 
     def test_a_project_with_a_version_and_what_waits(self, client: FlaskClient, services: Services) -> None:
         found = self.figures(client)
-        assert (found["tsal_redis_up"], found["tsal_queue_jobs"], found["tsal_failed_jobs"]) == (1, 0, 0)
+        assert (found["tsal_redis_up"], found["tsal_queue_jobs queued"]) == (1, 0)
         assert not any(name.startswith("tsal_versions") for name in found)
         store = services.versions(PROJECT)
         for seen in (1, 2):
@@ -559,7 +571,36 @@ class TestMetrics:
         assert found[f"tsal_manual_share {PROJECT}"] == 0.25
         assert found[f"tsal_fine_tune_seconds {PROJECT}"] == 12.5
         assert found[f"tsal_confirmed {PROJECT}"] == 4
-        assert found["tsal_queue_jobs"] == 1
+        assert found["tsal_queue_jobs queued"] == 1
+
+    def test_what_sidecar_and_workers_did_is_counted(self, client: FlaskClient, services: Services) -> None:
+        Counters(services.redis).add({"fine-tunes failed": 2, "fine-tune seconds failed": 1.5, "cache hit": 7})
+        Services(services.settings).count(pushed=40)
+        Services(services.settings).count(pushed=2)
+        found = self.figures(client)
+        assert found["tsal_fine_tunes_total failed"] == 2
+        assert found["tsal_fine_tunes_total trained"] == 0
+        assert found["tsal_fine_tunes_seconds_total failed"] == 1.5
+        assert found["tsal_pushed_predictions_total"] == 42
+        assert found["tsal_cache_frames_total sidecar and workers hit"] == 7
+
+    def test_a_fine_tune_that_fails_is_seen_while_it_waits_for_its_retry(
+        self, client: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name, value in environment_of(services.settings).items():
+            monkeypatch.setenv(name, value)
+        for number in (3, 4, 5, 6):
+            client.post("/webhook", json=annotated(number))
+        # Nobody listens where these tests say that Label Studio is.
+        queue = jobs.queue(services)
+        SimpleWorker([queue], connection=services.redis, serializer=JSONSerializer).work(
+            burst=True, logging_level="CRITICAL"
+        )
+        found = self.figures(client)
+        assert found["tsal_fine_tunes_total failed"] == 1
+        assert found["tsal_fine_tunes_seconds_total failed"] > 0
+        assert found["tsal_queue_jobs waiting for a retry"] == 1
+        assert found["tsal_queue_jobs queued"] == 0
 
     def test_a_damaged_active_version_costs_its_own_figures_and_no_webhook(
         self, client: FlaskClient, services: Services
@@ -581,13 +622,15 @@ class TestMetrics:
         other = task_with_frame(services.settings.data_dir.parent, 7)
         client.post("/predict", json={"tasks": [task, other], "project": SENT_PROJECT, "label_config": XML})
         found = self.figures(client)
-        assert (found["tsal_cache_frames_total hit"], found["tsal_cache_frames_total miss"]) == (1, 1)
+        assert found["tsal_cache_frames_total backend hit"] == 1
+        assert found["tsal_cache_frames_total backend miss"] == 1
 
     def test_without_redis_the_rest_is_there(self, tmp_path: Path) -> None:
         client = create_app(settings_in(tmp_path, "redis://127.0.0.1:1")).test_client()
         found = self.figures(client)
         assert found["tsal_redis_up"] == 0
-        assert "tsal_cache_frames_total hit" in found
+        assert "tsal_cache_frames_total backend hit" in found
+        assert not any(name.startswith(("tsal_fine_tunes", "tsal_queue_jobs")) for name in found)
 
     def test_it_needs_the_password(self, tmp_path: Path) -> None:
         secured = settings_in(tmp_path, basic_auth_user=USER, basic_auth_password=PASSWORD)
