@@ -5,36 +5,73 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
+
+from ml_backend.errors import BackendError
 
 # A line break in a value would make a second line of it, and text from outside could feign an event.
 PLAIN = re.compile(r"[!#-&(-~]+")
 
 
+_REPEATED = re.compile(r"(Invalid request from ip=[^'\"]*?)\s*(?:\bb)?['\"].*", re.DOTALL)
+_RQ_FAILURE = "exception raised while executing"
+_RAISED = "Traceback (most recent call last):\n"
+_PLACE = re.compile(r'^  File "(.+)", line (\d+)', re.MULTILINE)
+_told: set[str] = set()
+"""Jobs whose failure an event has told, until RQ tells it too."""
+
+
 def configure(level: int = logging.INFO) -> None:
     """Send log lines to standard error; libraries that log each request are kept to warnings."""
-    logging.basicConfig(
-        level=level,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S%z",
-        force=True,
-    )
+    # Machines may differ in their zone. The offset with its colon is what Python 3.10 reads as well.
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S+00:00")
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in ("httpx", "httpcore", "urllib3", "rq.worker", "rq.scheduler", "label_studio_sdk"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("rq.worker").addFilter(_is_news)
+    logging.getLogger("rq.worker").addFilter(_in_one_line)
+    logging.getLogger("gunicorn.error").addFilter(_without_request)
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Whether RQ tells something new: a job that fails has said so in a line, and RQ keeps the whole story with it."""
-    return "exception raised while executing" not in str(record.msg)
+def _without_request(record: logging.LogRecord) -> bool:
+    """Take out of gunicorn's line what a request said that is no HTTP: it may be a header with a secret."""
+    record.msg = _REPEATED.sub(r"\1 …", str(record.msg))
+    return True
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Turn RQ's traceback of a failed job into an event, and drop that where the job has told all there is to tell.
+
+    RQ keeps no traceback of a try that others follow, so where an unexpected error was raised is told here or nowhere.
+    """
+    if _RQ_FAILURE not in str(record.msg) or not isinstance(record.args, tuple) or len(record.args) != 4:
+        return True
+    _, job, function, traceback = map(str, record.args)
+    raised = traceback.rpartition(_RAISED)[2]  # what it was raised in the handling of comes before
+    error = next((line for line in raised.splitlines() if line and not line.startswith(" ")), "unknown")
+    expected = error.startswith(BackendError.__module__)
+    told = job in _told
+    _told.discard(job)
+    places = (f"{'/'.join(Path(file).parts[-2:])}:{line}" for file, line in _PLACE.findall(raised))
+    at = None if expected else ",".join(places)
+    record.msg, record.args = "%s", (_line("job failed", job=job, function=function, reason=error, at=at),)
+    return not (told and expected)
 
 
 def event(logger: logging.Logger, what: str, *, level: int = logging.INFO, **about: object) -> None:
     """Log one event; a value that is not one plain word is quoted, None is left out."""
+    if level >= logging.ERROR and about.get("job") is not None:
+        _told.add(str(about["job"]))
+    logger.log(level, "%s", _line(what, **about))
+
+
+def _line(what: str, /, **about: object) -> str:
     told = {name: str(value) for name, value in about.items() if value is not None}
-    pairs = (f"{name}={text if PLAIN.fullmatch(text) else repr(text)}" for name, text in told.items())
-    logger.log(level, "%s", " ".join([what, *pairs]))
+    return " ".join([what, *(f"{name}={text if PLAIN.fullmatch(text) else repr(text)}" for name, text in told.items())])
 
 
 def stages(logger: logging.Logger, project: int, job: str | None = None) -> Callable[[str, int, int], None]:

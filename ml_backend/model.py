@@ -155,7 +155,9 @@ class LungUltrasoundModel(LabelStudioMLBase):  # type: ignore[misc]
         if manifest.label_names != configuration.label_names:
             return {}
         strategy = order.about.strategy if order else strategy_of(services, manifest)
-        scores = concatenate(list(services.predictor.scores(frames, manifest, store)), len(manifest.label_names))
+        # Somebody waits: what can be told is told, whether or not Label Studio gives the rest.
+        found = services.predictor.scores(frames, manifest, store, without_studio=True)
+        scores = concatenate(list(found), len(manifest.label_names))
         values = score(scores.probabilities, strategy, np.random.default_rng(services.settings.seed))
         positions = np.array([order.place(value) if order else 1.0 for value in values])
         predictions = predictions_of(scores, configuration, name, strategy, positions)

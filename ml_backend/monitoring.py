@@ -57,17 +57,17 @@ class _State(Collector):
             }
             counted = Counters(self._services.redis).read()
         yield GaugeMetricFamily("tsal_redis_up", "Whether Redis answers.", value=counted is not None)
-        yield from self._cache(counted or {})
+        yield from self._cache(counted)
         if counted is not None:
             yield from _jobs(queued, counted)
         yield from self._projects()
 
-    def _cache(self, counted: Mapping[str, float]) -> Iterator[Metric]:
+    def _cache(self, counted: Mapping[str, float] | None) -> Iterator[Metric]:
         cache = CounterMetricFamily("tsal_cache_frames", "Frames looked up in the cache.", labels=["by", "outcome"])
         for outcome in ("hit", "miss"):
             cache.add_metric(["backend", outcome], self._services.predictor.looked_up[outcome])
-            if f"cache {outcome}" in counted:
-                cache.add_metric(["sidecar and workers", outcome], counted[f"cache {outcome}"])
+            if counted is not None:  # from 0, or Prometheus would not see the first ones as an increase
+                cache.add_metric(["sidecar and workers", outcome], counted.get(f"cache {outcome}", 0))
         yield cache
 
     def _projects(self) -> Iterator[Metric]:

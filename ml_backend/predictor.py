@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_backend.errors import FrameUnreadable
+from ml_backend.errors import BackendError, FrameUnreadable
 from ml_backend.logs import event
 from ml_backend.msml import frames as msml_frames
 from ml_backend.msml.network import Network, build
@@ -150,15 +150,21 @@ class Predictor:
         settings = self._settings
         return build(settings.backbone, label_count, settings.weights, settings.seed, settings.precision)
 
-    def activations(self, frames: Sequence[Frame], label_count: int, views: int = 1) -> Iterator[Chunk]:
+    def activations(
+        self, frames: Sequence[Frame], label_count: int, views: int = 1, without_studio: bool = False
+    ) -> Iterator[Chunk]:
         """Yield trunk activations in pieces, from the cache where they are there, so that memory stays flat.
 
         While the trunk works on one piece the next is fetched and decoded. With ``views`` above 1 the augmented views
         of each frame are computed and cached as well (`Bank` draws from them); what is yielded is the frame itself. A
         frame that cannot be read costs only itself. An address names the same file always: it is fetched again only
         where something of it is not in the cache.
+
+        Raises:
+            StudioUnavailable: where Label Studio is away; ``without_studio`` its frames count as unreadable then.
         """
         network = self.network(label_count)
+        harmless = BackendError if without_studio else FrameUnreadable
         pieces = [frames[start : start + CHUNK] for start in range(0, len(frames), CHUNK)]
         pool = ThreadPoolExecutor(self._settings.fetch_workers, thread_name_prefix="frames")
         try:
@@ -166,19 +172,21 @@ class Predictor:
             for piece in pieces:
                 begun, previous = self._begin(network, piece, views, pool), begun
                 if previous is not None:
-                    yield self._finish(network, previous)
+                    yield self._finish(network, previous, harmless)
             if begun is not None:
-                yield self._finish(network, begun)
+                yield self._finish(network, begun, harmless)
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def scores(self, frames: Sequence[Frame], manifest: Manifest, store: VersionStore) -> Iterator[Scores]:
-        """Yield what a version says of the frames, in pieces."""
+    def scores(
+        self, frames: Sequence[Frame], manifest: Manifest, store: VersionStore, without_studio: bool = False
+    ) -> Iterator[Scores]:
+        """Yield what a version says of the frames, in pieces; ``without_studio`` as in `activations`."""
         label_count = len(manifest.label_names)
         table = CorrelationTable.from_json(manifest.table)
         strengths = StrengthTable.from_json(manifest.strengths) if manifest.strengths else _NO_STRENGTHS
         validate = VALIDATORS[validator_of(self._settings, manifest)]
-        for chunk in self.activations(frames, label_count):
+        for chunk in self.activations(frames, label_count, without_studio=without_studio):
             probabilities = self._probabilities(chunk.activations, manifest, store)
             yield Scores(
                 tasks=chunk.tasks,
@@ -241,8 +249,8 @@ class Predictor:
             self.looked_up.update(hit=len(frames) - len(missing), miss=len(missing))
         return _Begun(frames, digests, {row: records[0] for row, records in found.items() if 0 in records}, missing)
 
-    def _finish(self, network: Network, begun: _Begun) -> Chunk:
-        """Run the trunk on what was fetched, remember it, and put the piece together."""
+    def _finish(self, network: Network, begun: _Begun, harmless: type[BackendError]) -> Chunk:
+        """Run the trunk on what was fetched, remember it, and put the piece together; ``harmless`` costs one frame."""
         digests, records = dict(begun.digests), dict(begun.found)
         prepared: dict[int, _Prepared] = {}
         unreadable: dict[int, str] = {}
@@ -250,7 +258,7 @@ class Predictor:
             try:
                 prepared[row] = future.result()
                 digests[row] = prepared[row].digest
-            except FrameUnreadable as error:
+            except harmless as error:
                 records.pop(row, None)
                 unreadable[begun.frames[row].task] = str(error)
                 event(logger, "frame unreadable", level=logging.WARNING, task=begun.frames[row].task, reason=str(error))

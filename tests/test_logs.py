@@ -1,10 +1,15 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime
+import re
+import time
+import traceback
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from ml_backend.errors import SettingsError, StudioUnavailable
 from ml_backend.logs import configure, event, stages
 
 logger = logging.getLogger("tests.logs")
@@ -48,18 +53,128 @@ def test_a_stage_is_logged_when_it_begins(caplog: pytest.LogCaptureFixture) -> N
     assert caplog.messages == ["scoring project=7 total=128 job=one", "pushing project=7 total=128 job=one"]
 
 
-def test_a_line_has_date_and_zone_and_a_failed_job_has_one(
-    capfd: pytest.CaptureFixture[str], log_handlers: None
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine whose clock shows neither UTC nor whole hours beside it."""
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "Asia/Kolkata")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+def written(capfd: pytest.CaptureFixture[str]) -> list[str]:
+    """The lines since this was asked last, without their date."""
+    return [line.partition(" ")[2] for line in capfd.readouterr().err.splitlines()]
+
+
+def rq_tells(job: str, function: str, error: Exception) -> None:
+    """What RQ logs of a job that failed."""
+    trace = "".join(traceback.format_exception(error))
+    form = "Worker %s: job %s: exception raised while executing (%s)\n%s"
+    logging.getLogger("rq.worker").error(form, "w", job, function, trace, extra={"job_id": job})
+
+
+def raised(error: Exception, while_handling: Exception | None = None) -> Exception:
+    try:
+        try:
+            if while_handling:
+                raise while_handling
+        finally:
+            raise error
+    except Exception as caught:
+        return caught
+
+
+@pytest.mark.usefixtures("elsewhere", "log_handlers")
+def test_a_line_says_when_whatever_the_zone(capfd: pytest.CaptureFixture[str]) -> None:
+    configure()
+    event(logger, "version active", project=7)
+    date = capfd.readouterr().err.split()[0]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+]00:00", date)
+    assert abs(datetime.now(timezone.utc) - datetime.fromisoformat(date)) < timedelta(minutes=1)
+
+
+@pytest.mark.usefixtures("log_handlers")
+def test_a_failure_that_the_job_told_is_told_once(capfd: pytest.CaptureFixture[str]) -> None:
+    configure()
+    jobs = logging.getLogger("ml_backend.jobs")
+    for _ in range(2):  # and so is that of its retry
+        event(jobs, "fine-tune failed", level=logging.ERROR, project=7, job="one", reason="away")
+        rq_tells("one", "ml_backend.jobs.fine_tune", raised(StudioUnavailable("away")))
+        assert written(capfd) == ["ERROR fine-tune failed project=7 job=one reason=away"]
+    # Its next try fails before it can tell.
+    rq_tells("one", "ml_backend.jobs.fine_tune", raised(SettingsError("no token")))
+    assert written(capfd) == [
+        "ERROR job failed job=one function=ml_backend.jobs.fine_tune reason='ml_backend.errors.SettingsError: no token'"
+    ]
+
+
+@pytest.mark.usefixtures("log_handlers")
+@pytest.mark.parametrize("told", [True, False])
+def test_where_an_unexpected_error_was_raised_is_told(capfd: pytest.CaptureFixture[str], told: bool) -> None:
+    configure()
+    if told:
+        event(logger, "fine-tune failed", level=logging.ERROR, job="one")
+        written(capfd)
+    error = raised(OSError("full"))
+    assert error.__traceback__ is not None
+    rq_tells("one", "ml_backend.jobs.fine_tune", error)
+    place = f"tests/test_logs.py:{error.__traceback__.tb_lineno}"
+    begin = "ERROR job failed job=one function=ml_backend.jobs.fine_tune reason='OSError: full'"
+    assert written(capfd) == [f"{begin} at={place}"]
+
+
+@pytest.mark.usefixtures("log_handlers")
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (raised(StudioUnavailable("away")), "'ml_backend.errors.StudioUnavailable: away'"),
+        (raised(OSError("full"), while_handling=KeyError("a")), "'OSError: full'"),
+        (raised(OSError("first\nERROR second")), "'OSError: first'"),
+        (raised(OSError("red\x1b[31m")), r"'OSError: red\x1b[31m'"),
+        (raised(AssertionError()), "AssertionError"),
+    ],
+    ids=["ours", "while another", "two lines", "control characters", "no message"],
+)
+def test_a_failure_that_nobody_told_is_one_line(
+    capfd: pytest.CaptureFixture[str], error: Exception, reason: str
 ) -> None:
     configure()
+    event(logger, "scoring", job="part")  # no failure, so it tells none
+    written(capfd)
+    rq_tells("part", "ml_backend.scoring.work_on_part", error)
+    (line,) = written(capfd)
+    assert line.partition(" at=")[0] == (
+        f"ERROR job failed job=part function=ml_backend.scoring.work_on_part reason={reason}"
+    )
+
+
+@pytest.mark.usefixtures("log_handlers")
+def test_what_else_rq_tells_stays(capfd: pytest.CaptureFixture[str]) -> None:
+    configure()
     rq = logging.getLogger("rq.worker")
-    rq.error("Worker %s: job %s: exception raised while executing (%s)\n%s", "w", "j", "f", "Traceback\n  line")
-    rq.error("Worker %s: found an unhandled exception", "w")
-    event(logging.getLogger("ml_backend.jobs"), "fine-tune failed", level=logging.ERROR, project=7)
-    lines = capfd.readouterr().err.splitlines()
-    assert [line.partition(" ")[2] for line in lines] == [
-        "ERROR Worker w: found an unhandled exception",
-        "ERROR fine-tune failed project=7",
+    rq.warning("Worker %s: job %s failed (%s)", "w", "one", "Work-horse terminated unexpectedly")
+    rq.error("exception raised while executing something else")
+    assert written(capfd) == [
+        "WARNING Worker w: job one failed (Work-horse terminated unexpectedly)",
+        "ERROR exception raised while executing something else",
     ]
-    for line in lines:
-        assert datetime.fromisoformat(line.split()[0]).tzinfo is not None
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        ("Invalid HTTP Header: 'X-TSAL-Secret\\x0e a-secret'", "Invalid HTTP Header: …"),
+        ('Invalid HTTP request line: "GET /?it\'s=a-secret"', "Invalid HTTP request line: …"),
+        ("No more data after: b'X-TSAL-Secret: a-secret'", "No more data after: …"),
+        ("Request Line is too large (9000 > 4094)", "Request Line is too large (9000 > 4094)"),
+    ],
+)
+def test_what_a_broken_request_said_is_not_repeated(
+    capfd: pytest.CaptureFixture[str], log_handlers: None, said: str, written: str
+) -> None:
+    configure()
+    logging.getLogger("gunicorn.error").warning(f"Invalid request from ip=10.0.0.9: {said}")
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.endswith(f"WARNING Invalid request from ip=10.0.0.9: {written}")

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ml_backend import predictor as predictor_module
-from ml_backend.errors import FrameUnreadable
+from ml_backend.errors import FrameUnreadable, StudioUnavailable
 from ml_backend.msml import frames as msml_frames
 from ml_backend.msml.finetune import finetune, from_bank
 from ml_backend.msml.network import Network
@@ -259,6 +259,23 @@ class TestUnreadable:
 
         with pytest.raises(ZeroDivisionError):
             scored(make(fetcher=Broken({})), frames, versions)
+
+    def test_a_label_studio_that_is_away_is_no_fault_of_a_frame_unless_somebody_waits(
+        self, make: Make, frames: list[Frame], versions: Versions
+    ) -> None:
+        class Away(Files):
+            def fetch(self, url: str, task: int | None = None) -> bytes:
+                if url == frames[1].url:
+                    raise StudioUnavailable("Label Studio does not answer")
+                return super().fetch(url, task)
+
+        store, manifest = versions.store, versions.manifests[0]
+        predictor = make(fetcher=Away(dict.fromkeys([frame.url for frame in frames], picture(LABELS[0], 1))))
+        with pytest.raises(StudioUnavailable):
+            list(predictor.scores(frames[:3], manifest, store))
+        (found,) = predictor.scores(frames[:3], manifest, store, without_studio=True)
+        assert found.tasks.tolist() == [frames[0].task, frames[2].task]
+        assert found.unreadable == {frames[1].task: "Label Studio does not answer"}
 
     def test_what_is_not_wanted_any_more_is_not_fetched(
         self, make: Make, frames: list[Frame], monkeypatch: pytest.MonkeyPatch

@@ -556,6 +556,7 @@ class TestMetrics:
     def test_a_project_with_a_version_and_what_waits(self, client: FlaskClient, services: Services) -> None:
         found = self.figures(client)
         assert (found["tsal_redis_up"], found["tsal_queue_jobs queued"]) == (1, 0)
+        assert found["tsal_cache_frames_total sidecar and workers hit"] == 0
         assert not any(name.startswith("tsal_versions") for name in found)
         store = services.versions(PROJECT)
         for seen in (1, 2):
@@ -585,7 +586,11 @@ class TestMetrics:
         assert found["tsal_cache_frames_total sidecar and workers hit"] == 7
 
     def test_a_fine_tune_that_fails_is_seen_while_it_waits_for_its_retry(
-        self, client: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch
+        self,
+        client: FlaskClient,
+        services: Services,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         for name, value in environment_of(services.settings).items():
             monkeypatch.setenv(name, value)
@@ -594,13 +599,41 @@ class TestMetrics:
         # Nobody listens where these tests say that Label Studio is.
         queue = jobs.queue(services)
         SimpleWorker([queue], connection=services.redis, serializer=JSONSerializer).work(
-            burst=True, logging_level="CRITICAL"
+            burst=True, logging_level="WARNING"
         )
         found = self.figures(client)
         assert found["tsal_fine_tunes_total failed"] == 1
         assert found["tsal_fine_tunes_seconds_total failed"] > 0
         assert found["tsal_queue_jobs waiting for a retry"] == 1
         assert found["tsal_queue_jobs queued"] == 0
+        (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+        assert line.startswith(f"fine-tune failed project={PROJECT} job={JOB} retries=3 reason='StudioUnavailable: ")
+
+    def test_where_a_fine_tune_failed_unexpectedly_is_told_while_it_waits_for_its_retry(
+        self,
+        client: FlaskClient,
+        services: Services,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        def broken(*_: object) -> None:
+            raise KeyError("a mistake of ours")
+
+        for name, value in environment_of(services.settings).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(jobs.training, "finish", broken)
+        job = jobs.enqueue(services, PROJECT, jobs.REQUEST, "a test")
+        queue = jobs.queue(services)
+        SimpleWorker([queue], connection=services.redis, serializer=JSONSerializer).work(
+            burst=True, logging_level="WARNING"
+        )
+        ours, of_rq = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+        assert ours.startswith("fine-tune failed ")
+        assert of_rq.startswith(f"job failed job={job} ")
+        assert ",ml_backend/jobs.py:" in of_rq
+        assert f",tests/test_server.py:{broken.__code__.co_firstlineno + 1}" in of_rq
+        # What makes the line needed: RQ forgets the traceback of a try that another follows.
+        assert queue.fetch_job(JOB).latest_result() is None
 
     def test_a_damaged_active_version_costs_its_own_figures_and_no_webhook(
         self, client: FlaskClient, services: Services
@@ -630,6 +663,7 @@ class TestMetrics:
         found = self.figures(client)
         assert found["tsal_redis_up"] == 0
         assert "tsal_cache_frames_total backend hit" in found
+        assert "tsal_cache_frames_total sidecar and workers hit" not in found
         assert not any(name.startswith(("tsal_fine_tunes", "tsal_queue_jobs")) for name in found)
 
     def test_it_needs_the_password(self, tmp_path: Path) -> None:

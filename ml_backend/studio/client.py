@@ -215,11 +215,27 @@ class Studio:
         filters = [("total_annotations", "equal", 0)] if only_unlabelled else []
         fields = "id,data,total_annotations,cancelled_annotations,is_labeled"
         for row in self._rows(f"reading the tasks of project {project}", project, filters, "task_only", fields):
-            if not (only_unlabelled and row["is_labeled"]):
+            # One that is labelled without any annotation is one that Label Studio lost count of: among the unlabelled
+            # it gets predictions, which makes Label Studio count again, and nobody is served it.
+            counted = row["total_annotations"] or row["cancelled_annotations"]
+            if not (only_unlabelled and row["is_labeled"] and counted):
                 yield Task(row["id"], row["data"], row["total_annotations"], row["cancelled_annotations"])
 
     def confirmed_annotations(self, project: int) -> list[ConfirmedAnnotation]:
         """Read every submitted annotation, several of one task too; skipped ones are left out."""
+        # Counted first, so that what is submitted meanwhile makes no difference.
+        counted = self.counts(project).annotations
+        found = self._confirmed_annotations(project, "greater")
+        if len(found) < counted:
+            # Label Studio on PostgreSQL can lose count of a task's annotations: storing predictions counts them anew,
+            # and overwrites what was submitted in between.
+            known = {annotation.id for annotation in found}
+            rest = self._confirmed_annotations(project, "equal")
+            found += [annotation for annotation in rest if annotation.id not in known]
+        return found
+
+    def _confirmed_annotations(self, project: int, operator: str) -> list[ConfirmedAnnotation]:
+        """Those of tasks whose noted number of annotations is ``greater`` than 0, or ``equal``."""
         fields = "id,data,annotations,result,was_cancelled,updated_at,completed_by,lead_time,parent_prediction"
         what = f"reading the annotations of project {project}"
         return [
@@ -233,7 +249,7 @@ class Studio:
                 lead_time=annotation["lead_time"],
                 parent_prediction=annotation["parent_prediction"],
             )
-            for row in self._rows(what, project, [("total_annotations", "greater", 0)], "all", fields)
+            for row in self._rows(what, project, [("total_annotations", operator, 0)], "all", fields)
             for annotation in row["annotations"]
             if is_confirmed(annotation)
         ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -195,6 +197,25 @@ def test_a_skipped_frame_waits_where_the_project_says_so(
     starred = studio.submit(fresh, result(A_LINE))
     studio._sdk.annotations.update(starred, ground_truth=True)
     assert studio.counts(project).unlabelled == (1 if waits else 0)
+
+
+@pytest.mark.parametrize("is_labelled", [0, 1])
+def test_what_label_studio_lost_count_of_is_found_and_counted_again(
+    studio: Studio, project: int, studio_server: StudioServer, is_labelled: int
+) -> None:
+    first, second, third = studio.import_tasks(project, data(3))
+    annotations = [studio.submit(task, result(A_LINE)) for task in (first, second)]
+    # What two transactions of a busy Label Studio on PostgreSQL leave behind now and then.
+    with closing(sqlite3.connect(studio_server.files.parent / "data" / "label_studio.sqlite3", timeout=30)) as database:
+        lost = "UPDATE task SET total_annotations = 0, is_labeled = ? WHERE id = ?"
+        database.execute(lost, (is_labelled, first))
+        database.commit()
+    assert [one.id for one in studio.confirmed_annotations(project)] == annotations[::-1]
+    unlabelled = [task.id for task in studio.tasks(project, only_unlabelled=True)]
+    assert unlabelled == [first, third]
+    studio.import_predictions(project, [predicted(task, 0.5, "v1") for task in unlabelled])
+    assert [task.id for task in studio.tasks(project, only_unlabelled=True)] == [third]
+    assert [one.id for one in studio.confirmed_annotations(project)] == annotations
 
 
 def test_a_prediction_that_label_studio_drops_is_told(studio: Studio, project: int) -> None:
