@@ -74,6 +74,7 @@ def work_on_part(project: int, version: str | None, label_count: int, folder: st
     """The RQ job: score one part and leave the result in the folder; running it twice does no harm."""
     services = Services(load())
     _write_part(services, project, version, label_count, services.settings.data_dir / folder, part)
+    services.count()
 
 
 def _score(services: Services, project: int, frames: Sequence[Frame], manifest: Manifest, report: Report) -> Scores:

@@ -93,6 +93,7 @@ class Services:
 
         A figure is not worth failing for: without Redis it is lost.
         """
-        looked_up = self.predictor.looked_up_since()
+        # A process that has not predicted has looked nothing up, and need not build a network's surroundings to say so.
+        looked_up = self.predictor.looked_up_since() if "predictor" in vars(self) else {}
         with suppress(BackendError, RedisError):
             Counters(self.redis).add({**amounts, **{f"cache {outcome}": count for outcome, count in looked_up.items()}})

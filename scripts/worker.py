@@ -6,6 +6,7 @@ import argparse
 import os
 
 from rq import Worker
+from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from ml_backend import jobs, scoring
@@ -38,10 +39,18 @@ def main(arguments: list[str] | None = None) -> int:
         serializer=JSONSerializer,
         maintenance_interval=LOST_SECONDS,
         job_monitoring_interval=SIGN_SECONDS,
+        # Where the system kills it for its memory, the job cannot count itself.
+        work_horse_killed_handler=lambda job, *_: count_killed(services, job),
         worker_ttl=LOST_SECONDS + 15,  # RQ waits for a job 15 s less than this before it looks
     )
     worker.work(burst=options.burst, with_scheduler=True, logging_level="WARNING")
     return 0
+
+
+def count_killed(services: Services, job: Job) -> None:
+    """Count a fine-tune that was killed as one that failed."""
+    if job.origin == jobs.QUEUE:
+        services.count(**{"fine-tunes failed": 1})
 
 
 if __name__ == "__main__":

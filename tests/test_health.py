@@ -15,6 +15,7 @@ from ml_backend.errors import StudioRefused, StudioUnavailable
 from ml_backend.health import Health
 from ml_backend.server import create_app
 from ml_backend.services import Services
+from ml_backend.studio.client import Studio
 from tests.installation import settings_in
 from tests.studio_server import StudioServer
 
@@ -74,7 +75,7 @@ def test_nobody_waits_and_one_look_at_a_time_is_taken(services: Services, monkey
         assert answer.wait(30)
         raise StudioUnavailable("Label Studio does not answer")
 
-    monkeypatch.setattr(services.studio, "me", me)
+    monkeypatch.setattr(Studio, "me", lambda _: me())
     looker = Health(services)
     for _ in range(5):
         assert looker.known() == {"label_studio": "UNKNOWN", "disk": "UNKNOWN"}
@@ -91,5 +92,26 @@ def test_what_is_refused_names_no_secret(services: Services, monkeypatch: pytest
     def me() -> None:
         raise StudioRefused("the token token-of-the-tests is not known")
 
-    monkeypatch.setattr(services.studio, "me", me)
+    monkeypatch.setattr(Studio, "me", lambda _: me())
     assert looked(Health(services)) == {"label_studio": "REFUSED", "disk": "UP"}
+
+
+def test_a_disk_that_does_not_answer_is_down(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(path: object) -> None:
+        raise OSError("input/output error")
+
+    monkeypatch.setattr(shutil, "disk_usage", broken)
+    assert looked(Health(services)) == {"label_studio": "DOWN", "disk": "DOWN"}
+
+
+def test_what_is_known_does_not_outlive_a_look_that_hangs(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    looker = Health(services)
+    assert looked(looker)["disk"] == "UP"
+    answer = threading.Event()
+    monkeypatch.setattr(Studio, "me", lambda _: answer.wait(30))
+    monkeypatch.setattr(looker, "_looked", time.monotonic() - 3 * health.SECONDS)
+    assert looker.known()["disk"] == "UP"  # the look has only begun
+    monkeypatch.setattr(looker, "_begun", time.monotonic() - health.SECONDS - 1)
+    assert looker.known() == {"label_studio": "UNKNOWN", "disk": "UNKNOWN"}
+    answer.set()
+    assert looked(looker) == {"label_studio": "UP", "disk": "UP"}
