@@ -71,7 +71,8 @@ def _refreshed(services: Services, project: int, report: Report) -> Order | None
     ]
     if not frames:
         return None
-    name = orders.next_name(manifest.version if manifest else None, studio.model_versions(project))
+    pushed = studio.model_versions(project)
+    name = orders.next_name(manifest.version if manifest else None, pushed)
     if manifest is None:
         ranked = _by_diversity(services, project, frames, configuration, name, report)
     else:
@@ -97,7 +98,9 @@ def _refreshed(services: Services, project: int, report: Report) -> Order | None
         np.concatenate([ranked.tasks, np.array(last, np.int64)]),
         np.concatenate([ranked.informativeness, np.full(len(last), np.inf)]),
     )
-    # Kept before it is pushed: where the disk takes nothing, no predictions pile up in Label Studio with every try.
+    # Kept before it is pushed, so that no predictions pile up in Label Studio with every try where the disk takes
+    # nothing. What a try before this one could not push goes only now, so that its name is not taken again.
+    orders.prune([*pushed, info.model_version or ""])
     orders.save(placed)
     studio.import_predictions(project, _checked(chain(ranked.predictions, nothing), configuration, project))
     now = time.monotonic()

@@ -148,9 +148,15 @@ def _stored_but_not_active(site: Site, team: Team) -> float:
 
 
 def _pushed_but_not_switched(site: Site, team: Team) -> float:
-    orders = site.services.folder(site.project) / "orders"
-    current = site.services.orders(site.project).current_name
-    return _between(site, team, "sidecar", "pushing", lambda: sorted(orders.glob("*.json")), current)
+    folder = site.services.folder(site.project) / "orders"
+    orders = site.services.orders(site.project)
+
+    def pushed() -> list[str]:
+        """An order is kept before it is pushed; how long the push took is noted when it has ended."""
+        found = {path.stem: orders.get(path.stem) for path in folder.glob("*.json")}
+        return sorted(name for name, order in found.items() if order and "push" in order.about.seconds)
+
+    return _between(site, team, "sidecar", "pushing", pushed, orders.current_name)
 
 
 def _between(

@@ -241,6 +241,46 @@ class TestRefresh:
         assert installed.studio.model_versions(PROJECT) == []
         assert_served_in(refreshed(installed.services()), installed.studio)
 
+    def test_a_disk_that_fills_up_during_the_push_does_not_waste_it(
+        self, installed: Installation, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        save = OrderStore.save
+        saved: list[str] = []
+
+        def once(self: OrderStore, order: Order) -> None:
+            if saved:
+                raise OSError(28, "No space left on device")
+            saved.append(order.about.name)
+            save(self, order)
+
+        installed.version()
+        monkeypatch.setattr(OrderStore, "save", once)
+        services = installed.services()
+        order = refreshed(services)
+        assert saved == [order.about.name]
+        assert ordering.needs_refresh(services, PROJECT, False) is None
+        assert_served_in(order, installed.studio)
+
+    def test_pushes_that_fail_leave_one_order_behind_and_no_name_is_taken_twice(self, installed: Installation) -> None:
+        installed.version(1)
+        services = installed.services()
+        older, before = refreshed(services).about.name, refreshed(services)
+        kept = {older, before.about.name}  # of both Label Studio has the predictions
+        second = installed.version(2)
+        installed.studio.dropped = set(TASKS)
+        folder = services.folder(PROJECT) / "orders"
+        for serial in (1, 2, 3):
+            with pytest.raises(StudioRefused):
+                ordering.refresh(services, PROJECT, silent)
+            names = {path.name.removesuffix(".npz") for path in folder.glob("*.npz")}
+            assert names == kept | {f"{second.version}.{serial}"}
+        current = services.orders(PROJECT).current()
+        assert current is not None
+        assert current.tasks.tolist() == before.tasks.tolist()
+        installed.studio.dropped = set()
+        assert refreshed(services).about.name == f"{second.version}.4"
+        assert {path.name.removesuffix(".json") for path in folder.glob("*.json")} == kept | {f"{second.version}.4"}
+
     def test_an_order_that_cannot_be_read_is_made_anew(self, installed: Installation) -> None:
         installed.version()
         services = installed.services()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import re
 import tempfile
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -14,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from ml_backend.logs import event
 from ml_backend.store.locks import alone
 from ml_backend.store.versions import read_json, write_aside
 
+logger = logging.getLogger(__name__)
 UNTRAINED = "diversity"
 NAME = re.compile(r"^(?P<source>diversity|msml-\d{4,}-[0-9a-f]{8})\.(?P<serial>\d+)$")
 
@@ -112,11 +117,14 @@ class OrderStore:
             about = read_json(self._orders / f"{name}.json")
             if about is None:
                 return None
-            with (self._orders / f"{name}.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            # Read whole: what goes wrong from there on is the content's fault and not the disk's.
+            content = io.BytesIO((self._orders / f"{name}.npz").read_bytes())
+            with np.load(content, allow_pickle=False) as arrays:
                 return Order(About.model_validate(about), arrays["tasks"], arrays["informativeness"])
         except FileNotFoundError:  # forgotten since we read what it is
             return None
-        except (EOFError, BadZipFile, ValueError, KeyError):  # damaged
+        except (EOFError, BadZipFile, ValueError, KeyError, RuntimeError):
+            _tell_of_damage(self._orders / name)
             return None
 
     def prune(self, keep: list[str]) -> None:
@@ -128,3 +136,9 @@ class OrderStore:
                 # In this order, so that what is left behind by a sudden end is no order and is found again.
                 (self._orders / f"{name}.json").unlink(missing_ok=True)
                 path.unlink()
+
+
+@lru_cache(maxsize=64)
+def _tell_of_damage(order: Path) -> None:
+    """Log that an order counts as absent: once, however often it is asked for."""
+    event(logger, "order damaged", level=logging.WARNING, order=order, reason="it counts as absent and is made anew")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,26 @@ def test_going_back_pushes_predictions_and_order_once(
     assert code("activate", "2") == 0
     assert order(services, trained).about.version == second.version
     assert served(services, trained) == order(services, trained).tasks.tolist()
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_running_sidecar_goes_first(
+    services: Services, trained: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sleep = time.sleep
+    made: list[str] = []
+
+    def sidecar(seconds: float) -> None:
+        if seconds == versions.SIDECAR_SECONDS:
+            look(services, trained, Watched())
+            made.append(order(services, trained).about.name)
+        else:
+            sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", sidecar)
+    assert code("activate", "1") == 0
+    assert made == [f"{services.versions(trained).active()}.1"]
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f"in the order {made[0]}")
 
 
 @pytest.mark.usefixtures("environment")

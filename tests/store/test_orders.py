@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import BinaryIO
 
@@ -95,3 +96,45 @@ def test_an_order_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypa
     with pytest.raises(OSError, match="No space"):
         OrderStore(tmp_path).save(order("diversity.1"))
     assert list((tmp_path / "orders").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("mark", "offset", "value"),
+    [(b"PK\x01\x02", 6, 191), (b"PK\x01\x02", 8, 1), (b"PK\x05\x06", 14, 1)],
+    ids=["of a later format", "encrypted", "directory before its beginning"],
+)
+def test_a_single_wrong_byte_is_damage_too(tmp_path: Path, mark: bytes, offset: int, value: int) -> None:
+    store = OrderStore(tmp_path)
+    store.save(order("diversity.1"))
+    path = tmp_path / "orders" / "diversity.1.npz"
+    content = bytearray(path.read_bytes())
+    content[content.index(mark) + offset] = value
+    path.write_bytes(content)
+    assert store.get("diversity.1") is None
+
+
+def test_damage_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = OrderStore(tmp_path)
+    store.save(order("diversity.1"))
+    assert store.get("diversity.2") is None
+    assert store.get("diversity.1") is not None
+    assert caplog.messages == []
+    (tmp_path / "orders" / "diversity.1.npz").write_bytes(b"")
+    for _ in range(3):
+        assert OrderStore(tmp_path).get("diversity.1") is None
+    (message,) = caplog.messages
+    assert message.startswith(f"order damaged order={tmp_path / 'orders' / 'diversity.1'} ")
+
+
+def test_an_order_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[int] = []
+    flush = os.fsync
+
+    def noted(descriptor: int) -> None:
+        if not (tmp_path / "orders" / "diversity.1.npz").exists():
+            flushed.append(os.fstat(descriptor).st_size)
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    OrderStore(tmp_path).save(order("diversity.1"))
+    assert flushed == [(tmp_path / "orders" / "diversity.1.npz").stat().st_size]
