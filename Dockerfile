@@ -42,4 +42,4 @@ VOLUME ["/data", "/cache"]
 EXPOSE 9090
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s \
     CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ['TSAL_PORT']}/health\", timeout=8)"]
-CMD ["gunicorn", "--bind", "0.0.0.0:9090", "--workers", "1", "--threads", "8", "--timeout", "120", "--log-level", "warning", "--no-control-socket", "--forwarder-headers", "", "ml_backend.server:create_app()"]
+CMD ["gunicorn", "--bind", "0.0.0.0:9090", "--workers", "1", "--threads", "8", "--timeout", "120", "--log-level", "warning", "--no-control-socket", "--forwarder-headers", "", "ml_backend.web.app:create_app()"]

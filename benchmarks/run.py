@@ -29,12 +29,14 @@ import torch
 from rq import Worker
 
 from benchmarks import studio_push, workload
-from ml_backend import scoring
+from ml_backend.commands import serve
+from ml_backend.commands.processes import ROOT, Processes, embedded_redis, free_port, python
+from ml_backend.frames.predictor import Frame, Predictor, concatenate
+from ml_backend.loop import score as scoring
 from ml_backend.msml import backbones, finetune
 from ml_backend.msml import frames as msml_frames
 from ml_backend.msml.network import Network, Precision, Tail
 from ml_backend.msml.network import build as build_network
-from ml_backend.predictor import Frame, Predictor, concatenate
 from ml_backend.services import Services
 from ml_backend.settings import load
 from ml_backend.store.features import FeatureStore
@@ -44,8 +46,6 @@ from ml_backend.tsal.acquisition import score, select
 from ml_backend.tsal.batch import candidates, diverse
 from ml_backend.tsal.correlation import build
 from ml_backend.tsal.split import held_out
-from scripts import serve
-from scripts.processes import ROOT, Processes, embedded_redis, free_port, python
 
 GFLOP_A_FRAME = 8.2  # ResNet50 at 224 x 224, a multiplication and an addition counted as two
 POOL = 6836  # frames, as many as the paper's data set

@@ -11,14 +11,15 @@ import httpx
 import numpy as np
 
 from benchmarks import workload
-from ml_backend import ordering, scoring
-from ml_backend.predictor import Frame, Scores
+from ml_backend.commands import demo
+from ml_backend.commands.label_configuration import render
+from ml_backend.commands.processes import Processes, free_port
+from ml_backend.frames.predictor import Frame, Scores
+from ml_backend.loop import order as ordering
+from ml_backend.loop import score as scoring
 from ml_backend.services import Services
 from ml_backend.settings import load
 from ml_backend.tsal.acquisition import margin
-from scripts import demo
-from scripts.label_configuration import render
-from scripts.processes import Processes, free_port
 
 
 @dataclass

@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ml_backend.commands.label_configuration import column
+from ml_backend.frames.predictor import Frame, Predictor
+from ml_backend.ingest.files import frames_of
 from ml_backend.msml.frames import decode
 from ml_backend.msml.network import Network
-from ml_backend.predictor import Frame, Predictor
+from ml_backend.phantom import echoes as phantom
 from ml_backend.settings import Settings
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.versions import Manifest, VersionStore
 from ml_backend.tsal.correlation import build
-from scripts import phantom
-from scripts.frame_files import frames_of
-from scripts.label_configuration import column
 
 NAMES = ("A-line", "B-line", "Pleural lesion", "Pleural effusion")
 SIZE = (600, 800)

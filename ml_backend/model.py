@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from label_studio_ml.model import LabelStudioMLBase
 
-from ml_backend import jobs
 from ml_backend.errors import BackendError, ConfigurationUnusable, InvalidRequest
+from ml_backend.frames.predictor import Frame, concatenate
 from ml_backend.logs import event as log_event
-from ml_backend.ordering import predictions_of, strategy_of
-from ml_backend.predictor import Frame, concatenate
+from ml_backend.loop import jobs
+from ml_backend.loop.order import predictions_of, strategy_of
 from ml_backend.services import Services
 from ml_backend.settings import load
 from ml_backend.store.orders import Order

@@ -12,8 +12,8 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 
 from ml_backend.errors import BackendError
+from ml_backend.frames.predictor import Predictor
 from ml_backend.msml.network import use_threads
-from ml_backend.predictor import Predictor
 from ml_backend.settings import Settings
 from ml_backend.store.counters import Counters
 from ml_backend.store.features import FeatureStore

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ml_backend.commands.command import run
+from ml_backend.commands.processes import ROOT
 from ml_backend.errors import BackendError, SettingsError
-from scripts.command import run
-from scripts.processes import ROOT
 
 PINNED = ROOT / "requirements"
 EXCEPTIONS = "audit-exceptions"

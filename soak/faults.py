@@ -17,12 +17,12 @@ from typing import Any
 
 import httpx
 
+from ml_backend.commands import serve
+from ml_backend.commands.connect import connect
+from ml_backend.commands.label_configuration import render
+from ml_backend.commands.processes import python
 from ml_backend.errors import InvalidRequest
-from ml_backend.server import SECRET_HEADER
-from scripts import serve
-from scripts.connect import connect
-from scripts.label_configuration import render
-from scripts.processes import python
+from ml_backend.web.app import SECRET_HEADER
 from soak.site import PATIENCE_SECONDS, Site, SoakFailed
 from soak.team import Team
 

@@ -20,10 +20,10 @@ from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
 
-from ml_backend.jobs import ACTIONS, TRAIN
-from ml_backend.server import MAX_BODY_BYTES, SECRET_HEADER, create_app
+from ml_backend.loop.jobs import ACTIONS, TRAIN
 from ml_backend.settings import load
 from ml_backend.studio.configuration import Configuration
+from ml_backend.web.app import MAX_BODY_BYTES, SECRET_HEADER, create_app
 
 FRAME = "/data/local-files/?d=1.png"
 ANSWER_SECONDS = 60.0

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ml_backend.commands.command import run
+from ml_backend.commands.connect import connect
+from ml_backend.commands.label_configuration import render
+from ml_backend.commands.processes import ROOT
 from ml_backend.errors import BackendError
 from ml_backend.store.versions import write_aside
-from scripts.command import run
-from scripts.connect import connect
-from scripts.label_configuration import render
-from scripts.processes import ROOT
 from soak import audit
 from soak.faults import FAULTS, settle, suffer, train_the_rest, unseen
 from soak.hostile import Credentials, assault

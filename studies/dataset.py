@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ml_backend.commands.label_configuration import column
 from ml_backend.errors import FrameUnreadable
+from ml_backend.ingest.files import frames_of
 from ml_backend.msml import frames as msml_frames
 from ml_backend.msml.network import Network
 from ml_backend.store.quantised import CODEC, quantise, restore
 from ml_backend.store.versions import write_aside
-from scripts.frame_files import frames_of
-from scripts.label_configuration import column
 
 SYMPTOMS = ("A-line", "B-line", "Pleural lesion", "Pleural effusion")
 CHUNK = 64

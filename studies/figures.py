@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ml_backend.tsal.calibration import BINS
+from studies.calibration import BINS
 
 Study = Mapping[str, Any]
 Row = Mapping[str, Any]

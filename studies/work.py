@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_backend.msml import comparison, finetune, maps
+from ml_backend.msml import finetune, maps
 from ml_backend.msml import frames as msml_frames
 from ml_backend.msml.network import Network, Precision, Trained, build, use_threads
 from ml_backend.store.versions import write_aside
-from ml_backend.tsal import calibration
 from ml_backend.tsal.acquisition import margin
 from ml_backend.tsal.split import held_out
-from studies import dataset
+from studies import calibration, comparison, dataset
 from studies.maps import draw
 from studies.plan import MAPS, Part, Preset, split
 from studies.simulation import Learner, Material, State, figures, simulate

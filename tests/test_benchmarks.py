@@ -11,11 +11,11 @@ import psutil
 import pytest
 
 from benchmarks import run, workload
-from ml_backend.predictor import Predictor, concatenate
+from ml_backend.commands.make_phantom import generate
+from ml_backend.frames.predictor import Predictor, concatenate
 from ml_backend.settings import load
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.versions import VersionStore
-from scripts.make_phantom import generate
 from tests.studio_stand_in import one_thread
 
 __all__ = ["one_thread"]

@@ -13,20 +13,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ml_backend import jobs
+from ml_backend.commands import serve
+from ml_backend.commands.connect import connect
+from ml_backend.commands.demo import answers, read_clips
+from ml_backend.commands.import_frames import Importer
+from ml_backend.commands.label_configuration import render
+from ml_backend.commands.make_phantom import generate
+from ml_backend.commands.processes import Child, Processes, free_port
+from ml_backend.loop import jobs
 from ml_backend.services import Services
 from ml_backend.settings import load
 from ml_backend.store.orders import Order
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import Checker, choices_result, default_of
-from scripts import serve
-from scripts.connect import connect
-from scripts.demo import answers, read_clips
-from scripts.import_frames import Importer
-from scripts.label_configuration import render
-from scripts.make_phantom import generate
-from scripts.processes import Child, Processes, free_port
 from tests.studio_server import StudioServer
 
 K_MAX = 6

@@ -98,15 +98,16 @@ def test_a_line_says_when_whatever_the_zone(capfd: pytest.CaptureFixture[str]) -
 @pytest.mark.usefixtures("log_handlers")
 def test_a_failure_that_the_job_told_is_told_once(capfd: pytest.CaptureFixture[str]) -> None:
     configure()
-    jobs = logging.getLogger("ml_backend.jobs")
+    jobs = logging.getLogger("ml_backend.loop.jobs")
     for _ in range(2):  # and so is that of its retry
         event(jobs, "fine-tune failed", level=logging.ERROR, project=7, job="one", reason="away")
-        rq_tells("one", "ml_backend.jobs.fine_tune", raised(StudioUnavailable("away")))
+        rq_tells("one", "ml_backend.loop.jobs.fine_tune", raised(StudioUnavailable("away")))
         assert written(capfd) == ["ERROR fine-tune failed project=7 job=one reason=away"]
     # Its next try fails before it can tell.
-    rq_tells("one", "ml_backend.jobs.fine_tune", raised(SettingsError("no token")))
+    rq_tells("one", "ml_backend.loop.jobs.fine_tune", raised(SettingsError("no token")))
     assert written(capfd) == [
-        "ERROR job failed job=one function=ml_backend.jobs.fine_tune reason='ml_backend.errors.SettingsError: no token'"
+        "ERROR job failed job=one function=ml_backend.loop.jobs.fine_tune "
+        "reason='ml_backend.errors.SettingsError: no token'"
     ]
 
 
@@ -119,9 +120,9 @@ def test_where_an_unexpected_error_was_raised_is_told(capfd: pytest.CaptureFixtu
         written(capfd)
     error = raised(OSError("full"))
     assert error.__traceback__ is not None
-    rq_tells("one", "ml_backend.jobs.fine_tune", error)
+    rq_tells("one", "ml_backend.loop.jobs.fine_tune", error)
     place = f"tests/test_logs.py:{error.__traceback__.tb_lineno}"
-    begin = "ERROR job failed job=one function=ml_backend.jobs.fine_tune reason='OSError: full'"
+    begin = "ERROR job failed job=one function=ml_backend.loop.jobs.fine_tune reason='OSError: full'"
     assert written(capfd) == [f"{begin} at={place}"]
 
 
@@ -143,10 +144,10 @@ def test_a_failure_that_nobody_told_is_one_line(
     configure()
     event(logger, "scoring", job="part")  # no failure, so it tells none
     written(capfd)
-    rq_tells("part", "ml_backend.scoring.work_on_part", error)
+    rq_tells("part", "ml_backend.loop.score.work_on_part", error)
     (line,) = written(capfd)
     assert line.partition(" at=")[0] == (
-        f"ERROR job failed job=part function=ml_backend.scoring.work_on_part reason={reason}"
+        f"ERROR job failed job=part function=ml_backend.loop.score.work_on_part reason={reason}"
     )
 
 

@@ -21,10 +21,11 @@ from label_studio_ml.api import init_app
 from label_studio_ml.model import SimpleJobManager
 from label_studio_sdk.label_interface.objects import PredictionValue
 
-from ml_backend import jobs, model
+from ml_backend import model
 from ml_backend.errors import ConfigurationUnusable, InvalidRequest, VersionUnknown
+from ml_backend.frames.predictor import Frame, concatenate
+from ml_backend.loop import jobs
 from ml_backend.model import UNTRAINED, LungUltrasoundModel, project_number
-from ml_backend.predictor import Frame, concatenate
 from ml_backend.services import Services
 from ml_backend.store.orders import About, Order
 from ml_backend.store.versions import Manifest

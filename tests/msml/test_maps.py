@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from ml_backend.errors import BackendError
-from ml_backend.msml.comparison import build as build_comparison
 from ml_backend.msml.finetune import finetune, from_bank, from_frames
 from ml_backend.msml.maps import Method, maps
 from ml_backend.msml.network import Network, build
+from studies.comparison import build as build_comparison
 
 from .conftest import Pair
 

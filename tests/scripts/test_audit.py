@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from ml_backend.commands.command import run
+from ml_backend.commands.processes import free_port
 from scripts import audit
-from scripts.command import run
-from scripts.processes import free_port
 
 DJANGO = {audit.KNOWN.lower(): ["PYSEC-2018-5"]}
 

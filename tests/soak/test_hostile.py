@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ml_backend.jobs import ACTIONS
+from ml_backend.commands import serve
+from ml_backend.commands.processes import Processes, free_port
+from ml_backend.loop.jobs import ACTIONS
 from ml_backend.services import Services
-from scripts import serve
-from scripts.processes import Processes, free_port
 from soak import hostile
 from soak.hostile import KEPT, LATE, Credentials, Hostile, Maker, Tally, assault, routes
 from tests.installation import PROJECT, XML, make_version, settings_in, task_with_frame

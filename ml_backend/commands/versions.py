@@ -1,0 +1,177 @@
+"""Model versions: look at them, go back to one, remove old ones."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import logging
+import time
+
+from ml_backend.commands.sidecar import refresh_with_bar
+from ml_backend.errors import InvalidRequest, VersionUnknown
+from ml_backend.logs import configure, event
+from ml_backend.loop import order as ordering
+from ml_backend.services import Services
+from ml_backend.settings import load
+from ml_backend.store.versions import Manifest, VersionStore
+from ml_backend.studio.configuration import Configuration
+
+logger = logging.getLogger(__name__)
+KEPT = 10
+SIDECAR_SECONDS = 3.0  # in which a running sidecar has begun
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """List the versions of a project, show one, make one active, go back to the one before, or remove old ones."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--project", type=int, help="project id (default: the only connected one)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="every version: what it was trained on, how it compares with its parent, who")
+    shown = commands.add_parser("show", help="all that is known of one version")
+    shown.add_argument("version", nargs="?", help="its name, or its number (default: the active one)")
+    activated = commands.add_parser(
+        "activate", help="make a version the one that serves, and put the queue in its order"
+    )
+    activated.add_argument("version", help="its name, or its number")
+    commands.add_parser("rollback", help="make the version that served before the active one")
+    pruned = commands.add_parser("prune", help="remove old versions; those in use and the one to go back to stay")
+    pruned.add_argument("--keep", type=int, default=KEPT, help=f"newest versions that stay (default: {KEPT})")
+    options = parser.parse_args(arguments)
+    configure()
+    services = Services(load())
+    project = _project(services, options.project)
+    store = services.versions(project)
+    if options.command == "list":
+        print(listed(store))
+    elif options.command == "show":
+        print(described(store, _version(store, options.version or store.active())))
+    elif options.command == "activate":
+        _activate(services, project, _version(store, options.version))
+    elif options.command == "rollback":
+        before = store.before()
+        if before is None:
+            raise VersionUnknown("no other version served before the active one: there is nothing to go back to")
+        _activate(services, project, store.get(before))
+    else:
+        if options.keep < 1:
+            raise InvalidRequest("--keep must be at least 1")
+        removed = store.prune(options.keep)
+        print("\n".join(f"removed {name}" for name in removed) or "nothing to remove")
+    return 0
+
+
+def listed(store: VersionStore) -> str:
+    """A line a version, oldest first, in columns."""
+    active = store.active()
+    rows = [("", "version", "created", "parent", "trained on", "held out", "exact match", "parent's", "made active")]
+    for name in store.names():
+        try:
+            one = store.get(name)
+        except VersionUnknown as error:
+            rows.append(("", name, "", "", "", "", "", "", str(error)))
+            continue
+        rows.append(
+            (
+                "*" if name == active else "",
+                name,
+                one.created_at[:16],
+                one.parent or "none",
+                str(len(one.trained_on)),
+                str(len(one.held_out)),
+                _figure(one.metrics.get("exact_match")),
+                _figure(one.metrics.get("exact_match_parent")),
+                _made_active(store, one),
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(lines if len(rows) > 1 else ["no version yet: the first batch has to be confirmed"])
+
+
+def described(store: VersionStore, one: Manifest) -> str:
+    """One version, a fact a line."""
+    facts = {
+        "version": one.version + (" (active)" if one.version == store.active() else ""),
+        "created": one.created_at,
+        "made active": _made_active(store, one),
+        "parent": one.parent or "none: a new line of versions",
+        "symptoms": ", ".join(one.label_names),
+        "network": f"{one.backbone}, {one.weights}",
+        "trained on": f"{len(one.trained_on)} frames",
+        "held out": f"{len(one.held_out)} frames of other patients",
+        "left out": f"{len(one.left_out)} frames that could not be read",
+        "exact match": f"{_figure(one.metrics.get('exact_match'))} on held-out patients, the parent's on the same "
+        f"frames {_figure(one.metrics.get('exact_match_parent'))}",
+    }
+    for symptom, figures in one.metrics.get("symptoms", {}).items():
+        facts[symptom] = ", ".join(f"{name} {_figure(value)}" for name, value in figures.items())
+    facts |= {
+        "labelled by hand": f"{_figure(one.batch.get('manual_share_validated'))} of the newest batch, plain "
+        f"pseudo-labels {_figure(one.batch.get('manual_share_plain'))}",
+        "next batch": "; ".join(one.choice.get("reasons", ())) or "as set",
+        "settings": ", ".join(f"{name} {value}" for name, value in one.settings.items()),
+        "seed": str(one.seed),
+        "seconds": ", ".join(f"{name} {value}" for name, value in one.seconds.items()),
+        "notes": "; ".join(one.notes) or "none",
+    }
+    width = max(map(len, facts))
+    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in facts.items())
+
+
+def _activate(services: Services, project: int, version: Manifest) -> None:
+    """Make a version the one that serves and push what it says.
+
+    Raises:
+        VersionUnknown: where it cannot serve the project as it is now, which then keeps the one that it has.
+    """
+    store = services.versions(project)
+    configuration = Configuration.parse(services.studio.project(project).label_config)
+    difference = ordering.unfit(services, version, configuration)
+    if difference:
+        # Active but unused, it would leave the annotators without pseudo-labels until the next batch is trained on.
+        raise VersionUnknown(
+            f"{version.version} cannot serve, {difference}: change that back first, or activate another version"
+        )
+    # The same backbone with other weights, or a damaged file, shows only here.
+    services.predictor.network(len(version.label_names)).load_tail(store.tail(version.version))
+    by = getpass.getuser()
+    store.activate(version.version, by=by)
+    event(logger, "version active", project=project, version=version.version, by=by)
+    print(f"{version.version} is active")
+    # A running sidecar sees it within a second and has the activations in its cache: it goes first. Whoever went back
+    # wants to know that it is done, and here it is done where no sidecar runs.
+    time.sleep(SIDECAR_SECONDS)
+    refresh_with_bar(services, project, ordering.refresh_if_needed)
+
+
+def _version(store: VersionStore, named: str | None) -> Manifest:
+    if named is None:
+        raise VersionUnknown("no version is active yet: name one")
+    if named.isdigit():
+        # By the names alone, so that a damaged version hinders nobody who asks for another.
+        found = [name for name in store.names() if int(name.split("-")[1]) == int(named)]
+        if len(found) != 1:
+            raise VersionUnknown(f"there is no version {named}; `list` names them all")
+        return store.get(found[0])
+    return store.get(named)
+
+
+def _project(services: Services, named: int | None) -> int:
+    projects = services.projects()
+    if named is None and len(projects) == 1:
+        return projects[0]
+    if named not in projects:
+        known = ", ".join(map(str, projects)) or "none"
+        raise InvalidRequest(f"name one of the connected projects with --project: {known}")
+    return named
+
+
+def _made_active(store: VersionStore, one: Manifest) -> str:
+    entries = [entry for entry in store.activations() if entry.version == one.version]
+    if not entries:
+        return f"held back: {one.held_back}" if one.held_back else "never"
+    return f"{entries[-1].at[:16]} by {entries[-1].by}" + (", held back first" if one.held_back else "")
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -1,0 +1,120 @@
+"""The heartbeat: look at every project, reconcile, refresh."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from dataclasses import dataclass
+
+from redis.exceptions import RedisError
+
+from ml_backend.errors import BackendError
+from ml_backend.logs import event, stages
+from ml_backend.loop import jobs
+from ml_backend.loop import order as ordering
+from ml_backend.services import Services
+from ml_backend.studio.client import Counts
+
+logger = logging.getLogger(__name__)
+TICK_SECONDS = 1.0
+FULL_POLL = 10
+CLOCK_SECONDS = 10.0  # a smaller step of the clock harms nobody
+
+
+@dataclass
+class Watched:
+    """What the watch remembers of a project between two looks."""
+
+    news: int | None = None
+    version: str | None = None
+    counts: Counts | None = None
+    polled: float = float("-inf")
+    polls: int = 0
+    ended: str | None = None
+    trouble: str | None = None
+    failures: int = 0
+    again: float = float("-inf")
+
+
+def watch(services: Services, projects: list[int] | None) -> None:
+    """Look at every project again and again until a signal to stop comes; a fault of one costs only that look."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    event(logger, "sidecar watches", projects=projects or "all connected")
+    states: dict[int, Watched] = {}
+    offset = time.time() - time.monotonic()
+    while not stop.is_set():
+        offset = tell_of_clock(offset)
+        for project in projects or services.projects():
+            try_look(services, project, states.setdefault(project, Watched()))
+        stop.wait(TICK_SECONDS)
+
+
+def tell_of_clock(offset: float) -> float:
+    """Log a jump of the wall clock, whose ``offset`` from the monotonic one is known, in s; returns the offset now."""
+    now = time.time() - time.monotonic()
+    if abs(now - offset) > CLOCK_SECONDS:
+        event(logger, "the clock jumped", level=logging.WARNING, seconds=round(now - offset))
+    return now
+
+
+def try_look(services: Services, project: int, state: Watched) -> None:
+    """Look at a project, unless that failed a moment ago; a fault is logged when it is another than before."""
+    if time.monotonic() < state.again:
+        return
+    try:
+        look(services, project, state)
+        state.trouble, state.failures = None, 0
+    except (BackendError, RedisError, OSError) as error:  # the last where the disk is full
+        if str(error) != state.trouble:
+            event(logger, "will try again", level=logging.WARNING, project=project, reason=error)
+        state.trouble = str(error)
+        # The other projects do not wait meanwhile.
+        poll = services.settings.poll_seconds
+        state.again = time.monotonic() + min(poll / 4 * 2**state.failures, 2 * poll)
+        state.failures = min(state.failures + 1, 8)
+        state.news = None  # so that the next look is a whole one, also where nothing new is told
+
+
+def look(services: Services, project: int, state: Watched) -> None:
+    """Refresh the queue if something changed since the last look; when it is time to poll, reconcile too."""
+    news = services.pending(project).news()
+    version = services.versions(project).active()
+    due = time.monotonic() - state.polled >= services.settings.poll_seconds
+    if (news, version) == (state.news, state.version) and not due:
+        return
+    counts = services.studio.counts(project)
+    # Before the refresh, so that one that fails again and again holds up no training.
+    busy = due and _caught_up(services, project, state, counts)
+    # A frame joins the pool by import, or because its annotation was deleted.
+    more = state.counts is None or counts.tasks != state.counts.tasks or counts.annotated < state.counts.annotated
+    reason = ordering.needs_refresh(services, project, look_for_frames=more)
+    if reason and counts.unlabelled:
+        event(logger, "refreshing", project=project, reason=reason)
+        ordering.refresh_if_needed(services, project, stages(logger, project), look_for_frames=more)
+    if due:
+        if not reason:
+            ordering.prune(services, project, busy=busy)
+        state.polls += 1
+        state.polled = time.monotonic()
+    ended = jobs.ended(services, project, pool=counts.unlabelled)
+    if ended and ended != state.ended:
+        event(logger, "the loop has ended", project=project, reason=ended)
+    state.ended = ended
+    state.news, state.version, state.counts = news, version, counts
+
+
+def _caught_up(services: Services, project: int, state: Watched, counts: Counts) -> bool:
+    """Reconcile where annotations came or went since the last time, or Redis was emptied; returns whether they did.
+
+    A changed annotation changes no count, so a full look is taken now and then as well.
+    """
+    pending = services.pending(project)
+    busy = counts.annotations != pending.reconciled()
+    if busy or state.polls % FULL_POLL == 0:
+        jobs.reconcile(services, project)
+        pending.note_reconciled(counts.annotations)
+    return busy

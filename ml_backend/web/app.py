@@ -1,0 +1,224 @@
+"""The Flask app: Label Studio's ML-backend protocol. Its routes parse, call and map errors, nothing else."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+import time
+from typing import Any, TypeVar
+
+from flask import Flask, Response, g, jsonify, request
+from gunicorn.http.errors import ParseException
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from redis.exceptions import RedisError
+from werkzeug.exceptions import HTTPException
+
+from ml_backend.errors import BackendError, InvalidRequest, RedisUnavailable, Unauthorized
+from ml_backend.logs import configure, event
+from ml_backend.model import LungUltrasoundModel, project_number
+from ml_backend.services import Services
+from ml_backend.settings import Settings, load
+from ml_backend.store.pending import connect
+from ml_backend.web.health import Health
+from ml_backend.web.metrics import Monitoring
+
+logger = logging.getLogger(__name__)
+SECRET_HEADER = "X-TSAL-Secret"  # noqa: S105  the header's name, no secret
+MAX_BODY_BYTES = 64_000_000
+HEALTH_SECONDS = 0.5  # Label Studio waits one second for /health
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
+
+
+class _Setup(_Body):
+    project: str
+    label_config: str = Field(alias="schema", min_length=1)
+
+
+class _Predict(_Body):
+    tasks: list[dict[str, Any]]
+    project: str
+    label_config: str = Field(min_length=1)
+
+
+class _Project(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    id: int
+
+
+class _Webhook(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    action: str
+    project: _Project | None = None
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Build the app.
+
+    Raises:
+        SettingsError: where a setting cannot be used, or one that safety needs is missing.
+    """
+    settings = settings or load()
+    settings.require_authentication()
+    configure()
+    services = Services(settings)
+    monitoring = Monitoring(services)
+    health = Health(services)
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+
+    @app.before_request
+    def begin() -> None:
+        g.started = time.perf_counter()
+
+    @app.after_request
+    def measure(response: Response) -> Response:
+        endpoint = request.endpoint or "none"
+        seconds = time.perf_counter() - g.started
+        monitoring.requests.labels(endpoint, str(response.status_code)).observe(seconds)
+        return response
+
+    @app.before_request
+    def authenticate() -> None:
+        if request.endpoint in ("health", None):
+            return
+        if request.endpoint == "webhook" and _secret_matches(settings):
+            return
+        _require_basic_auth(settings)
+
+    @app.get("/", endpoint="health")
+    @app.get("/health", endpoint="health")
+    def answer_health() -> Response:
+        # Label Studio takes any other status than 200 for a backend that is gone, and it can predict without Redis.
+        states = {"redis": _redis_state(settings), **health.known()}
+        return jsonify(status="UP", model_class=LungUltrasoundModel.__name__, **states)
+
+    @app.post("/setup")
+    def setup() -> Response:
+        body = _parse(_Setup)
+        return jsonify(model_version=_model(services, body.project, body.label_config).served_version)
+
+    @app.post("/predict")
+    def predict() -> Response:
+        body = _parse(_Predict)
+        results = _model(services, body.project, body.label_config).predict(body.tasks)
+        monitoring.predicted.inc(len(results))
+        return jsonify(results=results)
+
+    @app.post("/webhook")
+    def webhook() -> Response:
+        body = _parse(_Webhook)
+        model = _model(services, _project_of(body))
+        return jsonify(model.fit(body.action, body.model_extra))
+
+    @app.get("/versions")
+    def versions() -> Response:
+        names = [name for project in services.projects() for name in services.versions(project).names()]
+        return jsonify(versions=names)
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(generate_latest(monitoring.registry), content_type=CONTENT_TYPE_LATEST)
+
+    @app.errorhandler(BackendError)
+    def refused(error: BackendError) -> tuple[Response, int]:
+        if isinstance(error, Unauthorized):  # Label Studio tells nobody that it was turned away
+            event(logger, "request refused", level=logging.WARNING, path=request.path, reason=error)
+        return jsonify(error=str(error)), error.http_status
+
+    @app.errorhandler(RedisError)
+    def no_redis(error: RedisError) -> tuple[Response, int]:
+        logger.error("redis does not answer: %s", type(error).__name__)
+        return jsonify(error="Redis does not answer"), RedisUnavailable.http_status
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> Response:
+        response = Response(json.dumps({"error": error.description or error.name}), error.code or 500)
+        response.headers.extend([pair for pair in error.get_headers() if pair[0] != "Content-Type"])
+        response.content_type = "application/json"
+        return response
+
+    @app.errorhandler(Exception)
+    def unexpected(error: Exception) -> tuple[Response, int]:
+        logger.exception("unexpected error")
+        return jsonify(error="unexpected error; the backend's log has the details"), 500
+
+    return app
+
+
+def _model(services: Services, project: str, label_config: str | None = None) -> LungUltrasoundModel:
+    return LungUltrasoundModel(str(project_number(project)), label_config, services)
+
+
+def _parse(shape: type[Body]) -> Body:
+    try:
+        content = request.get_json(silent=True)
+    except (RecursionError, ParseException):  # nested too deeply; or in chunks that are none
+        content = None
+    if not isinstance(content, dict):
+        raise InvalidRequest("the body must be a JSON object, and Content-Type must say application/json")
+    try:
+        return shape.model_validate(content)
+    except ValidationError as error:
+        raise InvalidRequest.of(error) from None
+
+
+def _project_of(body: _Webhook) -> str:
+    """The project that a webhook is about, by its address or its payload.
+
+    Raises:
+        InvalidRequest: where neither names one, or they name two.
+    """
+    named = request.args.get("project")
+    told = str(body.project.id) if body.project else None
+    if named and told and named != told:
+        raise InvalidRequest(f"the webhook's address names project {named!r}, its payload project {told}")
+    return named or told or ""
+
+
+def _secret_matches(settings: Settings) -> bool:
+    """Whether the webhook carries our secret; without one configured (loopback only) every webhook does."""
+    if settings.webhook_secret is None:
+        return True
+    sent = request.headers.get(SECRET_HEADER, "")
+    return hmac.compare_digest(sent.encode(), settings.webhook_secret.get_secret_value().encode())
+
+
+def _require_basic_auth(settings: Settings) -> None:
+    """Compare in constant time.
+
+    Raises:
+        Unauthorized: where user or password differ.
+    """
+    if settings.basic_auth_user is None or settings.basic_auth_password is None:
+        if request.endpoint == "webhook" and settings.webhook_secret is not None:
+            raise Unauthorized(
+                f"the webhook needs the header {SECRET_HEADER} with the backend's secret; Label Studio's own calls, as "
+                "Start Training, need TSAL_BASIC_AUTH_USER and TSAL_BASIC_AUTH_PASSWORD set"
+            )
+        return
+    try:
+        sent = request.authorization
+    except ValueError:  # werkzeug's, where what should be base64 is not even ASCII
+        sent = None
+    user = (sent.username or "") if sent else ""
+    password = (sent.password or "") if sent else ""
+    right_user = hmac.compare_digest(user.encode(), settings.basic_auth_user.encode())
+    right_password = hmac.compare_digest(password.encode(), settings.basic_auth_password.get_secret_value().encode())
+    if not (right_user and right_password):
+        raise Unauthorized("the backend needs its user name and password (Label Studio: Settings, Model, Basic auth)")
+
+
+def _redis_state(settings: Settings) -> str:
+    try:
+        connect(settings.redis_url, HEALTH_SECONDS).close()
+    except RedisUnavailable:
+        return "DOWN"
+    return "UP"

@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import socket
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ml_backend.commands import demo
+from ml_backend.commands.command import run
+from ml_backend.commands.demo import Clips, held_out_clips, read_clips
+from ml_backend.commands.label_configuration import render
+from ml_backend.commands.make_phantom import generate
+from ml_backend.errors import InvalidRequest
+from ml_backend.studio.configuration import Configuration
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+HEADER = "file,patient,a_line,b_line,pleural_lesion,pleural_effusion"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for name in ("one.mp4", "two.mp4", "three.mp4"):
+        (clips / name).touch()
+    return clips
+
+
+@pytest.fixture(autouse=True)
+def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The program of Label Studio; these tests end before it would be run."""
+    program = tmp_path / "label-studio"
+    program.touch()
+    monkeypatch.setattr(demo, "STUDIO", program)
+    return program
+
+
+def table(folder: Path, *lines: str) -> Path:
+    path = folder.parent / "clips.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+# The table of clips
+
+
+def test_a_clip_has_the_labels_of_its_row(folder: Path) -> None:
+    clips = read_clips(folder, table(folder, HEADER, "one.mp4,anna,0,1,0,1", "two.mp4,bert,1,0,0,0"))
+    assert clips.symptoms == ("A-line", "B-line", "Pleural lesion", "Pleural effusion")
+    assert clips.patients == {"one.mp4": "anna", "two.mp4": "bert"}
+    assert {name: labels.tolist() for name, labels in clips.labels.items()} == {
+        "one.mp4": [0, 1, 0, 1],
+        "two.mp4": [1, 0, 0, 0],
+    }
+    assert all(labels.dtype == np.uint8 for labels in clips.labels.values())
+
+
+def test_symptoms_without_a_column_are_left_out(folder: Path) -> None:
+    clips = read_clips(folder, table(folder, "b_line,probe,patient,file,a_line", "1,linear,anna,one.mp4,0"))
+    assert clips.symptoms == ("A-line", "B-line")
+    assert clips.labels["one.mp4"].tolist() == [0, 1]
+    assert Configuration.parse(render(symptoms=clips.symptoms)).label_names == clips.symptoms
+
+
+def test_clips_without_labels_or_files_keep_their_patient(folder: Path) -> None:
+    lines = (f"{HEADER},labelled", "one.mp4,anna,1,0,0,0,1", "two.mp4,bert,,,,,0", "four.mp4,carl,1,0,0,0,1")
+    clips = read_clips(folder, table(folder, *lines))
+    assert clips.labels.keys() == {"one.mp4"}
+    assert clips.patients["two.mp4"] == "bert"
+
+
+def test_a_table_as_a_spreadsheet_writes_it_is_read(folder: Path) -> None:
+    path = table(folder)
+    path.write_bytes(f'\ufeff{HEADER}\r\none.mp4,"Müller, anna",1,0,0,0\r\n'.encode())
+    assert read_clips(folder, path).patients == {"one.mp4": "Müller, anna"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([""], "needs rows"),
+        ([HEADER], "needs rows"),
+        (["file,a_line,b_line", "one.mp4,1,0"], "the columns file, patient"),
+        (["patient,a_line,b_line", "anna,1,0"], "the columns file, patient"),
+        (["file,patient,a_line", "one.mp4,anna,1"], "two or more of a_line, b_line, pleural_lesion"),
+        ([HEADER, "one.mp4,anna,1,yes,0,0"], "one.mp4 has 'yes' in the column b_line; write 0 or 1"),
+        ([HEADER, "one.mp4,anna,1"], "one.mp4 has '' in the column b_line; write 0 or 1"),
+    ],
+    ids=str,
+)
+def test_a_table_that_cannot_be_used_says_what_to_change(folder: Path, lines: list[str], message: str) -> None:
+    path = table(folder, *lines)
+    with pytest.raises(InvalidRequest, match=message) as refused:
+        read_clips(folder, path)
+    assert str(path) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe\x00f", b'file,patient,a_line,b_line\n"' + b"x" * 200_000], ids=["text", "csv"]
+)
+def test_a_file_that_is_no_table_is_refused(folder: Path, content: bytes) -> None:
+    path = table(folder)
+    path.write_bytes(content)
+    with pytest.raises(InvalidRequest, match="cannot be read"):
+        read_clips(folder, path)
+
+
+@pytest.mark.parametrize(("name", "symptoms"), [("pocus", 4), ("blues", 3)])
+def test_the_tables_of_the_real_clips_can_be_used(name: str, symptoms: int) -> None:
+    if not (DATA / name).is_dir():
+        pytest.skip(f"{DATA / name} is not there")
+    clips = read_clips(DATA / name / "clips", DATA / name / "clips.csv")
+    assert len(clips.symptoms) == symptoms
+    assert len(clips.labels) > 20
+    check_split(clips, held_out_clips(clips, seed=0))
+    check_symptoms(clips, held_out_clips(clips, seed=0))
+
+
+# The patients who never enter the project
+
+
+def check_split(clips: Clips, tested: set[str]) -> None:
+    """Nobody is on both sides, and there is somebody on each."""
+    assert tested < clips.labels.keys()
+    assert tested
+    sides: dict[str, set[bool]] = defaultdict(set)
+    for name in clips.labels:
+        sides[clips.patients[name]].add(name in tested)
+    assert all(len(side) == 1 for side in sides.values())
+
+
+def check_symptoms(clips: Clips, tested: set[str]) -> None:
+    """Each symptom occurs and is absent on both sides."""
+    for side in (tested, clips.labels.keys() - tested):
+        truth = np.array([clips.labels[name] for name in side])
+        assert (truth.min(0) == 0).all()
+        assert (truth.max(0) == 1).all()
+
+
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=40).filter(lambda p: len(set(p)) > 1), st.integers(0, 5))
+def test_no_patient_is_on_both_sides(patients: list[int], seed: int) -> None:
+    names = [f"{number}.mp4" for number in range(len(patients))]
+    labels = {name: np.array([number % 2, 1 - number % 2], np.uint8) for number, name in enumerate(names)}
+    people = {name: f"patient {patient}" for name, patient in zip(names, patients, strict=True)}
+    clips = Clips(Path(), ("A-line", "B-line"), people, labels)
+    tested = held_out_clips(clips, seed)
+    check_split(clips, tested)
+    assert held_out_clips(clips, seed) == tested
+
+
+def test_each_symptom_is_on_both_sides_where_it_can_be(tmp_path: Path) -> None:
+    path = generate(tmp_path, 16, clips_per_patient=3, frames_per_clip=1, seed=0, size=(64, 64))
+    clips = read_clips(tmp_path / "clips", path)
+    for seed in range(5):
+        tested = held_out_clips(clips, seed)
+        check_split(clips, tested)
+        check_symptoms(clips, tested)
+
+
+def test_one_patient_cannot_be_split() -> None:
+    labels = {name: np.array([1, 0], np.uint8) for name in ("one", "two")}
+    with pytest.raises(InvalidRequest, match="two patients or more"):
+        held_out_clips(Clips(Path(), ("A-line", "B-line"), dict.fromkeys(labels, "anna"), labels), 0)
+
+
+# The command, refused before anything is made or started
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    with pytest.raises(SystemExit) as ended:
+        run(lambda: demo.main([str(argument) for argument in arguments]))
+    assert ended.value.code == 2
+    output = capsys.readouterr()
+    assert output.err.startswith("error: ")
+    assert output.err.count("\n") == 1
+    assert "starting" not in output.out
+    return output.err
+
+
+def test_the_simulated_annotator_needs_labels(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = refused(capsys, "--unattended", "--clips", folder, "--folder", folder.parent / "demo")
+    assert "UNATTENDED=1 needs LABELS=FILE" in error
+    assert not (folder.parent / "demo").exists()
+
+
+def test_labels_need_clips(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "add CLIPS=DIR" in refused(capsys, "--labels", table(folder, HEADER))
+
+
+@pytest.mark.parametrize("name", ["nowhere", "clips.csv"])
+def test_clips_must_be_a_folder(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    table(folder, HEADER)
+    assert f"{name} is no folder: CLIPS=DIR" in refused(capsys, "--clips", folder.parent / name)
+
+
+def test_a_missing_table_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = folder.parent / "nowhere.csv"
+    error = refused(capsys, "--clips", folder, "--labels", labels, "--folder", folder.parent / "demo")
+    assert f"{labels} cannot be read" in error
+
+
+def test_a_table_of_other_clips_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = table(folder, HEADER, "other.mp4,anna,1,0,0,0")
+    error = refused(capsys, "--unattended", "--clips", folder, "--labels", labels, "--folder", folder.parent / "demo")
+    assert f"no clip in {folder} is labelled in {labels}" in error
+
+
+def test_a_port_in_use_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        error = refused(capsys, "--port", port)
+    assert f"127.0.0.1:{port}" in error
+    assert "another PORT" in error
+
+
+@pytest.mark.parametrize("arguments", [("--rounds", 0), ("--batch", 0), ("--batch", -1)], ids=str)
+def test_rounds_and_batches_must_be_there(arguments: tuple[object, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert "ROUNDS and BATCH must be 1 or more" in refused(capsys, *arguments)
+
+
+def test_a_folder_of_an_earlier_demo_is_not_used_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "demo" / "data").mkdir(parents=True)
+    assert "choose another --folder" in refused(capsys, "--folder", tmp_path / "demo")
+
+
+def test_label_studio_must_be_installed(installed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    installed.unlink()
+    assert "make install" in refused(capsys, "--folder", tmp_path / "demo")

@@ -1,0 +1,413 @@
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from ml_backend.commands import sidecar as reorder_queue
+from ml_backend.commands.command import run
+from ml_backend.commands.label_configuration import render
+from ml_backend.commands.processes import ROOT, free_port
+from ml_backend.errors import StudioUnavailable
+from ml_backend.loop import jobs, watch
+from ml_backend.loop import train as training
+from ml_backend.loop.watch import Watched, look, try_look
+from ml_backend.services import Services
+from ml_backend.settings import Settings, load
+from ml_backend.store.orders import Order
+from ml_backend.studio.configuration import Configuration
+from ml_backend.studio.payloads import choices_result
+from tests.studio_server import StudioServer
+
+FRAMES = 8
+
+
+@pytest.fixture
+def settings(studio_server: StudioServer, redis_url: str, tmp_path: Path) -> Settings:
+    return load(
+        label_studio_url=studio_server.url,
+        label_studio_token=studio_server.token,
+        document_root=studio_server.files,
+        data_dir=tmp_path / "data",
+        redis_url=redis_url,
+        backbone="efficientnet_lite0",
+        k_max=4,
+        epochs=1,
+        minimum_steps=2,
+        views=1,
+        poll_seconds=3600,
+    )
+
+
+@pytest.fixture
+def services(settings: Settings) -> Services:
+    return Services(settings)
+
+
+@pytest.fixture
+def empty(services: Services) -> int:
+    """A project without frames."""
+    return services.studio.create_project("Queue", render())
+
+
+@pytest.fixture
+def project(services: Services, empty: int) -> int:
+    """A project with frames that nobody has put in order."""
+    add_frames(services, empty, FRAMES)
+    return empty
+
+
+@pytest.fixture
+def trained(services: Services, project: int) -> int:
+    """A project with a version, whose order is the one by diversity still."""
+    look(services, project, Watched())
+    configuration = Configuration.parse(render())
+    for task, names in zip(order(services, project).tasks[:2].tolist(), (["A-line"], ["B-line"]), strict=True):
+        labels = configuration.label_set.encode(names)
+        services.studio.submit(task, [choices_result(labels, configuration)])
+    training.fine_tune(services, project, lambda stage, done, total: None)
+    return project
+
+
+def add_frames(services: Services, project: int, count: int) -> list[int]:
+    """Import frames that are not alike."""
+    root = services.settings.document_root
+    assert root is not None
+    folder = root / f"reorder-{project}"
+    folder.mkdir(exist_ok=True)
+    have = len(list(folder.iterdir()))
+    rng = np.random.default_rng(have)
+    for number in range(have, have + count):
+        small = rng.integers(0, 256, (8, 8), np.uint8)
+        Image.fromarray(small.repeat(16, 0).repeat(16, 1)).save(folder / f"{number}.png")
+    names = [f"reorder-{project}/{number}.png" for number in range(have, have + count)]
+    return services.studio.import_tasks(project, [{"image": f"/data/local-files/?d={name}"} for name in names])
+
+
+def order(services: Services, project: int) -> Order:
+    current = services.orders(project).current()
+    assert current is not None
+    return current
+
+
+def served(services: Services, project: int) -> list[int]:
+    """What Label Studio serves, by skipping one frame after the other."""
+    tasks: list[int] = []
+    while (task := services.studio.next_task(project)) is not None:
+        services.studio.skip(task["id"])
+        tasks.append(task["id"])
+    return tasks
+
+
+# Once, from the command line
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> pytest.MonkeyPatch:
+    for name in ("label_studio_url", "document_root", "data_dir", "backbone", "k_max"):
+        monkeypatch.setenv(f"TSAL_{name.upper()}", str(getattr(settings, name)))
+    monkeypatch.setenv("TSAL_LABEL_STUDIO_TOKEN", settings.token())
+    return monkeypatch
+
+
+def code(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        run(lambda: reorder_queue.main(list(arguments)))
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    return error
+
+
+@pytest.mark.usefixtures("environment")
+def test_once_puts_the_queue_in_order_without_redis_and_ends(services: Services, project: int) -> None:
+    missing = services.studio.import_tasks(project, [{"image": "/data/local-files/?d=missing.png"}])
+    command = [sys.executable, str(ROOT / "scripts" / "reorder_queue.py"), "--once", "--project", str(project)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, env=dict(os.environ))
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == f"project {project}: {FRAMES + 1} frames in the order diversity.1\n"
+    assert "frame unreadable" in ended.stderr
+    placed = order(services, project)
+    assert placed.about.strategy == "diversity"
+    assert placed.tasks[-1:].tolist() == missing
+    assert placed.tasks.tolist() != sorted(placed.tasks.tolist())
+    info = services.studio.project(project)
+    assert (info.model_version, info.sampling) == ("diversity.1", "Uncertainty sampling")
+    assert served(services, project) == placed.tasks.tolist()
+
+
+@pytest.mark.usefixtures("environment")
+def test_once_again_is_the_same_order_under_another_name(
+    services: Services, project: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert code("--once", "--project", str(project)) == 0
+    first = order(services, project)
+    assert code("--once", "--project", str(project)) == 0
+    second = order(services, project)
+    assert capsys.readouterr().out.splitlines()[-1] == f"project {project}: {FRAMES} frames in the order diversity.2"
+    assert (first.about.name, second.about.name) == ("diversity.1", "diversity.2")
+    assert first.tasks.tolist() == second.tasks.tolist()
+
+
+@pytest.mark.usefixtures("environment")
+def test_once_without_a_project_takes_the_connected_ones(
+    services: Services, project: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert code("--once") == 2
+    assert "no project is connected" in one_line(capsys)
+    services.folder(project).mkdir(parents=True)
+    assert code("--once") == 0
+    assert f"project {project}: {FRAMES} frames" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("environment")
+def test_once_on_an_empty_project_says_so(services: Services, empty: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert code("--once", "--project", str(empty)) == 0
+    assert capsys.readouterr().out == f"project {empty}: no frame is left to annotate\n"
+    assert services.orders(empty).current() is None
+
+
+@pytest.mark.usefixtures("environment")
+def test_once_names_an_unknown_project(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code("--once", "--project", "999999") == 5
+    assert "project 999999" in one_line(capsys)
+
+
+def test_once_names_a_wrong_token(environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    environment.setenv("TSAL_LABEL_STUDIO_TOKEN", "1" * 40)
+    assert code("--once", "--project", "1") == 5
+    assert "access token" in one_line(capsys)
+
+
+def test_once_names_a_label_studio_that_is_not_there(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment.setenv("TSAL_LABEL_STUDIO_URL", f"http://127.0.0.1:{free_port()}")
+    assert code("--once", "--project", "1") == 4
+    assert "does not answer" in one_line(capsys)
+
+
+def test_once_names_a_strategy_that_there_is_not(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment.setenv("TSAL_STRATEGY", "best")
+    assert code("--once", "--project", "1") == 2
+    assert "TSAL_STRATEGY" in one_line(capsys)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--once", "--watch"], ["--once", "--project", "first"]], ids=str)
+def test_a_wrong_command_line_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert code(*arguments) == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+# What the watch does at each look
+
+
+def test_a_new_version_leads_to_its_order_once(services: Services, trained: int) -> None:
+    state = Watched()
+    look(services, trained, state)
+    placed = order(services, trained)
+    assert (placed.about.version, placed.about.strategy) == (services.versions(trained).active(), "mlm-diverse")
+    assert set(placed.tasks.tolist()) == {task.id for task in services.studio.tasks(trained, only_unlabelled=True)}
+    look(services, trained, state)
+    look(services, trained, Watched())
+    assert order(services, trained).about.name == placed.about.name
+    assert served(services, trained) == placed.tasks.tolist()
+
+
+def test_another_strategy_leads_to_another_order(services: Services, settings: Settings, trained: int) -> None:
+    look(services, trained, Watched())
+    before = order(services, trained)
+    other = Services(settings.model_copy(update={"strategy": "lc"}))
+    look(other, trained, Watched())
+    after = order(services, trained)
+    assert after.about.strategy == "lc"
+    assert after.about.name != before.about.name
+    assert services.studio.project(trained).model_version == after.about.name
+    assert served(services, trained) == after.tasks.tolist()
+
+
+def test_another_version_in_label_studio_is_switched_back(services: Services, trained: int) -> None:
+    look(services, trained, Watched())
+    right = order(services, trained)
+    services.studio.update_project(trained, model_version="diversity.1")
+    look(services, trained, Watched())
+    placed = order(services, trained)
+    assert services.studio.project(trained).model_version == placed.about.name
+    assert placed.about.version == right.about.version
+    assert served(services, trained) == right.tasks.tolist()
+
+
+def test_new_frames_join_when_a_webhook_announces_them(services: Services, trained: int) -> None:
+    state = Watched()
+    look(services, trained, state)
+    new = add_frames(services, trained, 2)
+    look(services, trained, state)
+    assert not set(new) & set(order(services, trained).tasks.tolist()), "nobody told, and it is not time to poll"
+    services.pending(trained).announce()
+    look(services, trained, state)
+    assert set(new) < set(order(services, trained).tasks.tolist())
+
+
+def test_a_poll_finds_new_frames_by_itself(services: Services, trained: int) -> None:
+    state = Watched()
+    look(services, trained, state)
+    new = add_frames(services, trained, 2)
+    state.polled = float("-inf")
+    look(services, trained, state)
+    assert set(new) < set(order(services, trained).tasks.tolist())
+
+
+def test_a_frame_whose_annotation_was_deleted_joins_again(
+    services: Services, trained: int, studio_server: StudioServer
+) -> None:
+    state = Watched()
+    look(services, trained, state)
+    annotation = services.studio.confirmed_annotations(trained)[0]
+    assert annotation.task not in order(services, trained).tasks
+    httpx.delete(
+        f"{studio_server.url}/api/annotations/{annotation.id}/",
+        headers={"Authorization": f"Token {studio_server.token}"},
+    ).raise_for_status()
+    state.polled = float("-inf")
+    look(services, trained, state)
+    assert annotation.task in order(services, trained).tasks
+
+
+def test_the_end_of_the_loop_is_told_once(
+    services: Services, settings: Settings, trained: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    spent = Services(settings.model_copy(update={"annotation_budget": 2}))
+    state = Watched()
+    with caplog.at_level(logging.INFO):
+        for _ in range(2):
+            state.polled = float("-inf")
+            look(spent, trained, state)
+    told = [record.getMessage() for record in caplog.records if "the loop has ended" in record.getMessage()]
+    assert len(told) == 1
+    assert "budget of 2" in told[0]
+
+
+def test_a_poll_removes_old_orders_but_never_the_one_that_serves(services: Services, project: int) -> None:
+    state = Watched()
+    names = []
+    for _ in range(4):
+        watch.ordering.refresh(services, project, lambda stage, done, total: None)
+        names.append(order(services, project).about.name)
+    for _ in range(4):
+        state.polled = float("-inf")
+        look(services, project, state)
+    assert sorted(services.studio.model_versions(project)) == names[-services.settings.keep_pushed :]
+    assert services.studio.project(project).model_version == names[-1]
+
+
+def test_a_project_that_is_gone_is_tried_again_later_and_told_once(
+    services: Services, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = Watched()
+    try_look(services, 999_999, state)
+    assert state.again > time.monotonic() + services.settings.poll_seconds / 8
+    try_look(services, 999_999, state)  # too early: Label Studio is not asked
+    state.again = float("-inf")
+    try_look(services, 999_999, state)
+    (line,) = [line for line in caplog.messages if line.startswith("will try again")]
+    assert "project=999999" in line
+    assert "no such project" in line
+
+
+def test_a_clock_that_is_set_back_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    offset = watch.tell_of_clock(time.time() - time.monotonic() + 1.0)
+    assert caplog.messages == []
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 7200)
+    offset = watch.tell_of_clock(offset)
+    assert watch.tell_of_clock(offset) == pytest.approx(offset, abs=1)
+    assert caplog.messages == ["the clock jumped seconds=-7200"]
+
+
+def test_waits_grow_while_it_fails_and_end_when_it_works(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise StudioUnavailable("Label Studio does not answer")
+
+    poll = services.settings.poll_seconds
+    state, waits = Watched(), []
+    with monkeypatch.context() as broken:
+        broken.setattr(watch, "look", fail)
+        for _ in range(6):
+            state.again = float("-inf")
+            try_look(services, 1, state)
+            waits.append((state.again - time.monotonic()) / poll)
+    np.testing.assert_allclose(waits, [0.25, 0.5, 1, 2, 2, 2], atol=0.01)
+    monkeypatch.setattr(watch, "look", lambda *_: None)
+    state.again = float("-inf")
+    try_look(services, 1, state)
+    assert (state.failures, state.trouble) == (0, None)
+
+
+def test_an_order_that_cannot_be_made_holds_up_no_training(
+    services: Services, trained: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    configuration = Configuration.parse(render())
+    for task in list(services.studio.tasks(trained, only_unlabelled=True))[: services.settings.k_max]:
+        labels = configuration.label_set.encode(["A-line"])
+        services.studio.submit(task.id, [choices_result(labels, configuration)])
+    state = Watched()
+    with monkeypatch.context() as broken:
+        broken.setattr(watch.ordering, "refresh_if_needed", fail)
+        try_look(services, trained, state)
+    assert jobs.queue(services).job_ids == [f"finetune-{trained}-after-{services.versions(trained).active()}"]
+    # Nothing new is told, and still it is tried again before the next poll.
+    state.again = float("-inf")
+    try_look(services, trained, state)
+    assert order(services, trained).about.version == services.versions(trained).active()
+
+
+def test_an_emptied_redis_is_filled_at_the_next_poll(services: Services, trained: int) -> None:
+    configuration = Configuration.parse(render())
+    (task, *_) = services.studio.tasks(trained, only_unlabelled=True)
+    services.studio.submit(task.id, [choices_result(configuration.label_set.encode(["A-line"]), configuration)])
+    state = Watched()
+    look(services, trained, state)
+    assert services.pending(trained).tasks() == {task.id}
+    services.redis.flushall()
+    state.polled = float("-inf")
+    look(services, trained, state)
+    assert services.pending(trained).tasks() == {task.id}
+
+
+def test_a_disk_that_takes_nothing_does_not_end_the_watch(
+    services: Services, trained: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    look(services, trained, Watched())
+    before = order(services, trained).about.name
+    services.studio.update_project(trained, model_version="diversity.1")
+    orders = services.folder(trained) / "orders"
+    orders.rename(orders.with_name("away"))
+    orders.touch()  # the folder can neither be written to nor made
+    state = Watched()
+    try_look(services, trained, state)
+    assert any(line.startswith("will try again") for line in caplog.messages)
+    orders.unlink()
+    orders.with_name("away").rename(orders)
+    assert order(services, trained).about.name == before
+    state.again = float("-inf")
+    try_look(services, trained, state)
+    assert order(services, trained).about.name != before
+    assert state.trouble is None

@@ -1,0 +1,53 @@
+"""Who counts what, where it is not the process that exports it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from ml_backend.commands import worker
+from ml_backend.loop import jobs
+from ml_backend.loop import score as scoring
+from ml_backend.services import Services
+from ml_backend.settings import Settings
+from ml_backend.store.counters import Counters
+from ml_backend.store.versions import write_aside
+from tests.installation import PROJECT, environment_of, settings_in, task_with_frame
+
+pytestmark = pytest.mark.usefixtures("log_handlers")
+
+
+@pytest.fixture
+def settings(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    settings = settings_in(tmp_path, redis_url)
+    for name, value in environment_of(settings).items():
+        monkeypatch.setenv(name, value)
+    return settings
+
+
+def test_a_fine_tune_that_is_killed_has_failed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    services = Services(settings)
+    monkeypatch.setattr(jobs.training, "finish", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(os, "nice", lambda _: 0)
+    jobs.enqueue(services, PROJECT, jobs.REQUEST, "a test")
+    worker.main(["--burst"])
+    assert Counters(services.redis).read() == {"fine-tunes failed": 1}
+
+
+def test_what_a_part_looked_up_is_counted(settings: Settings) -> None:
+    task = task_with_frame(settings.data_dir.parent, 5)
+    folder = settings.data_dir / "scoring" / "one"
+    folder.mkdir(parents=True)
+    write_aside(folder / "0.frames", json.dumps({"frames": [[5, task["data"]["image"]]]}))
+    scoring.work_on_part(PROJECT, None, 3, "scoring/one", 0)
+    assert Counters(Services(settings).redis).read()["cache miss"] == 1
+
+
+def test_to_count_builds_no_network_and_fails_nothing(tmp_path: Path) -> None:
+    services = Services(settings_in(tmp_path, "redis://127.0.0.1:1"))
+    services.count(pushed=1)
+    assert "predictor" not in vars(services)

@@ -1,0 +1,641 @@
+"""Webhooks, the batch boundary and the fine-tune job, with a real Redis and real RQ jobs."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+from rq import SimpleWorker
+from rq.job import Job, JobStatus
+from rq.serializers import JSONSerializer
+
+from ml_backend.errors import InvalidRequest, RedisUnavailable, SettingsError, StudioUnavailable, VersionSuperseded
+from ml_backend.loop import jobs
+from ml_backend.loop import train as training
+from ml_backend.services import Services
+from ml_backend.settings import Settings
+from ml_backend.store.versions import Manifest, TrainedOn
+from ml_backend.studio.client import ConfirmedAnnotation, Counts, ProjectInfo
+from ml_backend.studio.payloads import choices_result
+from tests.installation import (
+    COMBINATIONS,
+    CONFIGURATION,
+    PROJECT,
+    XML,
+    environment_of,
+    manifest_of,
+    settings_in,
+    task_with_frame,
+)
+
+NOTHING_BEFORE = f"finetune-{PROJECT}-after-nothing"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, redis_url: str) -> Settings:
+    return settings_in(tmp_path, redis_url)
+
+
+@pytest.fixture
+def services(settings: Settings) -> Services:
+    return Services(settings)
+
+
+def annotation(number: int, task: int | None = None, *, skipped: bool = False) -> dict[str, Any]:
+    """An annotation as a webhook has it, with what is not read."""
+    return {"id": number, "task": task or number, "was_cancelled": skipped, "result": [], "updated_at": "now"}
+
+
+def created(services: Services, *numbers: int) -> list[str | None]:
+    """Tell of annotations one by one; returns the job that each enqueued."""
+    return [
+        jobs.record(services, PROJECT, "ANNOTATION_CREATED", {"annotation": annotation(number)}) for number in numbers
+    ]
+
+
+def waiting(services: Services) -> list[str]:
+    return list(jobs.queue(services).job_ids)
+
+
+def version(services: Services, seen: int, **changes: Any) -> Manifest:
+    store = services.versions(PROJECT)
+    created = store.create(manifest_of(seen, **changes), lambda path: path.write_bytes(b"tail"))
+    if not created.held_back:
+        store.activate(created.version, by="a test")
+    return created
+
+
+class TestWebhooks:
+    def test_a_batch_enqueues_one_job_at_its_last_annotation(self, services: Services) -> None:
+        assert created(services, 1, 2, 3) == [None, None, None]
+        assert created(services, 4, 5, 6) == [NOTHING_BEFORE, None, None]
+        assert waiting(services) == [NOTHING_BEFORE]
+
+    def test_a_bulk_that_jumps_over_the_boundary_enqueues_one_job(self, services: Services) -> None:
+        created(services, 1, 2, 3)
+        bulk = {"annotation": [annotation(number) for number in range(4, 40)], "task": []}
+        assert jobs.record(services, PROJECT, "ANNOTATIONS_CREATED", bulk) == NOTHING_BEFORE
+        assert jobs.record(services, PROJECT, "ANNOTATIONS_CREATED", bulk) is None
+        assert waiting(services) == [NOTHING_BEFORE]
+        assert services.pending(PROJECT).count() == 39
+
+    def test_many_at_once_enqueue_one_job(self, services: Services) -> None:
+        with ThreadPoolExecutor(16) as pool:
+            told = list(pool.map(lambda number: created(services, number)[0], range(1, 81)))
+        assert [job for job in told if job] == [NOTHING_BEFORE]
+        assert waiting(services) == [NOTHING_BEFORE]
+        assert services.pending(PROJECT).count() == 80
+
+    def test_doubled_and_disordered_webhooks_count_once(self, services: Services) -> None:
+        created(services, 3, 1, 3, 1, 2, 2)
+        jobs.record(services, PROJECT, "ANNOTATION_UPDATED", {"annotation": annotation(2)})
+        assert services.pending(PROJECT).tasks() == {1, 2, 3}
+        assert waiting(services) == []
+
+    def test_several_annotations_of_a_frame_count_once(self, services: Services) -> None:
+        for number in range(1, 9):
+            jobs.record(services, PROJECT, "ANNOTATION_CREATED", {"annotation": annotation(number, task=1)})
+        assert waiting(services) == []
+
+    @pytest.mark.parametrize("action", jobs.ADDED)
+    def test_skipped_ones_do_not_count(self, services: Services, action: str) -> None:
+        for number in range(1, 9):
+            jobs.record(services, PROJECT, action, {"annotation": annotation(number, skipped=True)})
+        assert services.pending(PROJECT).count() == 0
+        assert waiting(services) == []
+
+    def test_one_that_becomes_a_skip_counts_no_more_and_the_other_way(self, services: Services) -> None:
+        created(services, 1, 2, 3)
+        jobs.record(services, PROJECT, "ANNOTATION_UPDATED", {"annotation": annotation(3, skipped=True)})
+        assert created(services, 4) == [None]
+        update = {"annotation": annotation(3)}
+        assert jobs.record(services, PROJECT, "ANNOTATION_UPDATED", update) == NOTHING_BEFORE
+
+    def test_deleted_ones_count_no_more(self, services: Services) -> None:
+        created(services, 1, 2, 3)
+        jobs.record(services, PROJECT, "ANNOTATIONS_DELETED", {"annotations": [{"id": 1}, {"id": 2}, {"id": 77}]})
+        assert created(services, 4, 5) == [None, None]
+        assert created(services, 6) == [NOTHING_BEFORE]
+
+    def test_a_request_to_train_enqueues_at_once_and_one_job_only(self, services: Services) -> None:
+        services.pending(PROJECT).postpone(1000)
+        assert jobs.record(services, PROJECT, "START_TRAINING", {}) == NOTHING_BEFORE
+        assert jobs.record(services, PROJECT, "START_TRAINING", {}) is None
+        assert waiting(services) == [NOTHING_BEFORE]
+        assert services.pending(PROJECT).wanted() == 0
+
+    @pytest.mark.parametrize("action", jobs.NEWS)
+    def test_other_tasks_are_news_for_the_sidecar(self, services: Services, action: str) -> None:
+        assert jobs.record(services, PROJECT, action, {"task": [{"id": 1}]}) is None
+        assert services.pending(PROJECT).news() == 1
+
+    @pytest.mark.parametrize("action", ["PROJECT_UPDATED", "LABEL_LINK_CREATED", "", "annotation_created"])
+    def test_what_does_not_concern_us_changes_nothing(self, services: Services, action: str) -> None:
+        assert jobs.record(services, PROJECT, action, {"annotation": annotation(1)}) is None
+        assert services.redis.keys() == []
+
+    @pytest.mark.parametrize("action", [*jobs.ADDED, jobs.DELETED])
+    def test_a_webhook_without_payload_is_taken(self, services: Services, action: str) -> None:
+        assert jobs.record(services, PROJECT, action, {}) is None
+        assert services.pending(PROJECT).count() == 0
+
+    @pytest.mark.parametrize(
+        ("action", "payload", "named"),
+        [
+            ("ANNOTATION_CREATED", {"annotation": {"id": "1", "task": 1}}, "annotation.0.id"),
+            ("ANNOTATION_CREATED", {"annotation": {"id": True, "task": 1}}, "annotation.0.id"),
+            ("ANNOTATION_CREATED", {"annotation": {"id": 0, "task": 1}}, "annotation.0.id"),
+            ("ANNOTATION_CREATED", {"annotation": {"id": 1}}, "annotation.0.task"),
+            ("ANNOTATION_CREATED", {"annotation": {"id": 1, "task": {"id": 1}}}, "annotation.0.task"),
+            ("ANNOTATION_CREATED", {"annotation": None}, "annotation.0"),
+            ("ANNOTATION_CREATED", {"annotation": "all"}, "annotation.0"),
+            ("ANNOTATION_UPDATED", {"annotation": annotation(1) | {"was_cancelled": "no"}}, "was_cancelled"),
+            ("ANNOTATIONS_CREATED", {"annotation": [annotation(1), {"task": 2}]}, "annotation.1.id"),
+            ("ANNOTATIONS_DELETED", {"annotations": [{"id": 1}, 2]}, "annotations.1"),
+            ("ANNOTATIONS_DELETED", {"annotations": [{"id": 1}, {"id": [2]}]}, "annotations.1.id"),
+        ],
+    )
+    def test_junk_is_refused_by_its_field_and_nothing_is_noted(
+        self, services: Services, action: str, payload: dict[str, Any], named: str
+    ) -> None:
+        with pytest.raises(InvalidRequest, match=named):
+            jobs.record(services, PROJECT, action, payload)
+        assert services.redis.keys() == []
+
+    def test_nothing_secret_goes_to_redis(self, services: Services) -> None:
+        for number in range(1, 5):
+            payload = {"annotation": annotation(number), "project": {"id": PROJECT, "token": "invitation"}}
+            jobs.record(services, PROJECT, "ANNOTATION_CREATED", payload)
+        kept = b"".join(services.redis.dump(key) or b"" for key in services.redis.scan_iter())
+        assert b"finetune" in kept
+        assert b"invitation" not in kept
+        assert services.settings.token().encode() not in kept
+
+    def test_without_redis_it_says_so(self, tmp_path: Path) -> None:
+        with pytest.raises(RedisUnavailable):
+            created(Services(settings_in(tmp_path)), 1)
+
+
+class TestBoundary:
+    def test_the_next_job_comes_after_the_next_version_only(self, services: Services) -> None:
+        created(services, *range(1, 10))
+        first = version(services, seen=4)
+        services.pending(PROJECT).replace({}, services.pending(PROJECT).known())
+        assert created(services, 11, 12, 13) == [None, None, None]
+        after = f"finetune-{PROJECT}-after-{first.version}"
+        assert created(services, 14, 15) == [after, None]
+        assert waiting(services) == [NOTHING_BEFORE, after]
+
+    @pytest.mark.parametrize("over", [JobStatus.FINISHED, JobStatus.FAILED, JobStatus.CANCELED, JobStatus.STOPPED])
+    def test_an_earlier_try_that_is_over_does_not_block(self, services: Services, over: JobStatus) -> None:
+        created(services, 1, 2, 3, 4)
+        queue = jobs.queue(services)
+        job = queue.fetch_job(NOTHING_BEFORE)
+        queue.empty() if over is JobStatus.CANCELED else queue.remove(job)
+        job.save()
+        job.set_status(over)
+        assert created(services, 5, 6) == [NOTHING_BEFORE, None]
+        assert waiting(services) == [NOTHING_BEFORE]
+        assert queue.fetch_job(NOTHING_BEFORE).get_status() is JobStatus.QUEUED
+
+    @pytest.mark.parametrize("going", [JobStatus.QUEUED, JobStatus.STARTED, JobStatus.SCHEDULED, JobStatus.DEFERRED])
+    def test_one_that_goes_on_does(self, services: Services, going: JobStatus) -> None:
+        created(services, 1, 2, 3, 4)
+        jobs.queue(services).fetch_job(NOTHING_BEFORE).set_status(going)
+        assert created(services, 5, 6) == [None, None]
+        assert waiting(services) == [NOTHING_BEFORE]
+
+    def test_a_retry_that_waits_goes_on(self, services: Services) -> None:
+        created(services, 1, 2, 3, 4)
+        self.plan(services, datetime.now(timezone.utc) + timedelta(seconds=299))
+        assert created(services, 5, 6) == [None, None]
+        assert waiting(services) == []
+
+    def test_a_retry_of_before_the_clock_was_set_back_does_not_block(self, services: Services) -> None:
+        created(services, 1, 2, 3, 4)
+        self.plan(services, datetime.now(timezone.utc) + timedelta(hours=2))
+        assert created(services, 5, 6) == [NOTHING_BEFORE, None]
+        assert waiting(services) == [NOTHING_BEFORE]
+        assert len(jobs.queue(services).scheduled_job_registry) == 0
+
+    @pytest.mark.parametrize(("ahead", "enqueued"), [(timedelta(0), None), (timedelta(hours=2), NOTHING_BEFORE)])
+    def test_a_worker_that_was_last_heard_of_in_the_future_does_not_block(
+        self, services: Services, ahead: timedelta, enqueued: str | None
+    ) -> None:
+        created(services, 1, 2, 3, 4)
+        queue = jobs.queue(services)
+        job = queue.fetch_job(NOTHING_BEFORE)
+        queue.remove(job)
+        job.set_status(JobStatus.STARTED)
+        job.heartbeat(datetime.now(timezone.utc) + ahead, ttl=60)
+        assert created(services, 5) == [enqueued]
+        assert waiting(services) == ([enqueued] if enqueued else [])
+
+    def plan(self, services: Services, when: datetime) -> None:
+        """Let the job wait for a retry at a time, as RQ does after a failure."""
+        queue = jobs.queue(services)
+        job = queue.fetch_job(NOTHING_BEFORE)
+        queue.remove(job)
+        queue.schedule_job(job, when)
+
+    def test_many_at_once_after_a_failure_enqueue_one_job(self, services: Services) -> None:
+        for attempt in range(20):
+            services.redis.flushall()
+            services.pending(PROJECT).add({number: number for number in range(1, 5)})
+            jobs.enqueue(services, PROJECT, "webhook", "an earlier try")
+            job = jobs.queue(services).fetch_job(NOTHING_BEFORE)
+            jobs.queue(services).remove(job)
+            job.set_status(JobStatus.FAILED)
+            with ThreadPoolExecutor(8) as pool:
+                told = list(pool.map(lambda number: created(services, number)[0], range(10, 18)))
+            assert [one for one in told if one] == [NOTHING_BEFORE], attempt
+            assert waiting(services) == [NOTHING_BEFORE]
+
+    def test_after_too_little_to_learn_from_more_is_waited_for(self, services: Services) -> None:
+        services.pending(PROJECT).postpone(6)
+        assert created(services, 1, 2, 3, 4, 5) == [None] * 5
+        assert created(services, 6) == [NOTHING_BEFORE]
+
+    def test_the_budget_ends_the_loop_after_its_last_batch(self, tmp_path: Path, redis_url: str) -> None:
+        services = Services(settings_in(tmp_path, redis_url, annotation_budget=6))
+        version(services, seen=4)
+        assert created(services, 5) == [None]
+        assert jobs.ended(services, PROJECT, pool=50) is None
+        assert created(services, 6) == [waiting(services)[0]]
+        jobs.queue(services).empty()
+        version(services, seen=6)
+        services.pending(PROJECT).replace({}, services.pending(PROJECT).known())
+        assert created(services, *range(7, 20)) == [None] * 13
+        assert "budget of 6" in (jobs.ended(services, PROJECT, pool=50) or "")
+
+    def test_the_wanted_performance_ends_the_loop(self, tmp_path: Path, redis_url: str) -> None:
+        services = Services(settings_in(tmp_path, redis_url, target_exact_match=0.9))
+        version(services, seen=4, metrics={"exact_match": 0.95})
+        assert created(services, *range(5, 20)) == [None] * 15
+        assert "exact match of 0.90" in (jobs.ended(services, PROJECT, pool=50) or "")
+
+    def test_the_performance_is_that_of_the_version_that_serves(self, services: Services) -> None:
+        version(services, seen=4, metrics={"exact_match": 0.8})
+        version(services, seen=8, metrics={"exact_match": 0.2}, held_back="it is worse")
+        assert jobs.progress(services, PROJECT, pool=9) == jobs.Progress(8, 0, 9, 0.8)
+
+    def test_an_empty_pool_trains_on_the_rest_and_ends_the_loop(self, services: Services) -> None:
+        version(services, seen=4)
+        created(services, 5)
+        assert jobs.ended(services, PROJECT, pool=0) is None
+        job = jobs.consider(services, PROJECT, "poll", pool=0)
+        assert job == waiting(services)[0]
+        services.pending(PROJECT).replace({}, {5})
+        assert jobs.ended(services, PROJECT, pool=0) == "every frame is annotated"
+
+    def test_progress_counts_frames_seen_and_waiting_once(self, services: Services) -> None:
+        version(services, seen=4)
+        created(services, 4, 5)
+        assert jobs.progress(services, PROJECT, pool=9) == jobs.Progress(5, 2, 9, 0.5)
+
+    def test_the_manifest_is_read_once_however_many_webhooks_come(
+        self, services: Services, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        version(services, seen=2000)
+        created(services, 3001)
+        reads: list[object] = []
+        monkeypatch.setattr(Manifest, "model_validate_json", lambda content: reads.append(content))
+        created(services, 3002, 3003)
+        assert reads == []
+
+
+@dataclass
+class StandIn:
+    """Stands for Label Studio: one project with annotations that tests put in.
+
+    ``down`` when it does not answer; ``meanwhile`` is what happens, once, while it lists the annotations.
+    """
+
+    tasks: int = 100
+    annotations: list[ConfirmedAnnotation] = field(default_factory=list)
+    down: bool = False
+    meanwhile: list[Callable[[], object]] = field(default_factory=list)
+
+    def project(self, project: int) -> ProjectInfo:
+        if self.down:
+            raise StudioUnavailable("Label Studio does not answer")
+        return ProjectInfo(project, "Test", XML, None, "", 1, True, "", self.tasks, len(self.annotations))
+
+    def counts(self, project: int) -> Counts:
+        annotated = len({one.task for one in self.annotations})
+        left = self.tasks - annotated
+        return Counts(self.tasks, annotated, left, len(self.annotations), skipped=0, predictions=0)
+
+    def confirmed_annotations(self, project: int) -> list[ConfirmedAnnotation]:
+        listed = list(self.annotations)
+        while self.meanwhile:
+            self.meanwhile.pop()()
+        return listed
+
+    def shown_predictions(self, project: int, annotations: Sequence[ConfirmedAnnotation]) -> dict[int, Any]:
+        return {}
+
+
+@pytest.fixture
+def studio(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """A Label Studio for this process and for the worker's jobs, which read the settings themselves."""
+    for name, value in environment_of(settings).items():
+        monkeypatch.setenv(name, value)
+    stand_in = StandIn()
+    monkeypatch.setattr(Services, "studio", stand_in)
+    return stand_in
+
+
+def confirm(studio: StandIn, folder: Path, *numbers: int, alike: bool = False) -> None:
+    for number in numbers:
+        task = task_with_frame(folder, number, patient=f"p{number}")
+        labels = np.asarray(COMBINATIONS[0 if alike else number % len(COMBINATIONS)])
+        result = [{"id": "r", **choices_result(labels, CONFIGURATION)}]
+        studio.annotations.append(ConfirmedAnnotation(number, number, f"t{number}", task["data"], result, 1, 1.0, None))
+
+
+def work(services: Services) -> None:
+    worker = SimpleWorker([jobs.queue(services)], connection=services.redis, serializer=JSONSerializer)
+    worker.work(burst=True, logging_level="CRITICAL")
+
+
+def finished(services: Services, job_id: str) -> Job:
+    return Job.fetch(job_id, connection=services.redis, serializer=JSONSerializer)
+
+
+class TestFineTune:
+    def test_a_batch_is_trained_on_and_the_count_starts_anew(
+        self, services: Services, studio: StandIn, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        confirm(studio, tmp_path, 1, 2, 3, 4, 5)
+        created(services, 1, 2, 3, 4, 5)
+        with caplog.at_level(logging.INFO):
+            work(services)
+        job = finished(services, NOTHING_BEFORE)
+        newest = services.versions(PROJECT).newest()
+        assert newest is not None
+        assert job.return_value() == {
+            "outcome": "trained",
+            "version": newest.version,
+            "seconds": newest.seconds,
+        }
+        assert services.versions(PROJECT).active() == newest.version
+        assert (newest.job, newest.trigger) == (NOTHING_BEFORE, "webhook")
+        assert {one.annotation for one in newest.seen} == {1, 2, 3, 4, 5}
+        assert services.pending(PROJECT).count() == 0
+        assert services.pending(PROJECT).news() == 1
+        assert waiting(services) == []
+        assert (job.meta["stage"], job.meta["done"]) == ("training", job.meta["total"])
+        assert [line for line in caplog.messages if line.startswith("training project=7")]
+
+    def test_what_was_confirmed_meanwhile_counts_for_the_next(
+        self, services: Services, studio: StandIn, tmp_path: Path
+    ) -> None:
+        confirm(studio, tmp_path, *range(1, 6))
+        created(services, 1, 2, 3, 4)
+        work(services)
+        first = services.versions(PROJECT).newest()
+        assert first is not None
+        assert len(first.seen) == 5  # the webhook of the fifth was lost
+        confirm(studio, tmp_path, *range(6, 12))
+        assert jobs.reconcile(services, PROJECT) == f"finetune-{PROJECT}-after-{first.version}"
+        work(services)
+        second = services.versions(PROJECT).newest()
+        assert second is not None
+        assert (second.parent, second.trigger, len(second.seen)) == (first.version, "poll", 11)
+
+    def test_a_version_that_is_held_back_counts_as_the_newest(
+        self, services: Services, studio: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        active = version(services, seen=0)
+        confirm(studio, tmp_path, 1, 2, 3, 4)
+        job_id = f"finetune-{PROJECT}-after-{active.version}"
+        assert created(services, 1, 2, 3, 4)[-1] == job_id
+        seen = tuple(TrainedOn(annotation=n, task=n, updated_at=f"t{n}") for n in (1, 2, 3, 4))
+        held = manifest_of(trained_on=seen, held_back="it is worse")
+
+        def fine_tune(*_: object, **__: object) -> Manifest:
+            return services.versions(PROJECT).create(held, lambda path: path.write_bytes(b"tail"))
+
+        monkeypatch.setattr(training, "fine_tune", fine_tune)
+        work(services)
+        newest = services.versions(PROJECT).newest()
+        assert newest is not None
+        assert finished(services, job_id).return_value() == {
+            "outcome": "held back",
+            "version": newest.version,
+            "reason": "it is worse",
+        }
+        assert services.versions(PROJECT).active() == active.version
+        assert created(services, 5, 6, 7, 8)[-1] == f"finetune-{PROJECT}-after-{newest.version}"
+
+    def test_late_webhooks_of_a_batch_that_is_done_train_nothing(
+        self, services: Services, studio: StandIn, tmp_path: Path
+    ) -> None:
+        confirm(studio, tmp_path, 1, 2, 3, 4)
+        created(services, 1, 2, 3, 4)
+        work(services)
+        late = created(services, 1, 2, 3, 4)[-1]
+        assert late is not None
+        work(services)
+        assert finished(services, late).return_value() == {"outcome": "not due"}
+        assert len(services.versions(PROJECT).names()) == 1
+        assert services.pending(PROJECT).count() == 0
+        confirm(studio, tmp_path, 5, 6, 7, 8)
+        assert created(services, 5, 6, 7, 8) == [None, None, None, late]
+
+    def test_late_webhooks_that_come_while_label_studio_answers_train_nothing(
+        self, services: Services, studio: StandIn, tmp_path: Path
+    ) -> None:
+        confirm(studio, tmp_path, *range(1, 9))
+        created(services, 1, 2, 3, 4)
+        work(services)
+        (first,) = services.versions(PROJECT).names()
+        late = created(services, 1, 2, 3, 4)[-1]
+        assert late is not None
+        studio.meanwhile.append(lambda: created(services, 5, 6, 7, 8))
+        work(services)
+        assert finished(services, late).return_value() == {"outcome": "not due"}
+        assert services.versions(PROJECT).names() == [first]
+        assert services.pending(PROJECT).count() == 0
+
+    def test_webhooks_of_a_batch_that_come_while_label_studio_answers_train_it(
+        self, services: Services, studio: StandIn, tmp_path: Path
+    ) -> None:
+        confirm(studio, tmp_path, 1, 2)
+
+        def two_more() -> None:
+            confirm(studio, tmp_path, 3, 4)
+            created(services, 3, 4)
+
+        studio.meanwhile.append(two_more)
+        created(services, 1, 2, 8, 9)  # the last two were deleted again
+        work(services)
+        newest = services.versions(PROJECT).newest()
+        assert newest is not None
+        assert len(newest.seen) == 4
+
+    def test_deleted_before_the_job_runs_is_no_batch(self, services: Services, studio: StandIn, tmp_path: Path) -> None:
+        created(services, 1, 2, 3, 4)
+        confirm(studio, tmp_path, 1, 2, 3)
+        work(services)
+        assert finished(services, NOTHING_BEFORE).return_value() == {"outcome": "not due"}
+        assert services.pending(PROJECT).tasks() == {1, 2, 3}
+
+    def test_a_job_that_was_done_already_does_nothing(
+        self, services: Services, studio: StandIn, tmp_path: Path
+    ) -> None:
+        confirm(studio, tmp_path, 1, 2, 3, 4)
+        created(services, 1, 2, 3, 4)
+        seen = tuple(TrainedOn(annotation=n, task=n, updated_at=f"t{n}") for n in range(1, 5))
+        version(services, seen=0, trained_on=seen)
+        work(services)
+        assert finished(services, NOTHING_BEFORE).return_value() == {"outcome": "already done", "parent": None}
+        assert len(services.versions(PROJECT).names()) == 1
+        assert services.pending(PROJECT).count() == 0
+
+    def test_labels_that_are_all_alike_put_the_next_try_off(
+        self, services: Services, studio: StandIn, tmp_path: Path
+    ) -> None:
+        confirm(studio, tmp_path, 1, 2, 3, 4, alike=True)
+        created(services, 1, 2, 3, 4)
+        work(services)
+        outcome = finished(services, NOTHING_BEFORE).return_value()
+        assert outcome["outcome"] == "postponed"
+        assert "two different label combinations" in outcome["reason"]
+        confirm(studio, tmp_path, 5, 6, 7, 8)
+        assert created(services, 5, 6, 7, 8) == [None, None, None, NOTHING_BEFORE]
+        work(services)
+        assert finished(services, NOTHING_BEFORE).return_value()["outcome"] == "trained"
+        assert services.pending(PROJECT).wanted() == 0
+
+    def test_a_request_with_too_little_does_not_put_the_batch_off(
+        self, services: Services, studio: StandIn, tmp_path: Path
+    ) -> None:
+        confirm(studio, tmp_path, 1)
+        created(services, 1)
+        jobs.record(services, PROJECT, "START_TRAINING", {})
+        work(services)
+        assert finished(services, NOTHING_BEFORE).return_value()["outcome"] == "postponed"
+        assert created(services, 2, 3, 4) == [None, None, NOTHING_BEFORE]
+
+    def test_a_request_trains_on_what_is_there(self, services: Services, studio: StandIn, tmp_path: Path) -> None:
+        confirm(studio, tmp_path, 1, 2)
+        jobs.record(services, PROJECT, "START_TRAINING", {})
+        work(services)
+        newest = services.versions(PROJECT).newest()
+        assert newest is not None
+        assert (newest.trigger, len(newest.seen)) == ("request", 2)
+
+    def test_a_job_is_tried_again_when_label_studio_is_back(
+        self, services: Services, studio: StandIn, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        confirm(studio, tmp_path, 1, 2, 3, 4)
+        created(services, 1, 2, 3, 4)
+        studio.down = True
+        work(services)
+        (line,) = [line for line in caplog.messages if line.startswith("fine-tune failed")]
+        assert f"project={PROJECT} job={NOTHING_BEFORE} retries=3" in line
+        assert "StudioUnavailable" in line
+        job = finished(services, NOTHING_BEFORE)
+        assert (job.get_status(), job.retries_left) == (JobStatus.SCHEDULED, 2)
+        assert created(services, 5) == [None]
+        assert services.pending(PROJECT).count() == 5
+        studio.down = False
+        job.set_status(JobStatus.QUEUED)
+        jobs.queue(services).push_job_id(job.id)
+        work(services)
+        assert finished(services, NOTHING_BEFORE).return_value()["outcome"] == "trained"
+
+    def test_a_training_whose_progress_cannot_be_told_goes_on(
+        self, services: Services, studio: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(job: Job) -> None:
+            raise RedisConnectionError
+
+        monkeypatch.setattr(Job, "save_meta", fail)
+        confirm(studio, tmp_path, 1, 2, 3, 4)
+        created(services, 1, 2, 3, 4)
+        work(services)
+        assert finished(services, NOTHING_BEFORE).return_value()["outcome"] == "trained"
+
+    def test_a_job_carries_numbers_only_as_json_with_a_timeout(self, services: Services) -> None:
+        created(services, 1, 2, 3, 4)
+        stored = services.redis.hgetall(f"rq:job:{NOTHING_BEFORE}")
+        job = finished(services, NOTHING_BEFORE)
+        assert (job.func_name, job.args, job.kwargs) == ("ml_backend.loop.jobs.fine_tune", [PROJECT, None], {})
+        assert (job.timeout, job.retries_left) == (services.settings.job_timeout, 3)
+        assert json.loads(stored[b"meta"]) == {"trigger": "webhook"}
+
+
+class TestTwoJobs:
+    def test_the_one_that_comes_second_is_done_already(
+        self, services: Services, studio: StandIn, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        confirm(studio, tmp_path, 1, 2, 3, 4)
+        jobs.reconcile(services, PROJECT)
+
+        def compete(*_: object, **__: object) -> Manifest:
+            seen = tuple(TrainedOn(annotation=n, task=n, updated_at=f"t{n}") for n in range(1, 5))
+            version(services, seen=0, trained_on=seen)
+            raise VersionSuperseded("version 1 was stored by another job")
+
+        with pytest.MonkeyPatch.context() as raced, caplog.at_level(logging.INFO):
+            raced.setattr(training, "fine_tune", compete)
+            work(services)
+        assert finished(services, NOTHING_BEFORE).return_value()["outcome"] == "already done"
+        assert len(services.versions(PROJECT).names()) == 1
+        assert [message for message in caplog.messages if message.startswith("fine-tune already done")]
+
+
+class TestReconcile:
+    def test_lost_webhooks_are_found(self, services: Services, studio: StandIn, tmp_path: Path) -> None:
+        confirm(studio, tmp_path, 1, 2, 3, 4)
+        assert jobs.reconcile(services, PROJECT) == NOTHING_BEFORE
+        assert jobs.reconcile(services, PROJECT) is None
+
+    def test_a_changed_annotation_counts_again(self, services: Services, studio: StandIn, tmp_path: Path) -> None:
+        confirm(studio, tmp_path, 1, 2)
+        seen = tuple(TrainedOn(annotation=n, task=n, updated_at=f"t{n}") for n in (1, 2))
+        version(services, seen=0, trained_on=seen)
+        jobs.reconcile(services, PROJECT)
+        assert services.pending(PROJECT).count() == 0
+        studio.annotations[0] = replace(studio.annotations[0], updated_at="later")
+        jobs.reconcile(services, PROJECT)
+        assert services.pending(PROJECT).tasks() == {1}
+
+    @pytest.mark.usefixtures("studio")
+    def test_a_version_whose_job_died_before_the_switch_is_made_active(self, services: Services) -> None:
+        store = services.versions(PROJECT)
+        first = version(services, seen=4)
+        second = store.create(manifest_of(8), lambda path: path.write_bytes(b"tail"))
+        assert store.active() == first.version
+        jobs.reconcile(services, PROJECT)
+        assert store.active() == second.version
+        version(services, seen=12, held_back="it is worse")
+        jobs.reconcile(services, PROJECT)
+        assert store.active() == second.version
+
+    def test_the_last_frames_are_a_batch_of_their_own(
+        self, services: Services, studio: StandIn, tmp_path: Path
+    ) -> None:
+        studio.tasks = 2
+        confirm(studio, tmp_path, 1, 2)
+        assert jobs.reconcile(services, PROJECT) == NOTHING_BEFORE
+
+
+def test_a_worker_without_a_token_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TSAL_LABEL_STUDIO_TOKEN", raising=False)
+    with pytest.raises(SettingsError, match="TSAL_LABEL_STUDIO_TOKEN"):
+        jobs.settings_for_worker()
+    monkeypatch.setenv("TSAL_LABEL_STUDIO_TOKEN", "token-of-the-tests")
+    assert jobs.settings_for_worker().token() == "token-of-the-tests"

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from studies import study
+from tests.studies.clips import HEADER, write_clips
+
+CLIPS = Path(__file__).resolve().parents[3] / "shared" / "data" / "pocus"
+
+
+def test_every_row_of_table_1_runs_and_nothing_is_done_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With random weights, which every row says: ImageNet's cannot be downloaded everywhere."""
+    data = write_clips(tmp_path / "made", 40, HEADER.replace("pleural_lesion", "pleural_effusion"))
+    arguments = [str(data), "--quick", "--compare", "random", "--output", str(tmp_path / "out"), "--workers", "1"]
+    assert study.main(arguments) == 0
+    content = json.loads((tmp_path / "out" / "study.json").read_text())
+    methods = {row["method"]: row["weights"] for row in content["methods"]}
+    assert methods == dict.fromkeys(["VGG16", "ResNet34", "ResNet50", "ResNet101", "POCOVID-Net"], "random weights") | {
+        "NNBD-style": "trained from scratch"
+    }
+    assert {(row["protocol"], row["strategy"]) for row in content["summary"]} == {
+        (protocol, strategy)
+        for protocol in ("frames", "patients")
+        for strategy in ("random", "mle", "lc", "mlm", "mlm-diverse", "adaptive")
+    }
+    required = {"mean_exact", "final_exact", "full_data_exact", "label_share_to_reach_mlm_final"}
+    required |= {"effusion_sensitivity_at_20", "manual_share_plain", "manual_share_validated"}
+    assert all(required <= row.keys() for row in content["summary"])
+    assert {row["part"] for row in content["ablation"]} == {
+        *("augmentation", "starting point", "training set", "trained layers", "confidence validation", "rule (9)")
+    }
+    assert {row["variant"] for row in content["rare"]} == {"plain loss", "positive weights"}
+    assert len(content["maps"]) == 6
+    assert (content["data"][0]["clips"], content["preset"], content["not_run"]) == (10, "quick", [])
+    assert "report: " in capsys.readouterr().out
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert report.count("random weights") >= 2 * 5  # five networks, two protocols
+
+    monkeypatch.setattr("studies.work._do", lambda part: pytest.fail(f"{part} is done again"))
+    assert study.main(arguments) == 0
+    assert json.loads((tmp_path / "out" / "study.json").read_text())["runs"] == content["runs"]
+
+
+def test_on_public_clips(tmp_path: Path) -> None:
+    if not CLIPS.is_dir():
+        pytest.skip(f"the public clips are not at {CLIPS}")
+    assert study.main([str(CLIPS), "--quick", "--output", str(tmp_path), "--workers", "1"]) == 0
+    content = json.loads((tmp_path / "study.json").read_text())
+    assert [row["method"] for row in content["methods"]] == ["NNBD-style"] * 2
+    assert {row["method"] for row in content["not_run"]} == {
+        *("VGG16", "ResNet34", "ResNet50", "ResNet101", "POCOVID-Net")
+    }
+    assert content["data"][0]["symptoms"] == ["A-line", "B-line", "Pleural lesion", "Pleural effusion"]
+
+
+def test_a_folder_without_clips_and_two_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(study.SettingsError, match=r"has no clips\.csv"):
+        study.main([str(tmp_path)])
+    for place in ("a", "b"):
+        write_clips(tmp_path / place / "made", 1)
+    with pytest.raises(study.SettingsError, match="the same name"):
+        study.main([str(tmp_path / "a" / "made"), str(tmp_path / "b" / "made")])
