@@ -15,6 +15,7 @@ from ml_backend.errors import BackendError
 from ml_backend.frames.predictor import Predictor
 from ml_backend.msml.network import use_threads
 from ml_backend.settings import Settings
+from ml_backend.store.audits import AuditStore
 from ml_backend.store.counters import Counters
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.orders import OrderStore
@@ -83,6 +84,10 @@ class Services:
     def orders(self, project: int) -> OrderStore:
         """A project's pushed orders."""
         return OrderStore(self.folder(project))
+
+    def audits(self, project: int) -> AuditStore:
+        """A project's audit draws."""
+        return AuditStore(self.folder(project))
 
     def pending(self, project: int) -> Pending:
         """A project's annotations since the newest version."""

@@ -18,7 +18,7 @@ from ml_backend.commands.connect import connect
 from ml_backend.commands.label_configuration import render
 from ml_backend.commands.processes import ROOT
 from ml_backend.errors import BackendError
-from ml_backend.store.versions import write_aside
+from ml_backend.store.files import write_aside
 from soak import audit
 from soak.faults import FAULTS, settle, suffer, train_the_rest, unseen
 from soak.hostile import Credentials, assault

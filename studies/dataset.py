@@ -19,8 +19,8 @@ from ml_backend.errors import FrameUnreadable
 from ml_backend.ingest.files import frames_of
 from ml_backend.msml import frames as msml_frames
 from ml_backend.msml.network import Network
+from ml_backend.store.files import write_aside
 from ml_backend.store.quantised import CODEC, quantise, restore
-from ml_backend.store.versions import write_aside
 
 SYMPTOMS = ("A-line", "B-line", "Pleural lesion", "Pleural effusion")
 CHUNK = 64

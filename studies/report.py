@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from ml_backend.store.versions import write_aside
+from ml_backend.store.files import write_aside
 from studies import tables
 from studies.figures import Row, Study, here, mean_and_deviation, strategy_name
 from studies.tables import percent

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from ml_backend.errors import SettingsError
 from ml_backend.msml.backbones import RANDOM
-from ml_backend.store.versions import write_aside
+from ml_backend.store.files import write_aside
 from studies import figures, report, summary
 from studies.plan import COMPARED, PRESETS, TEST_SHARE, Part, Preset, parts
 from studies.work import PRECISION, Bench, Setting, do_all

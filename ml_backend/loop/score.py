@@ -29,7 +29,8 @@ from ml_backend.frames.predictor import CHUNK, Frame, Scores, concatenate
 from ml_backend.logs import event
 from ml_backend.services import Services
 from ml_backend.settings import load
-from ml_backend.store.versions import Manifest, read_json, write_aside
+from ml_backend.store.files import read_json, write_aside
+from ml_backend.store.versions import Manifest
 
 logger = logging.getLogger(__name__)
 QUEUE = "tsal-scoring"

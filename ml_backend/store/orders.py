@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from ml_backend.logs import event
+from ml_backend.store.files import read_json, write_aside
 from ml_backend.store.locks import alone
-from ml_backend.store.versions import read_json, write_aside
 
 logger = logging.getLogger(__name__)
 UNTRAINED = "diversity"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import re
 import shutil
 import tempfile
@@ -17,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from ml_backend.errors import VersionSuperseded, VersionUnknown
+from ml_backend.store.files import flush, write_aside
 from ml_backend.store.locks import alone
 
 MANIFEST = "manifest.json"
@@ -125,7 +124,7 @@ class VersionStore:
         try:
             write_tail(aside / TAIL)
             digest = hashlib.sha256((aside / TAIL).read_bytes() + manifest.model_dump_json().encode()).hexdigest()[:8]
-            _flush(aside / TAIL)
+            flush(aside / TAIL)
             # Two jobs may have trained the same batch, and only one version may come of it.
             with alone(self._lock):
                 newest = self.newest()
@@ -135,7 +134,7 @@ class VersionStore:
                 named = manifest.model_copy(update={"version": f"msml-{place:04d}-{digest}"})
                 write_aside(aside / MANIFEST, named.model_dump_json(indent=1))
                 aside.rename(self._versions / named.version)
-                _flush(self._versions)
+                flush(self._versions)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
@@ -251,35 +250,3 @@ _ACTIVATIONS: TypeAdapter[list[Activation]] = TypeAdapter(list[Activation])
 def _read(path: Path, written_ns: int, size: int) -> Manifest:
     """Manifests never change, and every webhook asks for one that may name thousands of annotations."""
     return Manifest.model_validate_json(path.read_bytes())
-
-
-def write_aside(path: Path, text: str) -> None:
-    """Write a file beside its place, flush it and move it there: a reader sees the old text or the new, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(aside).replace(path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a JSON object that may not be there yet."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

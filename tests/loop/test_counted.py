@@ -15,7 +15,7 @@ from ml_backend.loop import score as scoring
 from ml_backend.services import Services
 from ml_backend.settings import Settings
 from ml_backend.store.counters import Counters
-from ml_backend.store.versions import write_aside
+from ml_backend.store.files import write_aside
 from tests.installation import PROJECT, environment_of, settings_in, task_with_frame
 
 pytestmark = pytest.mark.usefixtures("log_handlers")

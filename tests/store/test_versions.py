@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from ml_backend.errors import VersionSuperseded, VersionUnknown
+from ml_backend.store.files import read_json, write_aside
 from ml_backend.store.locks import alone
-from ml_backend.store.versions import MANIFEST, Manifest, TrainedOn, VersionStore, read_json, write_aside
+from ml_backend.store.versions import MANIFEST, Manifest, TrainedOn, VersionStore
 
 
 def manifest(**changes: object) -> Manifest:
