@@ -15,8 +15,7 @@ from ml_backend.errors import NotEnoughLabels, VersionUnknown
 from ml_backend.msml.finetune import finetune, from_bank, from_frames
 from ml_backend.msml.network import build as build_msml
 from studies.comparison import LEARNING_RATES, ComparisonNetwork, Name, build
-
-from .conftest import assert_seeded
+from tests.msml.conftest import assert_seeded
 
 NAMES: list[Name] = ["POCOVID-Net", "NNBD-style"]
 LABELS = np.array([[1, 0, 0], [0, 1, 0], [0, 1, 1], [0, 0, 1], [1, 0, 0], [0, 1, 0]], np.uint8)
