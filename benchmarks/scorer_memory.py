@@ -7,7 +7,8 @@ import threading
 from pathlib import Path
 
 from benchmarks import workload
-from ml_backend.frames.predictor import Predictor, concatenate
+from ml_backend.frames.predictor import Predictor
+from ml_backend.frames.scores import concatenate
 from ml_backend.settings import load
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.versions import VersionStore

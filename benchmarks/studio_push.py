@@ -14,7 +14,8 @@ from benchmarks import workload
 from ml_backend.commands import demo
 from ml_backend.commands.label_configuration import render
 from ml_backend.commands.processes import Processes, free_port
-from ml_backend.frames.predictor import Frame, Scores
+from ml_backend.frames.frame import Frame
+from ml_backend.frames.scores import Scores
 from ml_backend.loop import order as ordering
 from ml_backend.loop import score as scoring
 from ml_backend.services import Services

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ml_backend.commands.label_configuration import column
-from ml_backend.frames.predictor import Frame, Predictor
+from ml_backend.frames.frame import Frame
+from ml_backend.frames.predictor import Predictor
 from ml_backend.ingest.files import frames_of
 from ml_backend.msml.frames import decode
 from ml_backend.msml.network import Network

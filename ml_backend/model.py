@@ -16,7 +16,8 @@ import numpy as np
 from label_studio_ml.model import LabelStudioMLBase
 
 from ml_backend.errors import BackendError, ConfigurationUnusable, InvalidRequest
-from ml_backend.frames.predictor import Frame, concatenate
+from ml_backend.frames.frame import Frame
+from ml_backend.frames.scores import concatenate
 from ml_backend.logs import event as log_event
 from ml_backend.loop import jobs
 from ml_backend.loop.order import predictions_of, strategy_of

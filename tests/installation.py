@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ml_backend.frames.predictor import Frame
+from ml_backend.frames.frame import Frame
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
 from ml_backend.store.versions import Manifest, TrainedOn

@@ -23,7 +23,8 @@ from label_studio_sdk.label_interface.objects import PredictionValue
 
 from ml_backend import model
 from ml_backend.errors import ConfigurationUnusable, InvalidRequest, VersionUnknown
-from ml_backend.frames.predictor import Frame, concatenate
+from ml_backend.frames.frame import Frame
+from ml_backend.frames.scores import concatenate
 from ml_backend.loop import jobs
 from ml_backend.model import UNTRAINED, LungUltrasoundModel, project_number
 from ml_backend.services import Services

@@ -28,7 +28,9 @@ from ml_backend.commands.label_configuration import column, render
 from ml_backend.commands.make_phantom import generate
 from ml_backend.commands.processes import ROOT, Child, Processes, free_port, require_free
 from ml_backend.errors import BackendError, InvalidRequest
-from ml_backend.frames.predictor import Frame, Predictor, concatenate
+from ml_backend.frames.frame import Frame
+from ml_backend.frames.predictor import Predictor
+from ml_backend.frames.scores import concatenate
 from ml_backend.ingest.files import frames_of
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load

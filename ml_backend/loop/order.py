@@ -13,7 +13,8 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_backend.frames.predictor import Frame, Scores, validator_of
+from ml_backend.frames.frame import Frame
+from ml_backend.frames.scores import Scores, validator_of
 from ml_backend.logs import event
 from ml_backend.loop import score as scoring
 from ml_backend.services import Services

@@ -25,7 +25,9 @@ from rq import Worker
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import Job, JobStatus
 
-from ml_backend.frames.predictor import CHUNK, Frame, Scores, concatenate
+from ml_backend.frames.activations import CHUNK
+from ml_backend.frames.frame import Frame
+from ml_backend.frames.scores import Scores, concatenate
 from ml_backend.logs import event
 from ml_backend.services import Services
 from ml_backend.settings import load

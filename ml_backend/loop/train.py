@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_backend.errors import FrameUnreadable, NotEnoughLabels, UnknownLabel, VersionUnknown
-from ml_backend.frames.predictor import Frame, Predictor
+from ml_backend.frames.frame import Frame
+from ml_backend.frames.predictor import Predictor
 from ml_backend.logs import event
 from ml_backend.msml import finetune
 from ml_backend.msml.network import Network

@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ml_backend.errors import FrameUnreadable, StudioUnavailable
-from ml_backend.frames import predictor as predictor_module
-from ml_backend.frames.predictor import Frame, Predictor, Scores, concatenate
+from ml_backend.frames import activations as activations_module
+from ml_backend.frames.frame import Frame
+from ml_backend.frames.predictor import Predictor
+from ml_backend.frames.scores import Scores, concatenate
 from ml_backend.ingest.files import frames_of
 from ml_backend.msml import frames as msml_frames
 from ml_backend.msml.finetune import finetune, from_bank
@@ -86,7 +88,7 @@ def frames(contents: dict[str, bytes]) -> list[Frame]:
 
 @pytest.fixture
 def pieces_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictor_module, "CHUNK", 4)
+    monkeypatch.setattr(activations_module, "CHUNK", 4)
 
 
 Make = Callable[..., Predictor]
@@ -280,7 +282,7 @@ class TestUnreadable:
     def test_what_is_not_wanted_any_more_is_not_fetched(
         self, make: Make, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(predictor_module, "CHUNK", 400)
+        monkeypatch.setattr(activations_module, "CHUNK", 400)
         begun, go_on = threading.Event(), threading.Event()
 
         class Slow(Files):

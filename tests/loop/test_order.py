@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from ml_backend.errors import StudioRefused
-from ml_backend.frames.predictor import Frame, Predictor, concatenate
+from ml_backend.frames.frame import Frame
+from ml_backend.frames.predictor import Predictor
+from ml_backend.frames.scores import concatenate
 from ml_backend.loop import order as ordering
 from ml_backend.loop import score as scoring
 from ml_backend.services import Services

@@ -16,7 +16,8 @@ import pytest
 import safetensors.numpy
 
 from ml_backend.errors import FrameUnreadable, NotEnoughLabels, StudioUnavailable, VersionSuperseded
-from ml_backend.frames.predictor import Frame, Predictor
+from ml_backend.frames.frame import Frame
+from ml_backend.frames.predictor import Predictor
 from ml_backend.loop import train as training
 from ml_backend.msml.network import Network
 from ml_backend.services import Services

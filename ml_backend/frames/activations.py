@@ -1,0 +1,226 @@
+"""From a frame to the trunk's activations: fetch, decode, trunk, and a cache so that each is done once."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml_backend.errors import BackendError, FrameUnreadable
+from ml_backend.frames.frame import Fetcher, Frame
+from ml_backend.logs import event
+from ml_backend.msml import frames as msml_frames
+from ml_backend.msml.network import Network, build
+from ml_backend.settings import Settings
+from ml_backend.store.features import FeatureStore, key
+from ml_backend.store.quantised import CODEC, quantise, restore
+
+logger = logging.getLogger(__name__)
+CHUNK = 64
+
+Record = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Trunk activations of some frames.
+
+    ``frames``: the m readable ones; ``digests`` of their files' content; ``activations`` (m, c, h, w) float32;
+    ``unreadable`` {task: reason} for the frames left out.
+    """
+
+    frames: list[Frame]
+    digests: list[bytes]
+    activations: NDArray[np.float32]
+    unreadable: dict[int, str]
+
+    @property
+    def tasks(self) -> NDArray[np.int64]:
+        """Tasks of the readable frames, (m,)."""
+        return np.array([frame.task for frame in self.frames], np.int64)
+
+
+class Activations:
+    """The trunk of one process and its cache; safe to use from several threads."""
+
+    def __init__(self, settings: Settings, fetcher: Fetcher, features: FeatureStore) -> None:
+        self._settings = settings
+        self._fetcher = fetcher
+        self._features = features
+        self._networks: dict[int, Network] = {}
+        # One lock for each part, so that a cached frame need not wait for another request's first pass.
+        self._building = threading.Lock()
+        self._trunk = threading.Lock()
+        self._counting = threading.Lock()
+        self.looked_up: Counter[str] = Counter()
+        """Frames that were looked up in the cache by this process: ``hit`` and ``miss``."""
+        self._told: Counter[str] = Counter()
+
+    def looked_up_since(self) -> dict[str, int]:
+        """What was added to `looked_up` since this was asked last."""
+        with self._counting:
+            fresh = self.looked_up - self._told
+            self._told = self.looked_up.copy()
+        return dict(fresh)
+
+    def network(self, label_count: int) -> Network:
+        """The network with pre-trained weights and ``label_count`` outputs; its tail may be any version's."""
+        with self._building:
+            if label_count not in self._networks:
+                self._networks[label_count] = self.fresh(label_count)
+            return self._networks[label_count]
+
+    def fresh(self, label_count: int) -> Network:
+        """A network of its own for training, with the pre-trained tail."""
+        settings = self._settings
+        return build(settings.backbone, label_count, settings.weights, settings.seed, settings.precision)
+
+    def activations(
+        self, frames: Sequence[Frame], label_count: int, views: int = 1, without_studio: bool = False
+    ) -> Iterator[Chunk]:
+        """Yield trunk activations in pieces, from the cache where they are there, so that memory stays flat.
+
+        While the trunk works on one piece the next is fetched and decoded. With ``views`` above 1 the augmented views
+        of each frame are computed and cached as well (`Bank` draws from them); what is yielded is the frame itself. A
+        frame that cannot be read costs only itself. An address names the same file always: it is fetched again only
+        where something of it is not in the cache.
+
+        Raises:
+            StudioUnavailable: where Label Studio is away; ``without_studio`` its frames count as unreadable then.
+        """
+        network = self.network(label_count)
+        harmless = BackendError if without_studio else FrameUnreadable
+        pieces = [frames[start : start + CHUNK] for start in range(0, len(frames), CHUNK)]
+        pool = ThreadPoolExecutor(self._settings.fetch_workers, thread_name_prefix="frames")
+        try:
+            begun: _Begun | None = None
+            for piece in pieces:
+                begun, previous = self._begin(network, piece, views, pool), begun
+                if previous is not None:
+                    yield self._finish(network, previous, harmless)
+            if begun is not None:
+                yield self._finish(network, begun, harmless)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def records(
+        self, network: Network, frames: Sequence[Frame], digests: Sequence[bytes], drawn: NDArray[np.intp]
+    ) -> list[Record]:
+        """One view of each frame, ``drawn`` (n,) says which; what the cache lost is computed again.
+
+        Raises:
+            FrameUnreadable: where a frame that was lost cannot be read any more.
+        """
+        names = [self.record_key(network, digest, int(view)) for digest, view in zip(digests, drawn, strict=True)]
+        found = self._features.get_many(names)
+        for row, stored in enumerate(found):
+            if stored is None:
+                view = int(drawn[row])
+                prepared = _prepare(self._fetcher, frames[row], view + 1, digests[row], range(view))
+                found[row] = self._compute(network, [prepared])[0][view]
+        return [record for record in found if record is not None]
+
+    def _begin(self, network: Network, frames: Sequence[Frame], views: int, pool: ThreadPoolExecutor) -> _Begun:
+        """Look a piece up in the cache and start to fetch and decode what is not there."""
+        addresses = self._features.get_many([self.address_key(frame.url) for frame in frames])
+        digests = {row: digest.tobytes() for row, digest in enumerate(addresses) if digest is not None}
+        wanted = [(row, view) for row in digests for view in range(views)]
+        stored = self._features.get_many([self.record_key(network, digests[row], view) for row, view in wanted])
+        found: dict[int, dict[int, Record]] = {row: {} for row in range(len(frames))}
+        for (row, view), record in zip(wanted, stored, strict=True):
+            if record is not None:
+                found[row][view] = record
+        missing = {
+            row: pool.submit(_prepare, self._fetcher, frames[row], views, digests.get(row), records.keys())
+            for row, records in found.items()
+            if len(records) < views
+        }
+        with self._counting:
+            self.looked_up.update(hit=len(frames) - len(missing), miss=len(missing))
+        return _Begun(frames, digests, {row: records[0] for row, records in found.items() if 0 in records}, missing)
+
+    def _finish(self, network: Network, begun: _Begun, harmless: type[BackendError]) -> Chunk:
+        """Run the trunk on what was fetched, remember it, and put the piece together; ``harmless`` costs one frame."""
+        digests, records = dict(begun.digests), dict(begun.found)
+        prepared: dict[int, _Prepared] = {}
+        unreadable: dict[int, str] = {}
+        for row, future in begun.missing.items():
+            try:
+                prepared[row] = future.result()
+                digests[row] = prepared[row].digest
+            except harmless as error:
+                records.pop(row, None)
+                unreadable[begun.frames[row].task] = str(error)
+                event(logger, "frame unreadable", level=logging.WARNING, task=begun.frames[row].task, reason=str(error))
+        for row, computed in zip(prepared, self._compute(network, list(prepared.values())), strict=True):
+            if 0 in computed:
+                records[row] = computed[0]
+        rows = sorted(records)
+        return Chunk(
+            frames=[begun.frames[row] for row in rows],
+            digests=[digests[row] for row in rows],
+            activations=restore([records[row] for row in rows], network.activation_shape),
+            unreadable=unreadable,
+        )
+
+    def _compute(self, network: Network, prepared: Sequence[_Prepared]) -> list[dict[int, Record]]:
+        """Run the trunk on views of frames and keep the result; returns {view: record} for each frame.
+
+        The result is quantised even if it is used at once, so that a value is the same from the cache and without it.
+        """
+        if not prepared:
+            return []
+        with self._trunk:
+            flat = network.activations(np.concatenate([one.pixels for one in prepared]))
+        rows = iter(quantise(flat))
+        computed = [{view: next(rows) for view in one.views} for one in prepared]
+        kept: dict[bytes, NDArray[Any]] = {}
+        for one, records in zip(prepared, computed, strict=True):
+            kept |= {self.record_key(network, one.digest, view): record for view, record in records.items()}
+            kept[self.address_key(one.frame.url)] = np.frombuffer(one.digest, np.uint8)
+        self._features.put_many(kept)
+        return computed
+
+    def record_key(self, network: Network, digest: bytes, view: int) -> bytes:
+        """Where the cache keeps a view of a frame."""
+        return key(digest, f"{network.trunk_key} {network.trunk_precision} {CODEC}", view)
+
+    def address_key(self, url: str) -> bytes:
+        """Where the cache keeps the content digest of an address."""
+        return hashlib.sha256(f"{self._settings.label_studio_url} {url}".encode()).digest()
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A fetched frame: ``pixels`` (len(views), 224, 224, 3) uint8 of some views, 0 is the frame itself."""
+
+    frame: Frame
+    digest: bytes
+    views: Sequence[int]
+    pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A piece under way: by row the ``digests`` and records of view 0 that were cached, and what is being fetched."""
+
+    frames: Sequence[Frame]
+    digests: dict[int, bytes]
+    found: dict[int, Record]
+    missing: dict[int, Future[_Prepared]]
+
+
+def _prepare(fetcher: Fetcher, frame: Frame, views: int, known: bytes | None, there: Collection[int]) -> _Prepared:
+    """Fetch a frame and make those of its first ``views`` views that are not ``there`` for the ``known`` content."""
+    content = fetcher.fetch(frame.url, frame.task)
+    digest = hashlib.sha256(content).digest()
+    wanted = [view for view in range(views) if digest != known or view not in there]
+    return _Prepared(frame, digest, wanted, msml_frames.views(msml_frames.decode(content), views, digest)[wanted])
