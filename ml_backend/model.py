@@ -19,7 +19,7 @@ from ml_backend.errors import BackendError, ConfigurationUnusable, InvalidReques
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.scores import concatenate
 from ml_backend.logs import event as log_event
-from ml_backend.loop import jobs
+from ml_backend.loop import confirm, jobs
 from ml_backend.loop.order import predictions_of, strategy_of
 from ml_backend.services import Services
 from ml_backend.settings import load
@@ -57,7 +57,7 @@ class LungUltrasoundModel(LabelStudioMLBase):  # type: ignore[misc]
     Raises ConfigurationUnusable where the labelling configuration cannot be worked with.
     """
 
-    TRAIN_EVENTS = jobs.ACTIONS  # what 1.x hands on to `fit`
+    TRAIN_EVENTS = confirm.ACTIONS  # what 1.x hands on to `fit`
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
 
-from ml_backend.loop.jobs import ACTIONS, TRAIN
+from ml_backend.loop.confirm import ACTIONS, TRAIN
 from ml_backend.settings import load
 from ml_backend.studio.configuration import Configuration
 from ml_backend.web.app import MAX_BODY_BYTES, SECRET_HEADER, create_app

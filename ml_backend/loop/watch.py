@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from ml_backend.errors import BackendError
 from ml_backend.logs import event, stages
-from ml_backend.loop import jobs
+from ml_backend.loop import confirm, jobs
 from ml_backend.loop import order as ordering
 from ml_backend.services import Services
 from ml_backend.studio.client import Counts
@@ -100,7 +100,7 @@ def look(services: Services, project: int, state: Watched) -> None:
             ordering.prune(services, project, busy=busy)
         state.polls += 1
         state.polled = time.monotonic()
-    ended = jobs.ended(services, project, pool=counts.unlabelled)
+    ended = confirm.ended(services, project, pool=counts.unlabelled)
     if ended and ended != state.ended:
         event(logger, "the loop has ended", project=project, reason=ended)
     state.ended = ended

@@ -19,13 +19,14 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
 from ml_backend.errors import InvalidRequest, RedisUnavailable, SettingsError, StudioUnavailable, VersionSuperseded
-from ml_backend.loop import jobs
+from ml_backend.loop import confirm, jobs
 from ml_backend.loop import train as training
 from ml_backend.services import Services
 from ml_backend.settings import Settings
 from ml_backend.store.versions import Manifest, TrainedOn
 from ml_backend.studio.client import ConfirmedAnnotation, Counts, ProjectInfo
 from ml_backend.studio.payloads import choices_result
+from ml_backend.tsal.stopping import Progress
 from tests.installation import (
     COMBINATIONS,
     CONFIGURATION,
@@ -106,7 +107,7 @@ class TestWebhooks:
             jobs.record(services, PROJECT, "ANNOTATION_CREATED", {"annotation": annotation(number, task=1)})
         assert waiting(services) == []
 
-    @pytest.mark.parametrize("action", jobs.ADDED)
+    @pytest.mark.parametrize("action", confirm.ADDED)
     def test_skipped_ones_do_not_count(self, services: Services, action: str) -> None:
         for number in range(1, 9):
             jobs.record(services, PROJECT, action, {"annotation": annotation(number, skipped=True)})
@@ -133,7 +134,7 @@ class TestWebhooks:
         assert waiting(services) == [NOTHING_BEFORE]
         assert services.pending(PROJECT).wanted() == 0
 
-    @pytest.mark.parametrize("action", jobs.NEWS)
+    @pytest.mark.parametrize("action", confirm.NEWS)
     def test_other_tasks_are_news_for_the_sidecar(self, services: Services, action: str) -> None:
         assert jobs.record(services, PROJECT, action, {"task": [{"id": 1}]}) is None
         assert services.pending(PROJECT).news() == 1
@@ -143,7 +144,7 @@ class TestWebhooks:
         assert jobs.record(services, PROJECT, action, {"annotation": annotation(1)}) is None
         assert services.redis.keys() == []
 
-    @pytest.mark.parametrize("action", [*jobs.ADDED, jobs.DELETED])
+    @pytest.mark.parametrize("action", [*confirm.ADDED, confirm.DELETED])
     def test_a_webhook_without_payload_is_taken(self, services: Services, action: str) -> None:
         assert jobs.record(services, PROJECT, action, {}) is None
         assert services.pending(PROJECT).count() == 0
@@ -269,38 +270,37 @@ class TestBoundary:
         services = Services(settings_in(tmp_path, redis_url, annotation_budget=6))
         version(services, seen=4)
         assert created(services, 5) == [None]
-        assert jobs.ended(services, PROJECT, pool=50) is None
+        assert confirm.ended(services, PROJECT, pool=50) is None
         assert created(services, 6) == [waiting(services)[0]]
         jobs.queue(services).empty()
         version(services, seen=6)
         services.pending(PROJECT).replace({}, services.pending(PROJECT).known())
         assert created(services, *range(7, 20)) == [None] * 13
-        assert "budget of 6" in (jobs.ended(services, PROJECT, pool=50) or "")
+        assert "budget of 6" in (confirm.ended(services, PROJECT, pool=50) or "")
 
     def test_the_wanted_performance_ends_the_loop(self, tmp_path: Path, redis_url: str) -> None:
         services = Services(settings_in(tmp_path, redis_url, target_exact_match=0.9))
         version(services, seen=4, metrics={"exact_match": 0.95})
         assert created(services, *range(5, 20)) == [None] * 15
-        assert "exact match of 0.90" in (jobs.ended(services, PROJECT, pool=50) or "")
+        assert "exact match of 0.90" in (confirm.ended(services, PROJECT, pool=50) or "")
 
     def test_the_performance_is_that_of_the_version_that_serves(self, services: Services) -> None:
         version(services, seen=4, metrics={"exact_match": 0.8})
         version(services, seen=8, metrics={"exact_match": 0.2}, held_back="it is worse")
-        assert jobs.progress(services, PROJECT, pool=9) == jobs.Progress(8, 0, 9, 0.8)
+        assert confirm.progress(services, PROJECT, pool=9) == Progress(8, 0, 9, 0.8)
 
     def test_an_empty_pool_trains_on_the_rest_and_ends_the_loop(self, services: Services) -> None:
         version(services, seen=4)
         created(services, 5)
-        assert jobs.ended(services, PROJECT, pool=0) is None
-        job = jobs.consider(services, PROJECT, "poll", pool=0)
-        assert job == waiting(services)[0]
+        assert confirm.ended(services, PROJECT, pool=0) is None
+        assert confirm.consider(services, PROJECT, "poll", pool=0) == ("poll", "1 newly confirmed annotations")
         services.pending(PROJECT).replace({}, {5})
-        assert jobs.ended(services, PROJECT, pool=0) == "every frame is annotated"
+        assert confirm.ended(services, PROJECT, pool=0) == "every frame is annotated"
 
     def test_progress_counts_frames_seen_and_waiting_once(self, services: Services) -> None:
         version(services, seen=4)
         created(services, 4, 5)
-        assert jobs.progress(services, PROJECT, pool=9) == jobs.Progress(5, 2, 9, 0.5)
+        assert confirm.progress(services, PROJECT, pool=9) == Progress(5, 2, 9, 0.5)
 
     def test_the_manifest_is_read_once_however_many_webhooks_come(
         self, services: Services, monkeypatch: pytest.MonkeyPatch
@@ -355,7 +355,7 @@ def studio(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> StandIn:
     return stand_in
 
 
-def confirm(studio: StandIn, folder: Path, *numbers: int, alike: bool = False) -> None:
+def annotate(studio: StandIn, folder: Path, *numbers: int, alike: bool = False) -> None:
     for number in numbers:
         task = task_with_frame(folder, number, patient=f"p{number}")
         labels = np.asarray(COMBINATIONS[0 if alike else number % len(COMBINATIONS)])
@@ -376,7 +376,7 @@ class TestFineTune:
     def test_a_batch_is_trained_on_and_the_count_starts_anew(
         self, services: Services, studio: StandIn, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        confirm(studio, tmp_path, 1, 2, 3, 4, 5)
+        annotate(studio, tmp_path, 1, 2, 3, 4, 5)
         created(services, 1, 2, 3, 4, 5)
         with caplog.at_level(logging.INFO):
             work(services)
@@ -400,13 +400,13 @@ class TestFineTune:
     def test_what_was_confirmed_meanwhile_counts_for_the_next(
         self, services: Services, studio: StandIn, tmp_path: Path
     ) -> None:
-        confirm(studio, tmp_path, *range(1, 6))
+        annotate(studio, tmp_path, *range(1, 6))
         created(services, 1, 2, 3, 4)
         work(services)
         first = services.versions(PROJECT).newest()
         assert first is not None
         assert len(first.seen) == 5  # the webhook of the fifth was lost
-        confirm(studio, tmp_path, *range(6, 12))
+        annotate(studio, tmp_path, *range(6, 12))
         assert jobs.reconcile(services, PROJECT) == f"finetune-{PROJECT}-after-{first.version}"
         work(services)
         second = services.versions(PROJECT).newest()
@@ -417,7 +417,7 @@ class TestFineTune:
         self, services: Services, studio: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         active = version(services, seen=0)
-        confirm(studio, tmp_path, 1, 2, 3, 4)
+        annotate(studio, tmp_path, 1, 2, 3, 4)
         job_id = f"finetune-{PROJECT}-after-{active.version}"
         assert created(services, 1, 2, 3, 4)[-1] == job_id
         seen = tuple(TrainedOn(annotation=n, task=n, updated_at=f"t{n}") for n in (1, 2, 3, 4))
@@ -441,7 +441,7 @@ class TestFineTune:
     def test_late_webhooks_of_a_batch_that_is_done_train_nothing(
         self, services: Services, studio: StandIn, tmp_path: Path
     ) -> None:
-        confirm(studio, tmp_path, 1, 2, 3, 4)
+        annotate(studio, tmp_path, 1, 2, 3, 4)
         created(services, 1, 2, 3, 4)
         work(services)
         late = created(services, 1, 2, 3, 4)[-1]
@@ -450,13 +450,13 @@ class TestFineTune:
         assert finished(services, late).return_value() == {"outcome": "not due"}
         assert len(services.versions(PROJECT).names()) == 1
         assert services.pending(PROJECT).count() == 0
-        confirm(studio, tmp_path, 5, 6, 7, 8)
+        annotate(studio, tmp_path, 5, 6, 7, 8)
         assert created(services, 5, 6, 7, 8) == [None, None, None, late]
 
     def test_late_webhooks_that_come_while_label_studio_answers_train_nothing(
         self, services: Services, studio: StandIn, tmp_path: Path
     ) -> None:
-        confirm(studio, tmp_path, *range(1, 9))
+        annotate(studio, tmp_path, *range(1, 9))
         created(services, 1, 2, 3, 4)
         work(services)
         (first,) = services.versions(PROJECT).names()
@@ -471,10 +471,10 @@ class TestFineTune:
     def test_webhooks_of_a_batch_that_come_while_label_studio_answers_train_it(
         self, services: Services, studio: StandIn, tmp_path: Path
     ) -> None:
-        confirm(studio, tmp_path, 1, 2)
+        annotate(studio, tmp_path, 1, 2)
 
         def two_more() -> None:
-            confirm(studio, tmp_path, 3, 4)
+            annotate(studio, tmp_path, 3, 4)
             created(services, 3, 4)
 
         studio.meanwhile.append(two_more)
@@ -486,7 +486,7 @@ class TestFineTune:
 
     def test_deleted_before_the_job_runs_is_no_batch(self, services: Services, studio: StandIn, tmp_path: Path) -> None:
         created(services, 1, 2, 3, 4)
-        confirm(studio, tmp_path, 1, 2, 3)
+        annotate(studio, tmp_path, 1, 2, 3)
         work(services)
         assert finished(services, NOTHING_BEFORE).return_value() == {"outcome": "not due"}
         assert services.pending(PROJECT).tasks() == {1, 2, 3}
@@ -494,7 +494,7 @@ class TestFineTune:
     def test_a_job_that_was_done_already_does_nothing(
         self, services: Services, studio: StandIn, tmp_path: Path
     ) -> None:
-        confirm(studio, tmp_path, 1, 2, 3, 4)
+        annotate(studio, tmp_path, 1, 2, 3, 4)
         created(services, 1, 2, 3, 4)
         seen = tuple(TrainedOn(annotation=n, task=n, updated_at=f"t{n}") for n in range(1, 5))
         version(services, seen=0, trained_on=seen)
@@ -506,13 +506,13 @@ class TestFineTune:
     def test_labels_that_are_all_alike_put_the_next_try_off(
         self, services: Services, studio: StandIn, tmp_path: Path
     ) -> None:
-        confirm(studio, tmp_path, 1, 2, 3, 4, alike=True)
+        annotate(studio, tmp_path, 1, 2, 3, 4, alike=True)
         created(services, 1, 2, 3, 4)
         work(services)
         outcome = finished(services, NOTHING_BEFORE).return_value()
         assert outcome["outcome"] == "postponed"
         assert "two different label combinations" in outcome["reason"]
-        confirm(studio, tmp_path, 5, 6, 7, 8)
+        annotate(studio, tmp_path, 5, 6, 7, 8)
         assert created(services, 5, 6, 7, 8) == [None, None, None, NOTHING_BEFORE]
         work(services)
         assert finished(services, NOTHING_BEFORE).return_value()["outcome"] == "trained"
@@ -521,7 +521,7 @@ class TestFineTune:
     def test_a_request_with_too_little_does_not_put_the_batch_off(
         self, services: Services, studio: StandIn, tmp_path: Path
     ) -> None:
-        confirm(studio, tmp_path, 1)
+        annotate(studio, tmp_path, 1)
         created(services, 1)
         jobs.record(services, PROJECT, "START_TRAINING", {})
         work(services)
@@ -529,7 +529,7 @@ class TestFineTune:
         assert created(services, 2, 3, 4) == [None, None, NOTHING_BEFORE]
 
     def test_a_request_trains_on_what_is_there(self, services: Services, studio: StandIn, tmp_path: Path) -> None:
-        confirm(studio, tmp_path, 1, 2)
+        annotate(studio, tmp_path, 1, 2)
         jobs.record(services, PROJECT, "START_TRAINING", {})
         work(services)
         newest = services.versions(PROJECT).newest()
@@ -539,7 +539,7 @@ class TestFineTune:
     def test_a_job_is_tried_again_when_label_studio_is_back(
         self, services: Services, studio: StandIn, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        confirm(studio, tmp_path, 1, 2, 3, 4)
+        annotate(studio, tmp_path, 1, 2, 3, 4)
         created(services, 1, 2, 3, 4)
         studio.down = True
         work(services)
@@ -563,7 +563,7 @@ class TestFineTune:
             raise RedisConnectionError
 
         monkeypatch.setattr(Job, "save_meta", fail)
-        confirm(studio, tmp_path, 1, 2, 3, 4)
+        annotate(studio, tmp_path, 1, 2, 3, 4)
         created(services, 1, 2, 3, 4)
         work(services)
         assert finished(services, NOTHING_BEFORE).return_value()["outcome"] == "trained"
@@ -581,7 +581,7 @@ class TestTwoJobs:
     def test_the_one_that_comes_second_is_done_already(
         self, services: Services, studio: StandIn, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        confirm(studio, tmp_path, 1, 2, 3, 4)
+        annotate(studio, tmp_path, 1, 2, 3, 4)
         jobs.reconcile(services, PROJECT)
 
         def compete(*_: object, **__: object) -> Manifest:
@@ -599,12 +599,12 @@ class TestTwoJobs:
 
 class TestReconcile:
     def test_lost_webhooks_are_found(self, services: Services, studio: StandIn, tmp_path: Path) -> None:
-        confirm(studio, tmp_path, 1, 2, 3, 4)
+        annotate(studio, tmp_path, 1, 2, 3, 4)
         assert jobs.reconcile(services, PROJECT) == NOTHING_BEFORE
         assert jobs.reconcile(services, PROJECT) is None
 
     def test_a_changed_annotation_counts_again(self, services: Services, studio: StandIn, tmp_path: Path) -> None:
-        confirm(studio, tmp_path, 1, 2)
+        annotate(studio, tmp_path, 1, 2)
         seen = tuple(TrainedOn(annotation=n, task=n, updated_at=f"t{n}") for n in (1, 2))
         version(services, seen=0, trained_on=seen)
         jobs.reconcile(services, PROJECT)
@@ -629,7 +629,7 @@ class TestReconcile:
         self, services: Services, studio: StandIn, tmp_path: Path
     ) -> None:
         studio.tasks = 2
-        confirm(studio, tmp_path, 1, 2)
+        annotate(studio, tmp_path, 1, 2)
         assert jobs.reconcile(services, PROJECT) == NOTHING_BEFORE
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from ml_backend.commands import serve
 from ml_backend.commands.processes import Processes, free_port
-from ml_backend.loop.jobs import ACTIONS
+from ml_backend.loop.confirm import ACTIONS
 from ml_backend.services import Services
 from soak import hostile
 from soak.hostile import KEPT, LATE, Credentials, Hostile, Maker, Tally, assault, routes

@@ -23,7 +23,7 @@ from rq.serializers import JSONSerializer
 from werkzeug.test import TestResponse
 
 from ml_backend.errors import SettingsError
-from ml_backend.loop import jobs
+from ml_backend.loop import confirm, jobs
 from ml_backend.services import Services
 from ml_backend.store.counters import Counters
 from ml_backend.store.versions import Manifest
@@ -481,7 +481,7 @@ BODIES = {
     ),
     "/webhook": JSON
     | st.fixed_dictionaries(
-        {"action": st.sampled_from([*jobs.ACTIONS, "PROJECT_UPDATED"]) | JSON},
+        {"action": st.sampled_from([*confirm.ACTIONS, "PROJECT_UPDATED"]) | JSON},
         optional={
             "project": PROJECTS,
             "annotation": ANNOTATIONS | st.lists(ANNOTATIONS, max_size=3),
@@ -623,7 +623,7 @@ class TestMetrics:
         for name, value in environment_of(services.settings).items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(jobs.training, "finish", broken)
-        job = jobs.enqueue(services, PROJECT, jobs.REQUEST, "a test")
+        job = jobs.enqueue(services, PROJECT, confirm.REQUEST, "a test")
         queue = jobs.queue(services)
         SimpleWorker([queue], connection=services.redis, serializer=JSONSerializer).work(
             burst=True, logging_level="WARNING"
