@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_backend.errors import StudioRefused
 from ml_backend.studio.calls import Calls
-from ml_backend.studio.payloads import is_confirmed
+from ml_backend.studio.payloads import is_accepted_unseen, is_confirmed
 
 PAGE = 1000  # tasks a request, when reading
 PIECE = 5000  # tasks or predictions a request, when writing: Label Studio recounts the whole project after each
@@ -61,7 +61,10 @@ class Task:
 
 @dataclass(frozen=True)
 class ConfirmedAnnotation:
-    """A submitted annotation of ``task``; ``updated_at`` is Label Studio's ISO 8601 text, ``lead_time`` in seconds."""
+    """A submitted annotation of ``task``; ``updated_at`` is Label Studio's ISO 8601 text, ``lead_time`` in seconds.
+
+    ``accepted_unseen``: the Data Manager made it from a prediction, and nobody has opened it since.
+    """
 
     id: int
     task: int
@@ -71,6 +74,7 @@ class ConfirmedAnnotation:
     completed_by: int | None
     lead_time: float | None
     parent_prediction: int | None
+    accepted_unseen: bool = False
 
 
 @dataclass(frozen=True)
@@ -236,7 +240,9 @@ class Studio:
 
     def _confirmed_annotations(self, project: int, operator: str) -> list[ConfirmedAnnotation]:
         """Those of tasks whose noted number of annotations is ``greater`` than 0, or ``equal``."""
-        fields = "id,data,annotations,result,was_cancelled,updated_at,completed_by,lead_time,parent_prediction"
+        fields = (
+            "id,data,annotations,result,was_cancelled,updated_at,completed_by,lead_time,parent_prediction,updated_by"
+        )
         what = f"reading the annotations of project {project}"
         return [
             ConfirmedAnnotation(
@@ -248,6 +254,7 @@ class Studio:
                 completed_by=annotation["completed_by"],
                 lead_time=annotation["lead_time"],
                 parent_prediction=annotation["parent_prediction"],
+                accepted_unseen=is_accepted_unseen(annotation),
             )
             for row in self._rows(what, project, [("total_annotations", operator, 0)], "all", fields)
             for annotation in row["annotations"]
@@ -513,7 +520,8 @@ class Studio:
             )
             page = answer["tasks"]
             yield from page
-            if answer["total"] <= len(page):
+            # A page can be empty while the total is not: what it held was annotated or deleted in between.
+            if not page or answer["total"] <= len(page):
                 return
             last = page[-1]["id"]
 

@@ -108,6 +108,17 @@ def is_confirmed(annotation: Mapping[str, Any]) -> bool:
     return not annotation.get("was_cancelled")
 
 
+def is_accepted_unseen(annotation: Mapping[str, Any]) -> bool:
+    """Tell whether an annotation is a copy of a prediction that nobody has opened.
+
+    The Data Manager's "Create Annotations From Predictions" notes the prediction and neither a time nor an editor. A
+    submit or an update, in the browser or through the API, always notes who made it (``updated_by``), and the browser
+    also how long it took (``lead_time``). Imported annotations have no parent prediction.
+    """
+    fields = (annotation.get(name) for name in ("lead_time", "updated_by"))
+    return annotation.get("parent_prediction") is not None and all(value is None for value in fields)
+
+
 class Checker:
     """Label Studio's own check of predictions against one configuration, its XML parsed once.
 

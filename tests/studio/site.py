@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,13 +16,17 @@ PICTURE = b"\x89PNG picture" * 1000
 
 
 class Site:
-    """A web server on a port of its own; ``pages`` answer by path, ``asked`` holds (path, Authorization header)."""
+    """A web server on a port of its own; ``pages`` answer by path, with its query or for any.
+
+    ``asked`` holds (path, Authorization header), ``bodies`` the JSON that was posted, by path.
+    """
 
     def __init__(self, port: int, scheme: str) -> None:
         self.host = f"127.0.0.1:{port}"
         self.url = f"{scheme}://{self.host}"
         self.pages: dict[str, Callable[[BaseHTTPRequestHandler], None]] = {}
         self.asked: list[tuple[str, str | None]] = []
+        self.bodies: defaultdict[str, list[Any]] = defaultdict(list)
         self.over = threading.Event()
 
     def serves(self, path: str, content: bytes = PICTURE, **headers: str) -> str:
@@ -76,8 +81,10 @@ def running_site(certificate: Path | None = None) -> Iterator[Site]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             site.asked.append((self.path, self.headers.get("Authorization")))
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            page = site.pages.get(self.path)
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if body.startswith(b"{"):
+                site.bodies[self.path].append(json.loads(body))
+            page = site.pages.get(self.path) or site.pages.get(self.path.partition("?")[0])
             if page is None:
                 self.send_error(404)
                 return

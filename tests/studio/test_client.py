@@ -14,6 +14,7 @@ from ml_backend.errors import StudioRefused
 from ml_backend.studio import client
 from ml_backend.studio.client import Counts, Studio
 from ml_backend.studio.configuration import Configuration
+from ml_backend.studio.events import annotations_in
 from ml_backend.studio.payloads import Prediction, choices_result, default_of, labels_of, prediction_payload
 from tests.studio.site import Site, running_site
 from tests.studio_server import StudioServer
@@ -337,3 +338,51 @@ def test_a_wrong_token_is_told(studio_server: StudioServer, kind: str) -> None:
     with pytest.raises(StudioRefused, match="use a personal access token") as caught:
         Studio(studio_server.url, wrong).project(1)
     assert wrong not in str(caught.value)
+
+
+def test_predictions_accepted_in_bulk_are_flagged_until_somebody_updates_them(studio: Studio, project: int) -> None:
+    """One click on "Create Annotations From Predictions" in the Data Manager."""
+    ids = studio.import_tasks(project, data(5))
+    studio.import_predictions(project, [predicted(task, row / 5, "v1") for row, task in enumerate(ids[:4])])
+    studio.update_project(project, model_version="v1")
+    opened = studio.next_task(project)
+    assert opened is not None
+    assert opened["id"] == ids[0]
+    in_browser = studio.submit(ids[0], result(A_LINE), lead_time=1.5, parent_prediction=opened["predictions"][0]["id"])
+    with running_site() as site:
+        site.says("/webhook", {})
+        studio.create_webhook(project, f"{site.url}/webhook", ["ANNOTATIONS_CREATED"], {})
+        selected = {"all": False, "included": ids[1:4]}
+        studio._calls.request(
+            "POST",
+            "api/dm/actions/",
+            params={"id": "predictions_to_annotations", "project": project},
+            json={"selectedItems": selected, "model_version": "v1"},
+        )
+        (posted,) = site.bodies["/webhook"]
+    imported = [{"data": data(1)[0], "annotations": [{"result": result(B_LINE)}]}]
+    studio._calls.request("POST", f"api/projects/{project}/import", json=imported)
+
+    found = {one.task: one for one in studio.confirmed_annotations(project)}
+    assert len(found) == 5
+    assert [found[task].accepted_unseen for task in ids[:4]] == [False, True, True, True]
+    (new,) = found.keys() - set(ids)
+    assert (found[new].accepted_unseen, found[new].parent_prediction, found[new].lead_time) == (False, None, None)
+    assert found[ids[0]].id == in_browser
+
+    assert posted["action"] == "ANNOTATIONS_CREATED"
+    told = {one.task: one for one in annotations_in(posted)}
+    assert {task: one.accepted_unseen for task, one in told.items()} == dict.fromkeys(ids[1:4], True)
+
+    # The button Update in the browser sends a time; a script need not.
+    studio._sdk.annotations.update(found[ids[1]].id, result=result(B_LINE), lead_time=3.0)
+    studio._sdk.annotations.update(found[ids[2]].id, result=result(A_LINE))
+    again = {one.task: one.accepted_unseen for one in studio.confirmed_annotations(project)}
+    assert [again[task] for task in ids[1:4]] == [False, False, True]
+
+
+def test_an_empty_page_ends_the_list() -> None:
+    """Label Studio counts the tasks first; what it counted may be annotated before it reads them."""
+    with running_site() as site:
+        site.says("/api/tasks", {"tasks": [], "total": 3})
+        assert list(Studio(site.url, "a-token").tasks(7)) == []
