@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from benchmarks import run, workload
-from ml_backend.commands.make_phantom import generate
 from ml_backend.frames.predictor import Predictor
 from ml_backend.frames.scores import concatenate
+from ml_backend.phantom.clips import generate
 from ml_backend.settings import load
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.versions import VersionStore

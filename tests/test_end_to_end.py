@@ -18,9 +18,9 @@ from ml_backend.commands.connect import connect
 from ml_backend.commands.demo import answers, read_clips
 from ml_backend.commands.import_frames import Importer
 from ml_backend.commands.label_configuration import render
-from ml_backend.commands.make_phantom import generate
 from ml_backend.commands.processes import Child, Processes, free_port
 from ml_backend.loop import jobs
+from ml_backend.phantom.clips import generate
 from ml_backend.services import Services
 from ml_backend.settings import load
 from ml_backend.store.orders import Order

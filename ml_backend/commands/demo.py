@@ -25,13 +25,13 @@ from ml_backend.commands import serve
 from ml_backend.commands.connect import connect
 from ml_backend.commands.import_frames import EVERY, Importer, distinct, picture_name, seconds, write_picture
 from ml_backend.commands.label_configuration import column, render
-from ml_backend.commands.make_phantom import generate
 from ml_backend.commands.processes import ROOT, Child, Processes, free_port, require_free
 from ml_backend.errors import BackendError, InvalidRequest
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.predictor import Predictor
 from ml_backend.frames.scores import concatenate
 from ml_backend.ingest.files import frames_of
+from ml_backend.phantom.clips import generate
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
 from ml_backend.store.features import FeatureStore

@@ -13,8 +13,8 @@ from ml_backend.commands import demo
 from ml_backend.commands.command import run
 from ml_backend.commands.demo import Clips, held_out_clips, read_clips
 from ml_backend.commands.label_configuration import render
-from ml_backend.commands.make_phantom import generate
 from ml_backend.errors import InvalidRequest
+from ml_backend.phantom.clips import generate
 from ml_backend.studio.configuration import Configuration
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
