@@ -29,11 +29,11 @@ import torch
 from rq import Worker
 
 from benchmarks import studio_push, workload
-from ml_backend.commands import serve
-from ml_backend.commands.processes import ROOT, Processes, embedded_redis, free_port, python
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.predictor import Predictor
 from ml_backend.frames.scores import concatenate
+from ml_backend.launch import serve
+from ml_backend.launch.processes import ROOT, Processes, embedded_redis, free_port, python
 from ml_backend.loop import score as scoring
 from ml_backend.msml import backbones, finetune
 from ml_backend.msml import frames as msml_frames

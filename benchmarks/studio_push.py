@@ -11,15 +11,15 @@ import httpx
 import numpy as np
 
 from benchmarks import workload
-from ml_backend.commands import demo
-from ml_backend.commands.label_configuration import render
-from ml_backend.commands.processes import Processes, free_port
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.scores import Scores
+from ml_backend.launch import label_studio
+from ml_backend.launch.processes import Processes, free_port
 from ml_backend.loop import order as ordering
 from ml_backend.loop import score as scoring
 from ml_backend.services import Services
 from ml_backend.settings import load
+from ml_backend.setup.label_configuration import render
 from ml_backend.tsal.acquisition import margin
 
 
@@ -46,7 +46,7 @@ def measure(folder: Path, count: int) -> Push:
         backbone="efficientnet_lite0",
     )
     with Processes(lambda name, line: None) as processes:
-        demo.start_studio(processes, settings, folder)
+        label_studio.start_studio(processes, settings, folder)
         services = Services(settings)
         project = services.studio.create_project("push", render())
         services.studio.import_tasks(

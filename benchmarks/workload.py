@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ml_backend.commands.label_configuration import column
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.predictor import Predictor
 from ml_backend.ingest.files import frames_of
@@ -20,6 +19,7 @@ from ml_backend.msml.frames import decode
 from ml_backend.msml.network import Network
 from ml_backend.phantom import echoes as phantom
 from ml_backend.settings import Settings
+from ml_backend.setup.label_configuration import column
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.versions import Manifest, VersionStore
 from ml_backend.tsal.correlation import build

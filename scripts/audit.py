@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ml_backend.commands.command import run
-from ml_backend.commands.processes import ROOT
 from ml_backend.errors import BackendError, SettingsError
+from ml_backend.launch.processes import ROOT
 
 PINNED = ROOT / "requirements"
 EXCEPTIONS = "audit-exceptions"

@@ -17,11 +17,11 @@ from typing import Any
 
 import httpx
 
-from ml_backend.commands import serve
-from ml_backend.commands.connect import connect
-from ml_backend.commands.label_configuration import render
-from ml_backend.commands.processes import python
 from ml_backend.errors import InvalidRequest
+from ml_backend.launch import serve
+from ml_backend.launch.processes import python
+from ml_backend.setup.connect import connect
+from ml_backend.setup.label_configuration import render
 from ml_backend.web.app import SECRET_HEADER
 from soak.site import PATIENCE_SECONDS, Site, SoakFailed
 from soak.team import Team

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ml_backend.commands.processes import free_port
 from ml_backend.errors import InvalidRequest
+from ml_backend.launch.processes import free_port
 
 USER = "postgres"
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ml_backend.commands.command import run
-from ml_backend.commands.connect import connect
-from ml_backend.commands.label_configuration import render
-from ml_backend.commands.processes import ROOT
 from ml_backend.errors import BackendError
+from ml_backend.launch.processes import ROOT
+from ml_backend.setup.connect import connect
+from ml_backend.setup.label_configuration import render
 from ml_backend.store.files import write_aside
 from soak import audit
 from soak.faults import FAULTS, settle, suffer, train_the_rest, unseen

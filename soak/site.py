@@ -19,15 +19,16 @@ from typing import TextIO, TypeVar
 import httpx
 import psutil  # type: ignore[import-untyped]
 
-from ml_backend.commands import serve
-from ml_backend.commands.demo import Clips, answers, read_clips, start_studio
 from ml_backend.commands.import_frames import Importer
-from ml_backend.commands.label_configuration import render
-from ml_backend.commands.processes import Child, Processes, embedded_redis, free_port, python
 from ml_backend.errors import BackendError
+from ml_backend.launch import serve
+from ml_backend.launch.clips import Clips, read_clips
+from ml_backend.launch.label_studio import answers, start_studio
+from ml_backend.launch.processes import Child, Processes, embedded_redis, free_port, python
 from ml_backend.phantom.clips import generate
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
+from ml_backend.setup.label_configuration import render
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.client import Studio
 from ml_backend.studio.configuration import Configuration

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_backend.commands.label_configuration import column
 from ml_backend.errors import FrameUnreadable
 from ml_backend.ingest.files import frames_of
 from ml_backend.msml import frames as msml_frames
 from ml_backend.msml.network import Network
+from ml_backend.setup.label_configuration import column
 from ml_backend.store.files import write_aside
 from ml_backend.store.quantised import CODEC, quantise, restore
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from ml_backend.commands.processes import Processes, embedded_redis
 from ml_backend.errors import RedisUnavailable
+from ml_backend.launch.processes import Processes, embedded_redis
 from ml_backend.store.pending import connect
 
 START_SECONDS = 20

@@ -24,8 +24,8 @@ import yaml
 from packaging.specifiers import SpecifierSet
 from redis import Redis
 
-from ml_backend.commands import serve
-from ml_backend.commands.processes import ROOT, Processes, embedded_redis, free_port
+from ml_backend.launch import serve
+from ml_backend.launch.processes import ROOT, Processes, embedded_redis, free_port
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
 

@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ml_backend.commands import serve
-from ml_backend.commands.connect import connect
-from ml_backend.commands.demo import answers, read_clips
 from ml_backend.commands.import_frames import Importer
-from ml_backend.commands.label_configuration import render
-from ml_backend.commands.processes import Child, Processes, free_port
+from ml_backend.launch import serve
+from ml_backend.launch.clips import read_clips
+from ml_backend.launch.label_studio import answers
+from ml_backend.launch.processes import Child, Processes, free_port
 from ml_backend.loop import jobs
 from ml_backend.phantom.clips import generate
 from ml_backend.services import Services
 from ml_backend.settings import load
+from ml_backend.setup.connect import connect
+from ml_backend.setup.label_configuration import render
 from ml_backend.store.orders import Order
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.configuration import Configuration

@@ -1,86 +1,11 @@
-"""The labelling configuration of label_config, with a team's example pictures put in."""
+"""Print the labelling configuration, with a team's example pictures inside."""
 
 from __future__ import annotations
 
 import argparse
-import base64
-import io
-import re
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
-
-from ml_backend.errors import ConfigurationUnusable
-
-FOLDER = Path(__file__).resolve().parents[2] / "label_config"
-TEMPLATE = FOLDER / "lung_ultrasound.xml"
-EXAMPLES = FOLDER / "examples"
-EXAMPLE_PIXELS = 220
-SUFFIXES = (".png", ".jpg", ".jpeg")
-
-
-def column(choice: str) -> str:
-    """The name that a choice has in a clip table and as an example's file: `Pleural lesion` -> `pleural_lesion`."""
-    return re.sub(r"[^a-z0-9]+", "_", choice.lower()).strip("_")
-
-
-def render(examples: Path = EXAMPLES, symptoms: Sequence[str] | None = None, template: Path = TEMPLATE) -> str:
-    """The configuration as Label Studio takes it: only the choices asked for, their example pictures inside.
-
-    The pictures travel as data URIs in the style sheet, because Label Studio removes them from `<img>` and because then
-    they need no file storage. A choice without a picture in `examples` keeps its words.
-
-    Raises ConfigurationUnusable when a symptom asked for is no choice of the template or a picture cannot be read.
-    """
-    root = ElementTree.fromstring(template.read_text(encoding="utf-8"))  # noqa: S314 - a file of this project
-    _keep(root, symptoms)
-    style = root.find(".//Style")
-    if style is not None:
-        style.text = (style.text or "") + "".join(_rules(root, examples))
-    return ElementTree.tostring(root, encoding="unicode")
-
-
-def _keep(root: ElementTree.Element, symptoms: Sequence[str] | None) -> None:
-    """Take out the choices that are not among the symptoms; number the hotkeys of the rest anew."""
-    known = [choice.get("value", "") for choice in root.iter("Choice")]
-    if symptoms is None:
-        return
-    unknown = [symptom for symptom in symptoms if symptom not in known]
-    if unknown:
-        raise ConfigurationUnusable(f"{unknown} are no choices of the labelling configuration; it has {known}")
-    if len(symptoms) < 2:
-        raise ConfigurationUnusable(
-            f"a labelling configuration needs two choices or more; only {list(symptoms)} are left"
-        )
-    for parent in list(root.iter()):
-        for choice in parent.findall("Choice"):
-            if choice.get("value") not in symptoms:
-                parent.remove(choice)
-    for number, choice in enumerate(root.iter("Choice"), start=1):
-        choice.set("hotkey", str(number))
-
-
-def _rules(root: ElementTree.Element, examples: Path) -> list[str]:
-    rules = []
-    for choice in root.iter("Choice"):
-        name = column(choice.get("value", ""))
-        picture = next((path for path in (examples / f"{name}{suffix}" for suffix in SUFFIXES) if path.is_file()), None)
-        if picture is not None:
-            rules.append(f'    .symptom .example-{name} {{ background-image: url("{_data_uri(picture)}"); }}\n')
-    return rules
-
-
-def _data_uri(path: Path) -> str:
-    try:
-        with Image.open(path) as picture:
-            small = ImageOps.fit(picture.convert("RGB"), (EXAMPLE_PIXELS, EXAMPLE_PIXELS))
-    except (OSError, UnidentifiedImageError) as error:
-        raise ConfigurationUnusable(f"the example {path} cannot be read as a picture ({error}); replace it") from error
-    file = io.BytesIO()
-    small.save(file, "JPEG", quality=82)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+from ml_backend.setup.label_configuration import EXAMPLES, render
 
 
 def main(arguments: list[str] | None = None) -> int:

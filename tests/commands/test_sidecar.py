@@ -14,14 +14,14 @@ from PIL import Image
 
 from ml_backend.commands import sidecar as reorder_queue
 from ml_backend.commands.command import run
-from ml_backend.commands.label_configuration import render
-from ml_backend.commands.processes import ROOT, free_port
 from ml_backend.errors import StudioUnavailable
+from ml_backend.launch.processes import ROOT, free_port
 from ml_backend.loop import jobs, watch
 from ml_backend.loop import train as training
 from ml_backend.loop.watch import Watched, look, try_look
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
+from ml_backend.setup.label_configuration import render
 from ml_backend.store.orders import Order
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import choices_result

@@ -7,11 +7,11 @@ import pytest
 
 from ml_backend.commands import versions
 from ml_backend.commands.command import run
-from ml_backend.commands.label_configuration import render
 from ml_backend.loop import train as training
 from ml_backend.loop.watch import Watched, look
 from ml_backend.services import Services
 from ml_backend.settings import Settings
+from ml_backend.setup.label_configuration import render
 from ml_backend.store.versions import MANIFEST, Manifest, TrainedOn, VersionStore
 from tests.commands.test_sidecar import empty, environment, order, project, served, services, settings, trained
 from tests.installation import manifest_of

@@ -13,9 +13,9 @@ import pytest
 from label_studio_sdk.label_interface import LabelInterface
 from PIL import Image
 
-from ml_backend.commands.label_configuration import EXAMPLES, TEMPLATE, column, render
 from ml_backend.errors import ConfigurationUnusable
 from ml_backend.phantom.clips import write_examples
+from ml_backend.setup.label_configuration import EXAMPLES, TEMPLATE, column, render
 
 SYMPTOMS = ["A-line", "B-line", "Pleural lesion", "Pleural effusion"]
 

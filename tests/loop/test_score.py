@@ -23,9 +23,9 @@ from rq import SimpleWorker, Worker
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
-from ml_backend.commands.processes import Processes, python
 from ml_backend.frames.activations import CHUNK
 from ml_backend.frames.frame import Frame
+from ml_backend.launch.processes import Processes, python
 from ml_backend.loop import score as scoring
 from ml_backend.services import Services
 from ml_backend.settings import Settings

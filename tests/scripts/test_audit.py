@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ml_backend.commands.command import run
-from ml_backend.commands.processes import free_port
+from ml_backend.launch.processes import free_port
 from scripts import audit
 
 DJANGO = {audit.KNOWN.lower(): ["PYSEC-2018-5"]}

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from ml_backend.commands.connect import connect
-from ml_backend.commands.demo import STUDIO
 from ml_backend.errors import InvalidRequest
+from ml_backend.launch.label_studio import STUDIO
+from ml_backend.setup.connect import connect
 from soak import audit
 from soak.faults import FAULTS, Fault, settle, suffer, train_the_rest
 from soak.postgresql import postgresql

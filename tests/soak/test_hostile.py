@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ml_backend.commands import serve
-from ml_backend.commands.processes import Processes, free_port
+from ml_backend.launch import serve
+from ml_backend.launch.processes import Processes, free_port
 from ml_backend.loop.confirm import ACTIONS
 from ml_backend.services import Services
 from soak import hostile

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from ml_backend.commands import demo
 from ml_backend.commands.command import run
-from ml_backend.commands.demo import Clips, held_out_clips, read_clips
-from ml_backend.commands.label_configuration import render
 from ml_backend.errors import InvalidRequest
+from ml_backend.launch import label_studio
+from ml_backend.launch.clips import Clips, held_out_clips, read_clips
 from ml_backend.phantom.clips import generate
+from ml_backend.setup.label_configuration import render
 from ml_backend.studio.configuration import Configuration
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -35,7 +36,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The program of Label Studio; these tests end before it would be run."""
     program = tmp_path / "label-studio"
     program.touch()
-    monkeypatch.setattr(demo, "STUDIO", program)
+    monkeypatch.setattr(label_studio, "STUDIO", program)
     return program
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ml_backend.commands import processes
-from ml_backend.commands.processes import ENDINGS, ROOT, Processes, embedded_redis, free_port, require_free
 from ml_backend.errors import InvalidRequest, RedisUnavailable
+from ml_backend.launch import processes
+from ml_backend.launch.processes import ENDINGS, ROOT, Processes, embedded_redis, free_port, require_free
 from ml_backend.store.pending import connect
 
 # Starts another process in a group of its own, as RQ and gunicorn do, and says both numbers.
@@ -44,7 +44,7 @@ time.sleep(600)
 COMMAND = """
 import sys, time
 from ml_backend.commands.command import run
-from ml_backend.commands.processes import Processes
+from ml_backend.launch.processes import Processes
 def main():
     with Processes(lambda name, line: print(name, line, flush=True)) as processes:
         processes.start("first", [sys.executable, "-c", {first!r}], {{}})
@@ -54,8 +54,8 @@ run(main)
 """
 KEEPING = """
 import sys
-from ml_backend.commands import serve
-from ml_backend.commands.processes import Processes
+from ml_backend.launch import serve
+from ml_backend.launch.processes import Processes
 serve.RESTART_SECONDS = 0
 with Processes(lambda name, line: print(name, line, flush=True)) as processes:
     processes.start("child", [sys.executable, "-c", {child!r}], {{}})

@@ -14,12 +14,12 @@ from werkzeug.serving import make_server
 
 from ml_backend.commands import connect as command
 from ml_backend.commands.command import run
-from ml_backend.commands.connect import ACTIONS, connect
-from ml_backend.commands.label_configuration import render
-from ml_backend.commands.processes import free_port
 from ml_backend.errors import ConfigurationUnusable, SettingsError, StudioRefused
+from ml_backend.launch.processes import free_port
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
+from ml_backend.setup.connect import ACTIONS, connect
+from ml_backend.setup.label_configuration import render
 from ml_backend.store.orders import About, Order
 from ml_backend.studio.client import Studio
 from ml_backend.web.app import create_app

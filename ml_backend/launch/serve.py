@@ -1,0 +1,117 @@
+"""Run everything that stands beside your Label Studio: backend, worker and sidecar, and Redis where none is set."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from ml_backend.errors import InvalidRequest, RedisUnavailable
+from ml_backend.launch.processes import Child, Processes, embedded_redis, python, require_free
+from ml_backend.settings import PREFIX, Settings, load
+from ml_backend.store.pending import connect
+
+RESTART_SECONDS = 5.0
+REDIS_SECONDS = 20.0
+
+
+def run() -> None:
+    """Start backend, worker and sidecar with the settings of the environment, and keep them running until Ctrl-C."""
+    settings = load()
+    settings.token()
+    settings.require_authentication()
+    with Processes(lambda name, line: print(f"{name:8} {line}", flush=True)) as processes:
+        start(processes, settings)
+        print(f"backend on http://{settings.host}:{settings.port}; Ctrl-C stops everything", flush=True)
+        keep_running(processes)
+
+
+def start(processes: Processes, settings: Settings) -> dict[str, Child]:
+    """Start the processes with these settings; returns them by name.
+
+    Raises:
+        InvalidRequest: where the port is in use, or the embedded Redis of the data folder runs already.
+        RedisUnavailable: where Redis does not answer.
+    """
+    require_free(settings.host, settings.port, "TSAL_PORT")
+    variables = environment(settings)
+    children: dict[str, Child] = {}
+    if settings.redis_url is None:
+        command, url = embedded_redis(settings.data_dir / "redis")
+        _require_first(url, settings.data_dir)
+        children["redis"] = processes.start("redis", command, {})
+        variables["TSAL_REDIS_URL"] = url
+        wait_for_redis(url)
+    else:
+        connect(settings.redis_url).close()
+    commands = {"backend": backend_command(settings), "worker": python("worker.py")}
+    for number in range(2, settings.scoring_workers + 1):
+        commands[f"worker{number}"] = python("worker.py", "--scoring-only")
+    commands["sidecar"] = python("reorder_queue.py", "--watch")
+    return children | {name: processes.start(name, command, variables) for name, command in commands.items()}
+
+
+def backend_command(settings: Settings) -> list[str]:
+    """Gunicorn with one process: the network is loaded once, requests run in threads."""
+    return [
+        str(Path(sys.executable).with_name("gunicorn")),
+        *("--bind", f"{settings.host}:{settings.port}", "--workers", "1", "--threads", str(settings.threads)),
+        *("--timeout", "120", "--log-level", "warning", "--no-control-socket"),
+        # No proxy of ours sends any; a wrong SCRIPT_NAME from this machine would be answered with 500.
+        *("--forwarder-headers", ""),
+        "ml_backend.web.app:create_app()",
+    ]
+
+
+def keep_running(processes: Processes) -> None:
+    """Restart what ends by itself, until Ctrl-C."""
+    with suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(1.0)
+            for child in processes.ended():
+                print(f"{child.name:8} ended with {child.process.returncode}: starting it again", flush=True)
+                # A child that cannot start would otherwise be restarted in a tight loop.
+                time.sleep(max(0.0, RESTART_SECONDS - (time.monotonic() - child.started)))
+                processes.restart(child)
+    print("stopping", flush=True)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The settings as the processes read them."""
+    variables = {}
+    for name in Settings.model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            value = value.get_secret_value()
+        if value is not None:
+            variables[f"{PREFIX}{name.upper()}"] = ",".join(value) if isinstance(value, tuple) else str(value)
+    return variables
+
+
+def _require_first(url: str, data_dir: Path) -> None:
+    # Two servers that write the same file would damage it.
+    try:
+        redis = connect(url)
+    except RedisUnavailable:
+        return
+    with redis:
+        process = redis.info("server")["process_id"]
+    raise InvalidRequest(
+        f"the embedded Redis of {data_dir} runs already (process {process}): end the `make serve` that it belongs to, "
+        "or choose another TSAL_DATA_DIR"
+    )
+
+
+def wait_for_redis(url: str) -> None:
+    deadline = time.monotonic() + REDIS_SECONDS
+    while True:
+        try:
+            connect(url).close()
+            return
+        except RedisUnavailable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
