@@ -96,6 +96,12 @@ class VersionSuperseded(BackendError):
     http_status = 409
 
 
+class ActiveVersionChanged(BackendError):
+    """Another version is active than the one that was to be replaced."""
+
+    http_status = 409
+
+
 class VersionUnknown(BackendError):
     """A model version that is not in the store, is damaged, or does not fit the project as it is now."""
 

@@ -78,6 +78,11 @@ def manifest_of(seen: int = 0, **changes: Any) -> Manifest:
     return Manifest(**(fields | changes))
 
 
+def write_no_weights(path: Path) -> None:
+    """Write a whole safetensors file with nothing in it, where a test needs no network."""
+    path.write_bytes((2).to_bytes(8, "little") + b"{}")
+
+
 def make_version(services: Services, tasks: list[dict[str, Any]], seed: int, **changes: Any) -> Manifest:
     """Store a version of the real network with a tail of its own, and a table made of the tasks' frames."""
     network = services.predictor.fresh(len(COMBINATIONS[0]))

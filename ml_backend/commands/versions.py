@@ -22,7 +22,7 @@ SIDECAR_SECONDS = 3.0  # in which a running sidecar has begun
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """List the versions of a project, show one, make one active, go back to the one before, or remove old ones."""
+    """List the versions of a project, show one, activate one, undo the last activation, or remove old ones."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--project", type=int, help="project id (default: the only connected one)")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -33,7 +33,11 @@ def main(arguments: list[str] | None = None) -> int:
         "activate", help="make a version the one that serves, and put the queue in its order"
     )
     activated.add_argument("version", help="its name, or its number")
-    commands.add_parser("rollback", help="make the version that served before the active one")
+    commands.add_parser(
+        "rollback",
+        help="undo the last activation, whoever made it: the version that served before serves again; repeat it to go "
+        "further back. Use `activate` for any other version",
+    )
     pruned = commands.add_parser("prune", help="remove old versions; those in use and the one to go back to stay")
     pruned.add_argument("--keep", type=int, default=KEPT, help=f"newest versions that stay (default: {KEPT})")
     options = parser.parse_args(arguments)
@@ -51,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         before = store.before()
         if before is None:
             raise VersionUnknown("no other version served before the active one: there is nothing to go back to")
-        _activate(services, project, store.get(before))
+        _activate(services, project, store.get(before), undo=True)
     else:
         if options.keep < 1:
             raise InvalidRequest("--keep must be at least 1")
@@ -118,13 +122,15 @@ def described(store: VersionStore, one: Manifest) -> str:
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in facts.items())
 
 
-def _activate(services: Services, project: int, version: Manifest) -> None:
-    """Make a version the one that serves and push what it says.
+def _activate(services: Services, project: int, version: Manifest, undo: bool = False) -> None:
+    """Activate a version and push its predictions; ``undo`` if this is a rollback.
 
     Raises:
-        VersionUnknown: where it cannot serve the project as it is now, which then keeps the one that it has.
+        VersionUnknown: if it cannot serve the project as it is now; the active version then stays.
+        ActiveVersionChanged: if somebody activated another version meanwhile.
     """
     store = services.versions(project)
+    active = store.active()
     configuration = Configuration.parse(services.studio.project(project).label_config)
     difference = ordering.unfit(services, version, configuration)
     if difference:
@@ -135,7 +141,7 @@ def _activate(services: Services, project: int, version: Manifest) -> None:
     # The same backbone with other weights, or a damaged file, shows only here.
     services.predictor.network(len(version.label_names)).load_tail(store.tail(version.version))
     by = getpass.getuser()
-    store.activate(version.version, by=by)
+    store.activate(version.version, by=by, expected=active, undo=undo)
     event(logger, "version active", project=project, version=version.version, by=by)
     print(f"{version.version} is active")
     # A running sidecar sees it within a second and has the activations in its cache: it goes first. Whoever went back

@@ -93,13 +93,29 @@ def progress(services: Services, project: int, pool: int | None) -> Progress:
 
 
 def reconcile(services: Services, project: int) -> Due | None:
-    """Correct what webhooks said by what Label Studio has; returns the fine-tune that this makes due, if any.
-
-    A version whose job ended before it was activated is activated first.
-    """
-    training.finish(services, project)
+    """Correct what webhooks said by what Label Studio has; returns the fine-tune that this makes due, if any."""
+    recover(services, project)
     pool, _ = catch_up(services, project)
     return consider(services, project, "poll", pool)
+
+
+def recover(services: Services, project: int) -> None:
+    """Set damaged versions aside, and complete an activation that a crash cut off."""
+    store = services.versions(project)
+    for version, reason in store.set_aside_damaged().items():
+        serves = store.active() or "none"
+        event(
+            logger,
+            "version damaged",
+            level=logging.ERROR,
+            project=project,
+            version=version,
+            reason=reason,
+            now_active=serves,
+        )
+    completed = store.complete()
+    if completed:
+        event(logger, "version active", project=project, version=completed, reason="a crash had cut this off")
 
 
 def catch_up(services: Services, project: int) -> tuple[int, int]:

@@ -114,7 +114,7 @@ def fine_tune(project: int, parent: str | None) -> dict[str, Any]:
 def _fine_tune(services: Services, job: Job | None, project: int, parent: str | None) -> dict[str, Any]:
     trigger = job.meta.get("trigger") if job else None
     pending = services.pending(project)
-    training.finish(services, project)
+    confirm.recover(services, project)
     if _newest(services, project) != parent:
         return _already_done(services, project, parent)
     # Webhooks may be late or doubled, and annotations deleted since: Label Studio says whether the batch is complete.

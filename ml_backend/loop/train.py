@@ -183,9 +183,6 @@ def fine_tune(
         truth, after = labels[validation], probabilities[validation]
         comparison = regression.compare(truth, plain_labels(before), plain_labels(after))
     held_back = comparison.regression(settings.largest_fall) if comparison else ""
-    if store.active() != serving:
-        # What a person did while this one was trained is not undone by it.
-        held_back = f"{store.active()} was made active while it was trained"
     trials = [*_trials(store, parent), *([trial] if trial else [])]
     choice = adaptive.choose(trials)
     manifest = store.create(
@@ -238,9 +235,10 @@ def fine_tune(
         ),
         lambda path: network.save_tail(path, {"labels": " | ".join(names)}),
         number=newest.number + 1 if newest else 1,
+        by=job or "fine-tune",
+        expected=serving,
     )
-    if not held_back:
-        store.activate(manifest.version, by=job or "fine-tune")
+    held_back = manifest.held_back  # a person may have activated another version meanwhile
     event(
         logger,
         "version held back" if held_back else "version active",
@@ -257,22 +255,6 @@ def fine_tune(
         seconds=manifest.seconds["total"],
     )
     return manifest
-
-
-def finish(services: Services, project: int) -> str | None:
-    """Make the newest version active where a crash came between storing it and that; returns it, None otherwise.
-
-    A version that was held back, or was active once and is not any more, stays as it is.
-    """
-    store = services.versions(project)
-    newest = store.newest()
-    if newest is None or newest.held_back or newest.version == store.active():
-        return None
-    if newest.version in [one.version for one in store.activations()[:-1]]:
-        return None
-    store.activate(newest.version, by=newest.job or "fine-tune")
-    event(logger, "version active", project=project, version=newest.version, reason="its job ended before that")
-    return newest.version
 
 
 def _require_two_combinations(labelled: Sequence[Labelled]) -> None:

@@ -7,19 +7,22 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable
-from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
+from types import EllipsisType
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
 
-from ml_backend.errors import VersionSuperseded, VersionUnknown
+from ml_backend.errors import ActiveVersionChanged, VersionSuperseded, VersionUnknown
+from ml_backend.store.activations import Activation, Activations
 from ml_backend.store.files import flush, write_aside
 from ml_backend.store.locks import alone
 
 MANIFEST = "manifest.json"
 TAIL = "tail.safetensors"
+DAMAGED = "damaged-"
 NAME = re.compile(r"^msml-(\d{4,})-[0-9a-f]{8}$")
 
 
@@ -86,38 +89,36 @@ class Manifest(BaseModel):
         return self.trained_on + self.held_out + self.left_out
 
 
-class Activation(BaseModel):
-    """When a version was made the one that serves, and by whom: a job, or a person with a command."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: str
-    by: str
-    at: str
-
-
 class VersionStore:
     """The versions of one project below ``folder``.
 
-    Every write goes to a neighbouring temporary name, is flushed to disk and renamed, so a version is there whole or
+    A write goes to a temporary name beside its place, is flushed to disk and renamed, so a version is there whole or
     not at all, and the active pointer names only whole versions.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._versions = folder / "versions"
-        self._pointer = folder / "active"
-        self._activations = folder / "activations.json"
+        self._activations = Activations(folder)
         self._lock = folder / ".versions.lock"
 
-    def create(self, manifest: Manifest, write_tail: Callable[[Path], None], number: int | None = None) -> Manifest:
+    def create(
+        self,
+        manifest: Manifest,
+        write_tail: Callable[[Path], None],
+        number: int | None = None,
+        by: str | None = None,
+        expected: str | EllipsisType | None = ...,
+    ) -> Manifest:
         """Store a new version and return its manifest with the name it got.
 
         The name is the next number and a digest of tail and manifest, so that no two versions ever share it.
-        ``number`` is the place in the line that the version was trained for, None where any will do.
+        ``number`` is the place in the line that the version was trained for, None if any will do. With ``by`` the
+        version is activated in the same step, unless it is held back. If another version than ``expected`` is active
+        by then, a person chose it: the new version is held back and its manifest says so.
 
         Raises:
-            VersionSuperseded: where that place is taken.
+            VersionSuperseded: if that place is taken.
         """
         self._versions.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=self._versions))
@@ -125,23 +126,31 @@ class VersionStore:
             write_tail(aside / TAIL)
             digest = hashlib.sha256((aside / TAIL).read_bytes() + manifest.model_dump_json().encode()).hexdigest()[:8]
             flush(aside / TAIL)
-            # Two jobs may have trained the same batch, and only one version may come of it.
+            # Two jobs may have trained on the same batch, and only one version may come of it.
             with alone(self._lock):
                 newest = self.newest()
                 place = newest.number + 1 if newest else 1
                 if number not in (None, place):
                     raise VersionSuperseded(f"version {number} was stored by another job; this one is not needed")
                 named = manifest.model_copy(update={"version": f"msml-{place:04d}-{digest}"})
+                if by and not named.held_back and expected not in (..., self.active()):
+                    reason = f"{self.active() or 'no version'} was made active while it was trained"
+                    named = named.model_copy(update={"held_back": reason})
                 write_aside(aside / MANIFEST, named.model_dump_json(indent=1))
+                activated = by if by and not named.held_back else None
+                if activated:
+                    self._activations.note(named.version, activated)
                 aside.rename(self._versions / named.version)
                 flush(self._versions)
+                if activated:
+                    self._activations.point(named.version)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
         return named
 
     def names(self) -> list[str]:
-        """Names of all whole versions, oldest first."""
+        """Names of all versions, oldest first."""
         if not self._versions.is_dir():
             return []
         found = [entry.name for entry in self._versions.iterdir() if NAME.match(entry.name)]
@@ -151,7 +160,7 @@ class VersionStore:
         """Read one version's manifest.
 
         Raises:
-            VersionUnknown: where it is not there or cannot be read.
+            VersionUnknown: if it is not there or cannot be read.
         """
         if not NAME.match(version):
             raise VersionUnknown(f"{version!r} is not the name of a version")
@@ -165,7 +174,7 @@ class VersionStore:
             raise VersionUnknown(f"the manifest of {version} cannot be read: {error.error_count()} problems") from None
 
     def tail(self, version: str) -> Path:
-        """Where a version's tail weights lie."""
+        """Path of a version's tail weights."""
         return self._versions / version / TAIL
 
     def newest(self) -> Manifest | None:
@@ -175,58 +184,117 @@ class VersionStore:
 
     def active(self) -> str | None:
         """Name of the version that serves, or None before the first."""
-        try:
-            return self._pointer.read_text().strip() or None
-        except FileNotFoundError:
-            return None
+        return self._activations.active()
 
     def active_manifest(self) -> Manifest | None:
-        """The version that serves, or None before the first and where it is gone or cannot be read."""
+        """The version that serves; None before the first, and if it is gone or cannot be read."""
         name = self.active()
         try:
             return self.get(name) if name else None
         except VersionUnknown:
             return None
 
-    def activate(self, version: str, by: str) -> None:
-        """Make a whole, readable version the one that serves, and remember that ``by`` did it.
+    def activate(self, version: str, by: str, expected: str | EllipsisType | None = ..., undo: bool = False) -> None:
+        """Make a readable version the one that serves, and record who did it; ``undo`` if it is a rollback.
+
+        With ``expected``, the name of the version that is active now or None for none, nothing changes if another one
+        is. The comparison and the change are one step for all processes.
 
         Raises:
-            VersionUnknown: where the version is not in the store.
+            VersionUnknown: if the version is not in the store.
+            ActiveVersionChanged: if another version than ``expected`` is active.
         """
-        # A job and a person may do it at the same time, and neither's entry may be lost.
         with alone(self._lock):
             self.get(version)
-            now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-            history = [*self.activations(), Activation(version=version, by=by, at=now)]
-            write_aside(self._activations, _ACTIVATIONS.dump_json(history, indent=1).decode())
-            write_aside(self._pointer, version + "\n")
+            active = self.active()
+            if expected not in (..., active):
+                raise ActiveVersionChanged(
+                    f"{active or 'no version'} is active now, not {expected or 'none'}: somebody changed it meanwhile. "
+                    f"Look at `versions list` and decide again"
+                )
+            self._activations.note(version, by, undo)
+            self._activations.point(version)
+
+    def complete(self) -> str | None:
+        """Complete an activation that a crash cut off between history and pointer; returns the version, if any."""
+        with alone(self._lock):
+            last = self._activations.history()[-1:]
+            if not last or last[0].version == self.active() or last[0].version not in self.names():
+                return None
+            self._activations.point(last[0].version)
+            return last[0].version
 
     def activations(self) -> list[Activation]:
-        """Which version was made active when and by whom, oldest first.
-
-        A crash can leave an entry last whose version is not active yet; damaged history counts as none.
-        """
-        try:
-            return _ACTIVATIONS.validate_json(self._activations.read_bytes())
-        except (FileNotFoundError, ValidationError):
-            return []
+        """Which version was activated when and by whom, oldest first."""
+        return self._activations.history()
 
     def before(self) -> str | None:
-        """The version that served before the active one did and is still here, or None."""
-        active, here = self.active(), set(self.names())
-        served = [one.version for one in self.activations() if one.version in here]
-        # Going back again and again walks down the line instead of to and fro between two versions.
-        if active in served:
-            served = served[: served.index(active)]
+        """The version that a rollback goes back to: the one that served before the last activation; None without one.
+
+        Rolling back again and again walks through the versions that served, newest first, as undo does in an editor.
+        """
+        active = self.active()
+        served = self._activations.served(self.names())
         return next((version for version in reversed(served) if version != active), None)
+
+    def set_aside_damaged(self) -> dict[str, str]:
+        """Move a newest or active version that cannot be read out of the line; returns what is wrong, by name.
+
+        The folder stays as ``versions/damaged-NAME`` for whoever can repair it. If the active version is gone, the
+        newest whole one that served before becomes active; without one, the newest whole version that was not held
+        back; else none.
+        """
+        found: dict[str, str] = {}
+        if not self.folder.is_dir():
+            return found
+        with alone(self._lock):
+            active, names = self.active(), self.names()
+            while names and (problem := self._problem(names[-1])):
+                found[names.pop()] = problem
+            if active in names and (problem := self._problem(active)):
+                found[active] = problem
+                names.remove(active)
+            for name in found:
+                place = self._versions / f"{DAMAGED}{name}"
+                while place.exists():
+                    place = place.with_name(f"{place.name}-again")
+                (self._versions / name).rename(place)
+            if active is not None and active not in names:
+                found.setdefault(active, "its folder is missing")
+                self._fall_back(active, names)
+        return found
+
+    def damaged(self) -> list[str]:
+        """Names of the versions that were set aside because they could not be read."""
+        return sorted(entry.name.removeprefix(DAMAGED) for entry in self._versions.glob(f"{DAMAGED}*"))
+
+    def _problem(self, version: str) -> str | None:
+        """What makes a version unusable, None if it is whole; the weights themselves are not read."""
+        try:
+            self.get(version)
+            with safe_open(self.tail(version), "np"):
+                return None
+        except VersionUnknown as error:
+            return str(error)
+        except FileNotFoundError:
+            return "its weights are missing"
+        except SafetensorError as error:
+            return f"its weights cannot be read: {error}"
+
+    def _fall_back(self, active: str, names: list[str]) -> None:
+        """Activate a whole version of ``names`` in the place of the active one, which is not there any more."""
+        served = [one for one in self._activations.served(names) if not self._problem(one)]
+        fit = served or [one for one in names if not self._problem(one) and not self.get(one).held_back]
+        if fit:
+            self._activations.note(fit[-1], by=f"damage of {active}")
+        self._activations.point(fit[-1] if fit else None)
 
     def prune(self, keep: int) -> list[str]:
         """Remove the oldest versions but ``keep``; returns their names.
 
-        The active version, the one that it comes from, the one to roll back to and the newest always stay.
+        The active version, its parent, the one that a rollback goes back to and the newest always stay.
         """
-        # Nobody may make one active that is on its way out.
+        # Nobody may activate one that is being removed.
         with alone(self._lock):
             active = self.active()
             needed = {active, self.before(), *self.names()[-max(keep, 1) :]}
@@ -239,9 +307,6 @@ class VersionStore:
                 (self._versions / name).rename(aside / name)
                 shutil.rmtree(aside)
             return removed
-
-
-_ACTIVATIONS: TypeAdapter[list[Activation]] = TypeAdapter(list[Activation])
 
 
 # Every webhook asks for two, the newest and the active: enough for 32 projects. One that names 5,000 annotations takes

@@ -31,7 +31,7 @@ def settings(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_fine_tune_that_is_killed_has_failed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     services = Services(settings)
-    monkeypatch.setattr(jobs.training, "finish", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(confirm, "recover", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     monkeypatch.setattr(os, "nice", lambda _: 0)
     jobs.enqueue(services, PROJECT, confirm.REQUEST, "a test")
     worker.main(["--burst"])

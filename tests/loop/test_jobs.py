@@ -23,6 +23,7 @@ from ml_backend.loop import confirm, jobs
 from ml_backend.loop import train as training
 from ml_backend.services import Services
 from ml_backend.settings import Settings
+from ml_backend.store.activations import Activations
 from ml_backend.store.versions import Manifest, TrainedOn
 from ml_backend.studio.client import ConfirmedAnnotation, Counts, ProjectInfo
 from ml_backend.studio.payloads import choices_result
@@ -36,6 +37,7 @@ from tests.installation import (
     manifest_of,
     settings_in,
     task_with_frame,
+    write_no_weights,
 )
 
 NOTHING_BEFORE = f"finetune-{PROJECT}-after-nothing"
@@ -69,7 +71,7 @@ def waiting(services: Services) -> list[str]:
 
 def version(services: Services, seen: int, **changes: Any) -> Manifest:
     store = services.versions(PROJECT)
-    created = store.create(manifest_of(seen, **changes), lambda path: path.write_bytes(b"tail"))
+    created = store.create(manifest_of(seen, **changes), write_no_weights)
     if not created.held_back:
         store.activate(created.version, by="a test")
     return created
@@ -424,7 +426,7 @@ class TestFineTune:
         held = manifest_of(trained_on=seen, held_back="it is worse")
 
         def fine_tune(*_: object, **__: object) -> Manifest:
-            return services.versions(PROJECT).create(held, lambda path: path.write_bytes(b"tail"))
+            return services.versions(PROJECT).create(held, write_no_weights)
 
         monkeypatch.setattr(training, "fine_tune", fine_tune)
         work(services)
@@ -617,7 +619,9 @@ class TestReconcile:
     def test_a_version_whose_job_died_before_the_switch_is_made_active(self, services: Services) -> None:
         store = services.versions(PROJECT)
         first = version(services, seen=4)
-        second = store.create(manifest_of(8), lambda path: path.write_bytes(b"tail"))
+        with pytest.MonkeyPatch.context() as crash:
+            crash.setattr(Activations, "point", lambda *_: None)
+            second = store.create(manifest_of(8), write_no_weights, by="a job", expected=first.version)
         assert store.active() == first.version
         jobs.reconcile(services, PROJECT)
         assert store.active() == second.version

@@ -6,7 +6,10 @@ import hashlib
 import json
 import logging
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +21,15 @@ import safetensors.numpy
 from ml_backend.errors import FrameUnreadable, NotEnoughLabels, StudioUnavailable, VersionSuperseded
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.predictor import Predictor
+from ml_backend.loop import confirm
 from ml_backend.loop import train as training
 from ml_backend.msml.network import Network
 from ml_backend.services import Services
+from ml_backend.store import versions
+from ml_backend.store.activations import Activations
 from ml_backend.store.features import FeatureStore
-from ml_backend.store.versions import Manifest, VersionStore
+from ml_backend.store.locks import alone
+from ml_backend.store.versions import Manifest
 from ml_backend.studio.payloads import Prediction, prediction_payload
 from ml_backend.tsal import adaptive, metrics
 from ml_backend.tsal.acquisition import STRATEGIES
@@ -488,7 +495,8 @@ class TestGuard:
         assert second.held_back.startswith("exact match on 23 frames of held-out patients fell from 1.000 to 0.000")
         assert (second.metrics["exact_match_parent"], second.metrics["exact_match"]) == (1.0, 0.0)
         assert [message for message in caplog.messages if message.startswith("version held back")]
-        assert training.finish(many.services(), PROJECT) is None
+        confirm.recover(many.services(), PROJECT)
+        assert store.active() == first.version
         # The next one goes on from the version that serves, with everything that was confirmed.
         third = many.trained(largest_fall=1.0)
         assert (third.parent, third.held_back, store.active()) == (first.version, "", third.version)
@@ -505,7 +513,8 @@ class TestGuard:
         first, _ = confirmed.trained(), confirmed.trained()
         store = confirmed.services().versions(PROJECT)
         store.activate(first.version, by="a person")
-        assert training.finish(confirmed.services(), PROJECT) is None
+        confirm.recover(confirmed.services(), PROJECT)
+        assert store.active() == first.version
         third = confirmed.trained()
         assert (third.number, third.parent) == (3, first.version)
         assert [one.by for one in store.activations()] == ["fine-tune", "fine-tune", "a person", "fine-tune"]
@@ -525,8 +534,40 @@ class TestGuard:
         assert (third.parent, store.active()) == (second.version, first.version)
         assert third.held_back == f"{first.version} was made active while it was trained"
         assert [message for message in caplog.messages if "version held back" in message and "made active" in message]
-        assert training.finish(confirmed.services(), PROJECT) is None
+        confirm.recover(confirmed.services(), PROJECT)
+        assert store.active() == first.version
         assert confirmed.trained().parent == first.version
+
+    @pytest.mark.parametrize("moment", ["tail", "lock"])
+    def test_an_activation_at_the_last_moment_wins(
+        self, confirmed: Installation, monkeypatch: pytest.MonkeyPatch, moment: str
+    ) -> None:
+        first, _ = confirmed.trained(), confirmed.trained()
+        store = confirmed.services().versions(PROJECT)
+        command = "import sys; from pathlib import Path; from ml_backend.store.versions import VersionStore; "
+        command += "VersionStore(Path(sys.argv[1])).activate(sys.argv[2], by='a person')"
+
+        def activate_elsewhere() -> None:
+            subprocess.run([sys.executable, "-c", command, str(store.folder), first.version], check=True)
+
+        # While the weights are written, and in the last moment before the lock is taken.
+        if moment == "tail":
+            save = Network.save_tail
+            monkeypatch.setattr(Network, "save_tail", lambda *args: (save(*args), activate_elsewhere()))
+        else:
+
+            def waiting(path: Path) -> AbstractContextManager[None]:
+                if store.active() != first.version:
+                    activate_elsewhere()
+                return alone(path)
+
+            monkeypatch.setattr(versions, "alone", waiting)
+        third = confirmed.trained()
+        assert store.active() == first.version
+        assert third.held_back == f"{first.version} was made active while it was trained"
+        assert store.get(third.version).held_back == third.held_back
+        confirm.recover(confirmed.services(), PROJECT)
+        assert store.active() == first.version
 
     def test_of_two_jobs_for_one_batch_one_stores_a_version(self, confirmed: Installation) -> None:
         first = confirmed.trained()
@@ -565,18 +606,20 @@ class TestGuard:
         first = confirmed.trained()
         store = confirmed.services().versions(PROJECT)
 
-        def crash(self: VersionStore, version: str, by: str) -> None:
+        def crash(self: Activations, version: str | None) -> None:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as broken:
-            broken.setattr(VersionStore, "activate", crash)
+            broken.setattr(Activations, "point", crash)
             with pytest.raises(KeyboardInterrupt):
                 confirmed.trained()
         assert store.active() == first.version
         with caplog.at_level(logging.INFO):
-            assert training.finish(confirmed.services(), PROJECT) == store.active() == store.names()[1]
-        assert [message for message in caplog.messages if "its job ended before that" in message]
-        assert training.finish(confirmed.services(), PROJECT) is None
+            confirm.recover(confirmed.services(), PROJECT)
+            assert store.active() == store.names()[1]
+            confirm.recover(confirmed.services(), PROJECT)
+        (message,) = [message for message in caplog.messages if message.startswith("version active")]
+        assert "a crash had cut this off" in message
 
 
 class TestManualShare:

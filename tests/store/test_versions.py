@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ml_backend.errors import VersionSuperseded, VersionUnknown
+from ml_backend.errors import ActiveVersionChanged, VersionSuperseded, VersionUnknown
+from ml_backend.store.activations import Activations
 from ml_backend.store.files import read_json, write_aside
 from ml_backend.store.locks import alone
 from ml_backend.store.versions import MANIFEST, Manifest, TrainedOn, VersionStore
@@ -226,15 +227,83 @@ class TestActivations:
         ]
         assert all(datetime.fromisoformat(one.at).tzinfo for one in store.activations())
 
-    def test_going_back_walks_down_the_line(self, store: VersionStore) -> None:
+    def test_a_rollback_undoes_the_last_activation_whatever_it_was(self, store: VersionStore) -> None:
+        names = store.names()
+        store.activate(names[1], by="a person")
+        assert store.before() == names[4]
+        store.activate(names[4], by="a person", undo=True)
+        assert store.before() == names[3]
+
+    def test_rolling_back_again_goes_further_back(self, store: VersionStore) -> None:
         names = store.names()
         for expected in (names[3], names[2], names[1], names[0]):
             before = store.before()
             assert before == expected
-            store.activate(before, by="a person")
+            store.activate(before, by="a person", undo=True)
         assert store.before() is None
+
+    def test_after_a_rollback_the_next_activation_is_what_is_undone(self, store: VersionStore) -> None:
+        names = store.names()
+        store.activate(names[3], by="a person", undo=True)
+        store.activate(names[0], by="a person")
+        assert store.before() == names[3]
+        store.activate(names[3], by="a person", undo=True)
+        assert store.before() == names[2]  # not names[4], which was undone
+
+    def test_activating_the_same_version_again_is_no_step(self, store: VersionStore) -> None:
+        names = store.names()
         store.activate(names[4], by="a person")
         assert store.before() == names[3]
+
+    def test_the_expected_version_must_be_active(self, store: VersionStore) -> None:
+        names = store.names()
+        with pytest.raises(ActiveVersionChanged, match=names[4]):
+            store.activate(names[0], by="a job", expected=names[3])
+        with pytest.raises(ActiveVersionChanged):
+            store.activate(names[0], by="a job", expected=None)
+        assert (store.active(), len(store.activations())) == (names[4], 5)
+        store.activate(names[0], by="a job", expected=names[4])
+        assert store.active() == names[0]
+
+    def test_of_many_that_expect_the_same_version_one_is_activated(self, store: VersionStore) -> None:
+        names = store.names()
+
+        def activate(name: str) -> int:
+            with suppress(ActiveVersionChanged):
+                store.activate(name, by="a job", expected=names[4])
+                return 1
+            return 0
+
+        with ThreadPoolExecutor(4) as pool:
+            assert sum(pool.map(activate, names[:4])) == 1
+        assert len(store.activations()) == 6
+
+    def test_a_new_version_is_activated_in_the_same_step(self, store: VersionStore) -> None:
+        active = store.active()
+        created = store.create(manifest(seed=9), write_tail(b"w"), by="a job", expected=active)
+        assert (store.active(), created.held_back, store.before()) == (created.version, "", active)
+
+    def test_a_new_version_that_comes_after_a_persons_choice_is_held_back(self, store: VersionStore) -> None:
+        names = store.names()
+        store.activate(names[0], by="a person")
+        created = store.create(manifest(seed=9), write_tail(b"w"), by="a job", expected=names[4])
+        assert (store.active(), store.newest()) == (names[0], created)
+        assert created.held_back == f"{names[0]} was made active while it was trained"
+        assert store.complete() is None
+
+    @pytest.mark.parametrize("undo", [False, True])
+    def test_an_activation_that_a_crash_cut_off_is_completed_once(
+        self, store: VersionStore, monkeypatch: pytest.MonkeyPatch, undo: bool
+    ) -> None:
+        names = store.names()
+        with monkeypatch.context() as crash:
+            crash.setattr(Activations, "point", lambda *_: None)
+            store.activate(names[3], by="a person", undo=undo)
+        assert store.active() == names[4]
+        assert store.before() == names[3]
+        assert store.complete() == names[3] == store.active()
+        assert store.complete() is None
+        assert store.before() == (names[2] if undo else names[4])
 
     def test_a_version_that_is_gone_is_not_gone_back_to(self, store: VersionStore) -> None:
         names = store.names()
@@ -259,7 +328,7 @@ class TestActivations:
                 with pytest.raises(TimeoutError):
                     removed.result(timeout=0.3)
                 (store.folder / "active").write_text(names[0])
-            assert removed.result(timeout=10) == names[1:4]
+            assert removed.result(timeout=10) == names[1:3]  # by the history, names[3] served before
 
     def test_damaged_history_stops_nobody(self, store: VersionStore, tmp_path: Path) -> None:
         (tmp_path / "activations.json").write_text("[{")
@@ -304,3 +373,98 @@ class TestActivations:
         assert store.names() == [names[number] for number in left]
         assert store.prune(keep) == []
         assert sorted(path.name for path in (tmp_path / "versions").iterdir()) == store.names()
+
+
+WHOLE = (2).to_bytes(8, "little") + b"{}"
+
+
+class TestDamage:
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> VersionStore:
+        """Three whole versions that were active one after the other."""
+        store = VersionStore(tmp_path)
+        for seed in range(3):
+            store.create(manifest(seed=seed), write_tail(WHOLE), by="a job")
+        return store
+
+    def damage(self, store: VersionStore, version: str, how: str) -> None:
+        tail = store.tail(version)
+        path = tail.with_name(MANIFEST) if "manifest" in how else tail
+        if how.startswith("truncated"):
+            path.write_bytes(path.read_bytes()[:-1])
+        elif how.startswith("no"):
+            path.unlink()
+        else:
+            shutil.rmtree(tail.parent)
+
+    def test_whole_versions_stay(self, store: VersionStore) -> None:
+        assert (store.set_aside_damaged(), store.damaged(), len(store.names())) == ({}, [], 3)
+
+    def test_a_project_without_a_folder_gets_none(self, tmp_path: Path) -> None:
+        assert VersionStore(tmp_path / "nobody").set_aside_damaged() == {}
+        assert not (tmp_path / "nobody").exists()
+
+    @pytest.mark.parametrize("how", ["truncated manifest", "truncated tail", "no manifest", "no tail"])
+    def test_a_damaged_newest_version_is_set_aside_and_the_one_before_goes_on(
+        self, store: VersionStore, how: str
+    ) -> None:
+        first, second, third = store.names()
+        self.damage(store, third, how)
+        assert list(store.set_aside_damaged()) == [third]
+        assert (store.names(), store.active(), store.damaged()) == ([first, second], second, [third])
+        assert store.before() == first
+        assert store.newest() == store.active_manifest()
+        assert (store.folder / "versions" / f"damaged-{third}").is_dir()
+        assert store.set_aside_damaged() == {}
+        following = store.create(manifest(seed=9), write_tail(WHOLE), number=3, by="a job", expected=second)
+        assert store.active() == following.version
+
+    def test_a_version_whose_folder_is_gone_falls_back_too(self, store: VersionStore) -> None:
+        first, second, third = store.names()
+        self.damage(store, third, "all")
+        assert store.set_aside_damaged() == {third: "its folder is missing"}
+        assert (store.names(), store.active(), store.damaged()) == ([first, second], second, [])
+
+    def test_it_falls_back_to_what_served_last_and_not_to_what_was_held_back(self, store: VersionStore) -> None:
+        first, second, third = store.names()
+        held = store.create(manifest(seed=9, held_back="worse"), write_tail(WHOLE), by="a job")
+        store.activate(first, by="a person")
+        store.activate(third, by="a person")
+        self.damage(store, third, "no tail")
+        store.set_aside_damaged()
+        assert (store.names(), store.active()) == ([first, second, held.version], first)
+
+    def test_without_history_the_newest_whole_version_serves(self, store: VersionStore) -> None:
+        first, second, third = store.names()
+        (store.folder / "activations.json").unlink()
+        for version in (second, third):
+            self.damage(store, version, "no manifest")
+        assert list(store.set_aside_damaged()) == [third, second]
+        assert store.active() == first
+
+    def test_where_none_is_left_the_project_starts_anew(self, store: VersionStore) -> None:
+        for version in store.names():
+            self.damage(store, version, "truncated tail")
+        assert len(store.set_aside_damaged()) == 3
+        assert (store.names(), store.active(), store.newest()) == ([], None, None)
+        assert store.create(manifest(), write_tail(WHOLE)).number == 1
+
+    def test_the_same_version_may_be_damaged_twice(self, store: VersionStore) -> None:
+        third = store.names()[2]
+        self.damage(store, third, "no tail")
+        store.set_aside_damaged()
+        shutil.copytree(store.folder / "versions" / f"damaged-{third}", store.tail(third).parent)
+        store.set_aside_damaged()
+        assert store.damaged() == [third, f"{third}-again"]
+
+    def test_a_folder_that_cannot_be_read_is_no_damage(
+        self, store: VersionStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(self: Path, *_: object, **__: object) -> object:
+            raise OSError(5, "Input/output error")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(Path, "stat", fail)
+            with pytest.raises(OSError, match="Input/output"):
+                store.set_aside_damaged()
+        assert len(store.names()) == 3

@@ -39,6 +39,7 @@ from tests.installation import (
     manifest_of,
     settings_in,
     task_with_frame,
+    write_no_weights,
 )
 from tests.redis_server import RedisServer, stopped_redis
 from tests.studio.site import running_site
@@ -86,7 +87,7 @@ class TestSetup:
         sent = {"project": SENT_PROJECT, "schema": XML, "hostname": "http://localhost", "access_token": "t"}
         assert client.post("/setup", json=sent).get_json() == {"model_version": "untrained"}
         store = services.versions(PROJECT)
-        version = store.create(manifest_of(), lambda path: path.write_bytes(b"tail")).version
+        version = store.create(manifest_of(), write_no_weights).version
         store.activate(version, by="a test")
         assert client.post("/setup", json=sent).get_json() == {"model_version": version}
 
@@ -409,10 +410,7 @@ class TestErrors:
 
     def test_versions_are_those_of_all_projects(self, client: FlaskClient, services: Services) -> None:
         assert client.get("/versions").get_json() == {"versions": []}
-        names = [
-            services.versions(project).create(manifest_of(), lambda path: path.write_bytes(b"tail")).version
-            for project in (7, 12)
-        ]
+        names = [services.versions(project).create(manifest_of(), write_no_weights).version for project in (7, 12)]
         assert client.get("/versions").get_json() == {"versions": names}
 
 
@@ -562,7 +560,7 @@ class TestMetrics:
         store = services.versions(PROJECT)
         for seen in (1, 2):
             changes = {"batch": {"manual_share_validated": 0.25}, "seconds": {"total": 12.5}}
-            version = store.create(manifest_of(seen, **changes), lambda path: path.write_bytes(b"tail")).version
+            version = store.create(manifest_of(seen, **changes), write_no_weights).version
         store.activate(version, by="a test")
         for number in (3, 4, 5, 6):
             client.post("/webhook", json=annotated(number))
@@ -622,7 +620,7 @@ class TestMetrics:
 
         for name, value in environment_of(services.settings).items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr(jobs.training, "finish", broken)
+        monkeypatch.setattr(confirm, "recover", broken)
         job = jobs.enqueue(services, PROJECT, confirm.REQUEST, "a test")
         queue = jobs.queue(services)
         SimpleWorker([queue], connection=services.redis, serializer=JSONSerializer).work(
@@ -640,7 +638,7 @@ class TestMetrics:
         self, client: FlaskClient, services: Services
     ) -> None:
         store = services.versions(PROJECT)
-        first, _ = (store.create(manifest_of(seen), lambda path: path.write_bytes(b"tail")).version for seen in (1, 2))
+        first, _ = (store.create(manifest_of(seen), write_no_weights).version for seen in (1, 2))
         store.activate(first, by="a test")
         (store.tail(first).parent / "manifest.json").write_text("{}")
         assert client.post("/webhook", json=annotated(3)).status_code == 200
