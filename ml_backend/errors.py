@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar, Literal
+
 from pydantic import ValidationError
 
 
@@ -10,6 +12,8 @@ class BackendError(Exception):
 
     http_status = 500
     exit_code = 1
+    retry: ClassVar[Literal["never", "limited", "always"]] = "never"
+    """How often a job that fails by it is tried again before it is parked: ``always`` if a service is away."""
 
 
 class SettingsError(BackendError):
@@ -55,12 +59,14 @@ class FrameUnreadable(BackendError):
     """A frame that cannot be fetched or decoded; costs only itself."""
 
     http_status = 422
+    retry = "limited"
 
 
 class WeightsUnavailable(BackendError):
     """Pre-trained weights that cannot be had on this machine."""
 
     exit_code = 3
+    retry = "always"
 
 
 class StudioUnavailable(BackendError):
@@ -68,6 +74,7 @@ class StudioUnavailable(BackendError):
 
     http_status = 503
     exit_code = 4
+    retry = "always"
 
 
 class StudioRefused(BackendError):
@@ -75,6 +82,7 @@ class StudioRefused(BackendError):
 
     http_status = 502
     exit_code = 5
+    retry = "limited"
 
 
 class RedisUnavailable(BackendError):
@@ -82,6 +90,7 @@ class RedisUnavailable(BackendError):
 
     http_status = 503
     exit_code = 6
+    retry = "always"
 
 
 class NotEnoughLabels(BackendError):

@@ -6,6 +6,7 @@ import logging
 import re
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +73,12 @@ def event(logger: logging.Logger, what: str, *, level: int = logging.INFO, **abo
 def _line(what: str, /, **about: object) -> str:
     told = {name: str(value) for name, value in about.items() if value is not None}
     return " ".join([what, *(f"{name}={text if PLAIN.fullmatch(text) else repr(text)}" for name, text in told.items())])
+
+
+def place(error: BaseException) -> str:
+    """Where an error was raised, outermost call first, as the last parts of ``path:line``."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return ",".join(f"{'/'.join(Path(frame.filename).parts[-2:])}:{frame.lineno}" for frame in frames)
 
 
 def stages(logger: logging.Logger, project: int, job: str | None = None) -> Callable[[str, int, int], None]:

@@ -19,6 +19,7 @@ from ml_backend.store.audits import AuditStore
 from ml_backend.store.counters import Counters
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.orders import OrderStore
+from ml_backend.store.parked import ParkedStore
 from ml_backend.store.pending import Pending, connect
 from ml_backend.store.versions import VersionStore
 from ml_backend.studio.client import Studio
@@ -88,6 +89,10 @@ class Services:
     def audits(self, project: int) -> AuditStore:
         """A project's audit draws."""
         return AuditStore(self.folder(project))
+
+    def parked(self, project: int) -> ParkedStore:
+        """A project's fine-tune that is not tried again until something changes."""
+        return ParkedStore(self.folder(project))
 
     def pending(self, project: int) -> Pending:
         """A project's annotations since the newest version."""

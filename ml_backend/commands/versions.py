@@ -10,6 +10,7 @@ import time
 from ml_backend.commands.sidecar import refresh_with_bar
 from ml_backend.errors import InvalidRequest, VersionUnknown
 from ml_backend.logs import configure, event
+from ml_backend.loop import confirm
 from ml_backend.loop import order as ordering
 from ml_backend.services import Services
 from ml_backend.settings import load
@@ -47,6 +48,11 @@ def main(arguments: list[str] | None = None) -> int:
     store = services.versions(project)
     if options.command == "list":
         print(listed(store))
+        parked = confirm.parked_now(services, project)
+        if parked:
+            print(f"fine-tune parked since {parked.at}: {parked.reason}")
+        for name in store.damaged():
+            print(f"set aside as damaged: {name}")
     elif options.command == "show":
         print(described(store, _version(store, options.version or store.active())))
     elif options.command == "activate":

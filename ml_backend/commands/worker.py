@@ -6,11 +6,10 @@ import argparse
 import os
 
 from rq import Worker
-from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from ml_backend.logs import configure
-from ml_backend.loop import jobs
+from ml_backend.loop import confirm, jobs
 from ml_backend.loop import score as scoring
 from ml_backend.services import Services
 
@@ -31,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     # Annotators wait for the backend, nobody waits for a worker.
     os.nice(NICENESS)
     services = Services(jobs.settings_for_worker())
+    confirm.unpark_after_changes(services)
     names = [scoring.QUEUE] if options.scoring_only else [jobs.QUEUE, scoring.QUEUE]
     queues = [services.queue(name) for name in names]
     worker = Worker(
@@ -40,14 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
         maintenance_interval=LOST_SECONDS,
         job_monitoring_interval=SIGN_SECONDS,
         # Where the system kills it for its memory, the job cannot count itself.
-        work_horse_killed_handler=lambda job, *_: count_killed(services, job),
+        work_horse_killed_handler=lambda job, *_: jobs.killed(services, job),
         worker_ttl=LOST_SECONDS + 15,  # RQ waits for a job 15 s less than this before it looks
     )
     worker.work(burst=options.burst, with_scheduler=True, logging_level="WARNING")
     return 0
-
-
-def count_killed(services: Services, job: Job) -> None:
-    """Count a fine-tune that was killed as one that failed."""
-    if job.origin == jobs.QUEUE:
-        services.count(**{"fine-tunes failed": 1})

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-
-from ml_backend.errors import InvalidRequest
+from ml_backend import __version__
+from ml_backend.errors import BackendError
 from ml_backend.logs import event
 from ml_backend.loop import train as training
 from ml_backend.services import Services
+from ml_backend.settings import Settings
+from ml_backend.store.parked import Parked
+from ml_backend.store.versions import TrainedOn
 from ml_backend.studio.configuration import Configuration
+from ml_backend.studio.events import AnnotationEvent, annotations_in, deletions_in
 from ml_backend.tsal.stopping import Progress, due, reason_to_stop
 
 logger = logging.getLogger(__name__)
@@ -31,24 +36,6 @@ class Due(NamedTuple):
     reason: str
 
 
-class _Deleted(BaseModel):
-    """What is read of an annotation in a webhook; the rest is dropped unread."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    id: int = Field(ge=1)
-
-
-class _Annotation(_Deleted):
-    task: int = Field(ge=1)
-    was_cancelled: bool = False
-
-
-Part = TypeVar("Part", bound=_Deleted)
-_ANNOTATIONS: TypeAdapter[list[_Annotation]] = TypeAdapter(list[_Annotation])
-_DELETIONS: TypeAdapter[list[_Deleted]] = TypeAdapter(list[_Deleted])
-
-
 def record(services: Services, project: int, action: str, payload: dict[str, Any]) -> Due | None:
     """Record a webhook; returns the fine-tune that it makes due, if any. Makes no call to Label Studio.
 
@@ -61,18 +48,22 @@ def record(services: Services, project: int, action: str, payload: dict[str, Any
         return None
     pending = services.pending(project)
     if action == TRAIN:
-        pending.resume()
+        services.parked(project).clear()
         return Due(REQUEST, "training was requested")
     if action in NEWS:
         pending.announce()
         return None
+    unseen: list[AnnotationEvent] = []
     if action == DELETED:
-        pending.remove([one.id for one in _parts(payload, _DELETIONS)])
+        pending.remove([one.id for one in deletions_in(payload)])
     else:
-        annotations = _parts(payload, _ANNOTATIONS)
-        pending.add({one.id: one.task for one in annotations if not one.was_cancelled})
-        pending.remove([one.id for one in annotations if one.was_cancelled])
-    event(logger, "webhook", project=project, action=action, pending=pending.count())
+        annotations = annotations_in(payload)
+        unseen = [one for one in annotations if one.accepted_unseen and not one.was_cancelled]
+        counted = [one for one in annotations if not one.was_cancelled and not one.accepted_unseen]
+        pending.add({one.id: one.task for one in counted})
+        pending.remove([one.id for one in annotations if one not in counted])
+    count = pending.count()
+    event(logger, "webhook", project=project, action=action, pending=count, accepted_unseen=len(unseen) or None)
     return consider(services, project, "webhook", pool=None)
 
 
@@ -126,12 +117,76 @@ def catch_up(services: Services, project: int) -> tuple[int, int]:
     """
     pending = services.pending(project)
     known = pending.known()
-    configuration = Configuration.parse(services.studio.project(project).label_config)
-    labelled = training.confirmed(services, project, configuration)
-    fresh = training.changed_since(labelled, services.versions(project).newest())
-    pending.replace({one.annotation.id: one.annotation.task for one in fresh}, known)
+    fresh, configuration = _fresh(services, project)
+    pending.replace({one.annotation: one.task for one in fresh}, known)
+    parked = parked_now(services, project)
+    if parked:
+        still = parked.with_changes({one.annotation: one.updated_at for one in fresh}, configuration)
+        if still is None:
+            services.parked(project).clear()
+            event(logger, "fine-tune not parked any more", project=project, reason="annotations or labels changed")
+        elif still != parked:
+            services.parked(project).put(still)
     counts = services.studio.counts(project)
     return counts.unlabelled, len(fresh)
+
+
+def _fresh(services: Services, project: int) -> tuple[list[TrainedOn], str]:
+    """The annotations that the newest version has not seen, and a digest of the labelling configuration."""
+    text = services.studio.project(project).label_config
+    labelled = training.confirmed(services, project, Configuration.parse(text))
+    fresh = training.changed_since(labelled, services.versions(project).newest())
+    return [one.seen for one in fresh], _digest(text)
+
+
+def park(services: Services, project: int, trigger: str | None, reason: str) -> bool:
+    """Do not try the pending fine-tune again until something changes; returns whether it would have been tried.
+
+    That is another K_max frames, a changed or deleted annotation, another labelling configuration, another newest or
+    active version, a worker that starts with other settings, or a person who asks for a training.
+    """
+    if trigger == REQUEST and consider(services, project, REQUEST, pool=None) is None:
+        return False
+    try:
+        fresh, configuration = _fresh(services, project)
+        tried = {one.annotation: one.updated_at for one in fresh}
+    except BackendError:  # what cannot be read now is filled in at the next poll
+        tried, configuration = dict.fromkeys(services.pending(project).known(), ""), ""
+    store = services.versions(project)
+    services.parked(project).put(
+        Parked(
+            parent=store.names()[-1] if store.names() else None,
+            active=store.active(),
+            reason=reason,
+            at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            tried=tried,
+            configuration=configuration,
+            settings=_settings_digest(services.settings),
+        )
+    )
+    return True
+
+
+def parked_now(services: Services, project: int) -> Parked | None:
+    """The fine-tune that is parked for the newest and the active version, if any."""
+    store = services.versions(project)
+    names = store.names()
+    return services.parked(project).get(names[-1] if names else None, store.active())
+
+
+def unpark_after_changes(services: Services) -> None:
+    """Let fine-tunes be tried again that were parked under other settings or another release."""
+    for project in services.projects():
+        if services.parked(project).clear_unless(_settings_digest(services.settings)):
+            event(logger, "fine-tune not parked any more", project=project, reason="settings or release changed")
+
+
+def _settings_digest(settings: Settings) -> str:
+    return _digest(__version__ + settings.model_dump_json())
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def is_due_for_certain(services: Services, project: int) -> bool:
@@ -157,17 +212,10 @@ def ended(services: Services, project: int, pool: int | None) -> str | None:
 
 def _is_due(services: Services, project: int, state: Progress) -> bool:
     settings = services.settings
-    return (
-        due(state, settings.k_max, settings.annotation_budget, settings.target_exact_match)
-        and state.pending >= services.pending(project).wanted()
-    )
-
-
-def _parts(payload: dict[str, Any], shape: TypeAdapter[list[Part]]) -> list[Part]:
-    """The annotations of a payload: one, or in bulk a list, under either of the names that Label Studio uses."""
-    name = "annotations" if "annotations" in payload else "annotation"
-    content = payload.get(name, [])
-    try:
-        return shape.validate_python(content if isinstance(content, list) else [content])
-    except ValidationError as error:
-        raise InvalidRequest.of(error, within=name) from None
+    if not due(state, settings.k_max, settings.annotation_budget, settings.target_exact_match):
+        return False
+    parked = parked_now(services, project)
+    if parked is None:
+        return True
+    new = parked.new(services.pending(project).annotations())
+    return len(new) >= (1 if state.pool == 0 else settings.k_max)

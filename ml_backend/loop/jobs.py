@@ -1,4 +1,4 @@
-"""RQ: enqueue a fine-tune, run it, retry it."""
+"""RQ: enqueue a fine-tune, run it, retry or park it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from rq import Queue, Retry, get_current_job
 from rq.exceptions import DuplicateJobError, InvalidJobOperation, NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
+from rq.timeouts import JobTimeoutException
 
-from ml_backend.errors import NotEnoughLabels, VersionSuperseded
-from ml_backend.logs import event, stages
+from ml_backend.errors import BackendError, NotEnoughLabels, VersionSuperseded
+from ml_backend.logs import event, place, stages
 from ml_backend.loop import confirm
 from ml_backend.loop import train as training
 from ml_backend.services import Services
@@ -25,7 +26,7 @@ from ml_backend.settings import Settings, load
 logger = logging.getLogger(__name__)
 QUEUE = "tsal"
 ENDED = (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.CANCELED, JobStatus.STOPPED)
-OUTCOMES = ("trained", "held back", "postponed", "not due", "already done", "failed")
+OUTCOMES = ("trained", "held back", "postponed", "not due", "already done", "parked", "failed")
 RETRY = Retry(max=3, interval=[10, 60, 300])
 _CLOCKS_DIFFER = timedelta(seconds=60)  # between two machines, at most
 _LONGEST_WAIT = timedelta(seconds=max(RETRY.intervals)) + _CLOCKS_DIFFER
@@ -82,38 +83,32 @@ def enqueue(services: Services, project: int, trigger: str, reason: str) -> str 
 
 
 def fine_tune(project: int, parent: str | None) -> dict[str, Any]:
-    """The RQ job: train the version that follows ``parent``, unless that is done or not due any more."""
+    """The RQ job: train the version that follows ``parent``, unless that is done or not due any more.
+
+    What may pass is raised, and RQ tries again; anything else parks the fine-tune.
+    """
     services = Services(load())
     job = get_current_job()
     started = time.monotonic()
-
-    def count(outcome: str) -> None:
+    outcome = "failed"
+    try:
+        ended = _fine_tune(services, job, project, parent)
+        outcome = str(ended["outcome"])
+        return ended
+    except Exception as error:
+        parked = _parked(services, job, project, error)
+        _log_failure(job, project, error, parked)
+        if not parked:
+            raise
+        outcome = "parked"
+        return {"outcome": outcome, "reason": _reason(error)}
+    finally:
         took = time.monotonic() - started
         services.count(**{f"fine-tunes {outcome}": 1, f"fine-tune seconds {outcome}": took})
 
-    try:
-        ended = _fine_tune(services, job, project, parent)
-        count(str(ended["outcome"]))
-        return ended
-    except Exception as error:
-        # RQ keeps the whole story with the job, and tries again.
-        reason = f"{type(error).__name__}: {error}"
-        event(
-            logger,
-            "fine-tune failed",
-            level=logging.ERROR,
-            project=project,
-            job=job.id if job else None,
-            retries=job.retries_left if job else None,
-            reason=reason,
-        )
-        count("failed")
-        raise
-
 
 def _fine_tune(services: Services, job: Job | None, project: int, parent: str | None) -> dict[str, Any]:
-    trigger = job.meta.get("trigger") if job else None
-    pending = services.pending(project)
+    trigger = _trigger(job)
     confirm.recover(services, project)
     if _newest(services, project) != parent:
         return _already_done(services, project, parent)
@@ -121,25 +116,73 @@ def _fine_tune(services: Services, job: Job | None, project: int, parent: str | 
     if trigger == confirm.REQUEST:
         confirm.catch_up(services, project)
     elif not confirm.is_due_for_certain(services, project):
-        event(logger, "fine-tune not due", project=project, pending=pending.count())
+        event(logger, "fine-tune not due", project=project, pending=services.pending(project).count())
         return {"outcome": "not due"}
     try:
         manifest = training.fine_tune(
             services, project, _reporter(job, project), job=job.id if job else None, trigger=trigger
         )
     except VersionSuperseded:
+        if _newest(services, project) == parent:
+            raise  # by nothing that is there: the next try would end like this one
         return _already_done(services, project, parent)
     except NotEnoughLabels as error:
-        if trigger != confirm.REQUEST:
-            pending.postpone(pending.count() + services.settings.k_max)
+        confirm.park(services, project, trigger, _reason(error))
         event(logger, "fine-tune postponed", level=logging.WARNING, project=project, reason=error)
         return {"outcome": "postponed", "reason": str(error)}
-    pending.resume()
-    pending.announce()
+    services.parked(project).clear()
+    services.pending(project).announce()
     reconcile(services, project)
     if manifest.held_back:
         return {"outcome": "held back", "version": manifest.version, "reason": manifest.held_back}
     return {"outcome": "trained", "version": manifest.version, "seconds": manifest.seconds}
+
+
+def killed(services: Services, job: Job) -> None:
+    """Count a fine-tune whose process was killed as failed; park it if that was the last try."""
+    if job.origin != QUEUE:
+        return
+    services.count(**{"fine-tunes failed": 1})
+    if not job.retries_left:
+        reason = "its process was killed at every try: perhaps the machine has too little memory"
+        with suppress(BackendError, RedisError, OSError):
+            if confirm.park(services, job.args[0], _trigger(job), reason):
+                event(logger, "fine-tune parked", level=logging.ERROR, project=job.args[0], job=job.id, reason=reason)
+
+
+def _parked(services: Services, job: Job | None, project: int, error: Exception) -> bool:
+    """Park a fine-tune that failed by ``error``, unless another try may succeed."""
+    if isinstance(error, BackendError):
+        last = job is None or not job.retries_left
+        parks = error.retry == "never" or (error.retry == "limited" and last)
+    else:
+        parks = not isinstance(error, RedisError | OSError)  # the latter if the disk is full, or a network folder away
+    try:
+        return parks and confirm.park(services, project, _trigger(job), _reason(error))
+    except (BackendError, RedisError, OSError):
+        return False
+
+
+def _log_failure(job: Job | None, project: int, error: Exception, parked: bool) -> None:
+    event(
+        logger,
+        "fine-tune parked" if parked else "fine-tune failed",
+        level=logging.ERROR,
+        project=project,
+        job=job.id if job else None,
+        retries=None if parked or job is None else job.retries_left,
+        reason=_reason(error),
+        at=None if isinstance(error, BackendError) or not parked else place(error),
+    )
+
+
+def _reason(error: Exception) -> str:
+    remedy = "; raise TSAL_JOB_TIMEOUT" if isinstance(error, JobTimeoutException) else ""
+    return f"{type(error).__name__}: {error}{remedy}"
+
+
+def _trigger(job: Job | None) -> str | None:
+    return job.meta.get("trigger") if job else None
 
 
 def _already_done(services: Services, project: int, parent: str | None) -> dict[str, Any]:

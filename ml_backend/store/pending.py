@@ -19,7 +19,6 @@ class Pending:
     def __init__(self, redis: Redis, project: int) -> None:
         self._redis = redis
         self._annotations = f"tsal:{project}:pending"
-        self._wanted = f"tsal:{project}:wanted"
         self._news = f"tsal:{project}:news"
         self._reconciled = f"tsal:{project}:reconciled"
 
@@ -33,9 +32,13 @@ class Pending:
         if annotations:
             self._redis.hdel(self._annotations, *(str(annotation) for annotation in annotations))
 
+    def annotations(self) -> dict[int, int]:
+        """The annotations that are noted, as {annotation: task}."""
+        return {int(annotation): int(task) for annotation, task in self._redis.hgetall(self._annotations).items()}
+
     def known(self) -> set[int]:
         """The annotations that are noted."""
-        return {int(annotation) for annotation in self._redis.hkeys(self._annotations)}
+        return set(self.annotations())
 
     def replace(self, annotations: Mapping[int, int], known: set[int]) -> None:
         """Put what Label Studio says in the place of what was ``known`` before it was asked.
@@ -47,23 +50,11 @@ class Pending:
 
     def tasks(self) -> set[int]:
         """The frames with a pending annotation."""
-        return {int(task) for task in self._redis.hvals(self._annotations)}
+        return set(self.annotations().values())
 
     def count(self) -> int:
         """How many frames have a pending annotation."""
         return len(self.tasks())
-
-    def wanted(self) -> int:
-        """Frames that must be pending before the next try; 0 unless the last one had too little to learn from."""
-        return int(self._redis.get(self._wanted) or 0)
-
-    def postpone(self, wanted: int) -> None:
-        """Let the next fine-tune wait for this many pending frames."""
-        self._redis.set(self._wanted, wanted)
-
-    def resume(self) -> None:
-        """Take back `postpone`."""
-        self._redis.delete(self._wanted)
 
     def announce(self) -> None:
         """Tell the sidecar that something changed in the project."""

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
 from ml_backend.errors import BackendError
-from ml_backend.loop import jobs
+from ml_backend.loop import confirm, jobs
 from ml_backend.services import Services
 from ml_backend.store.counters import Counters
 from ml_backend.store.versions import Manifest
@@ -84,6 +84,13 @@ class _State(Collector):
         )
         yield _gauge(
             "tsal_fine_tune_seconds", "Time that the active version took.", active, lambda one: one.seconds.get("total")
+        )
+        parked = {project: confirm.parked_now(self._services, int(project)) for project in projects}
+        yield _gauge(
+            "tsal_parked",
+            "1 if a fine-tune is parked until something changes.",
+            parked,
+            lambda one: float(one is not None),
         )
         try:
             waiting = {project: self._services.pending(int(project)).count() for project in projects}

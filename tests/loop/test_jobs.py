@@ -17,13 +17,25 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from rq import SimpleWorker
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
+from rq.timeouts import JobTimeoutException
 
-from ml_backend.errors import InvalidRequest, RedisUnavailable, SettingsError, StudioUnavailable, VersionSuperseded
+from ml_backend.errors import (
+    BackendError,
+    FrameUnreadable,
+    InvalidRequest,
+    RedisUnavailable,
+    SettingsError,
+    StudioRefused,
+    StudioUnavailable,
+    VersionSuperseded,
+)
 from ml_backend.loop import confirm, jobs
 from ml_backend.loop import train as training
 from ml_backend.services import Services
 from ml_backend.settings import Settings
 from ml_backend.store.activations import Activations
+from ml_backend.store.counters import Counters
+from ml_backend.store.parked import Parked
 from ml_backend.store.versions import Manifest, TrainedOn
 from ml_backend.studio.client import ConfirmedAnnotation, Counts, ProjectInfo
 from ml_backend.studio.payloads import choices_result
@@ -63,6 +75,22 @@ def created(services: Services, *numbers: int) -> list[str | None]:
     return [
         jobs.record(services, PROJECT, "ANNOTATION_CREATED", {"annotation": annotation(number)}) for number in numbers
     ]
+
+
+def park(services: Services, *tried: int) -> None:
+    """Park the fine-tune that was tried with these annotations."""
+    store = services.versions(PROJECT)
+    newest = store.newest()
+    services.parked(PROJECT).put(
+        Parked(
+            parent=newest.version if newest else None,
+            active=store.active(),
+            reason="a test",
+            at="now",
+            tried={number: f"t{number}" for number in tried},
+            settings="",
+        )
+    )
 
 
 def waiting(services: Services) -> list[str]:
@@ -123,6 +151,14 @@ class TestWebhooks:
         update = {"annotation": annotation(3)}
         assert jobs.record(services, PROJECT, "ANNOTATION_UPDATED", update) == NOTHING_BEFORE
 
+    def test_annotations_accepted_unseen_do_not_count_until_somebody_opens_them(self, services: Services) -> None:
+        copied = [annotation(number) | {"parent_prediction": number, "lead_time": None} for number in range(1, 9)]
+        assert jobs.record(services, PROJECT, "ANNOTATIONS_CREATED", {"annotation": copied}) is None
+        assert services.pending(PROJECT).count() == 0
+        opened = {"annotation": copied[2] | {"lead_time": 1.5, "updated_by": 1}}
+        jobs.record(services, PROJECT, "ANNOTATION_UPDATED", opened)
+        assert services.pending(PROJECT).tasks() == {3}
+
     def test_deleted_ones_count_no_more(self, services: Services) -> None:
         created(services, 1, 2, 3)
         jobs.record(services, PROJECT, "ANNOTATIONS_DELETED", {"annotations": [{"id": 1}, {"id": 2}, {"id": 77}]})
@@ -130,11 +166,11 @@ class TestWebhooks:
         assert created(services, 6) == [NOTHING_BEFORE]
 
     def test_a_request_to_train_enqueues_at_once_and_one_job_only(self, services: Services) -> None:
-        services.pending(PROJECT).postpone(1000)
+        park(services, *range(1, 9))
         assert jobs.record(services, PROJECT, "START_TRAINING", {}) == NOTHING_BEFORE
         assert jobs.record(services, PROJECT, "START_TRAINING", {}) is None
         assert waiting(services) == [NOTHING_BEFORE]
-        assert services.pending(PROJECT).wanted() == 0
+        assert confirm.parked_now(services, PROJECT) is None
 
     @pytest.mark.parametrize("action", confirm.NEWS)
     def test_other_tasks_are_news_for_the_sidecar(self, services: Services, action: str) -> None:
@@ -263,8 +299,8 @@ class TestBoundary:
             assert [one for one in told if one] == [NOTHING_BEFORE], attempt
             assert waiting(services) == [NOTHING_BEFORE]
 
-    def test_after_too_little_to_learn_from_more_is_waited_for(self, services: Services) -> None:
-        services.pending(PROJECT).postpone(6)
+    def test_a_parked_fine_tune_waits_for_another_batch(self, services: Services) -> None:
+        park(services, 1, 2)
         assert created(services, 1, 2, 3, 4, 5) == [None] * 5
         assert created(services, 6) == [NOTHING_BEFORE]
 
@@ -325,12 +361,13 @@ class StandIn:
     tasks: int = 100
     annotations: list[ConfirmedAnnotation] = field(default_factory=list)
     down: bool = False
+    xml: str = XML
     meanwhile: list[Callable[[], object]] = field(default_factory=list)
 
     def project(self, project: int) -> ProjectInfo:
         if self.down:
             raise StudioUnavailable("Label Studio does not answer")
-        return ProjectInfo(project, "Test", XML, None, "", 1, True, "", self.tasks, len(self.annotations))
+        return ProjectInfo(project, "Test", self.xml, None, "", 1, True, "", self.tasks, len(self.annotations))
 
     def counts(self, project: int) -> Counts:
         annotated = len({one.task for one in self.annotations})
@@ -518,7 +555,7 @@ class TestFineTune:
         assert created(services, 5, 6, 7, 8) == [None, None, None, NOTHING_BEFORE]
         work(services)
         assert finished(services, NOTHING_BEFORE).return_value()["outcome"] == "trained"
-        assert services.pending(PROJECT).wanted() == 0
+        assert confirm.parked_now(services, PROJECT) is None
 
     def test_a_request_with_too_little_does_not_put_the_batch_off(
         self, services: Services, studio: StandIn, tmp_path: Path
@@ -577,6 +614,160 @@ class TestFineTune:
         assert (job.func_name, job.args, job.kwargs) == ("ml_backend.loop.jobs.fine_tune", [PROJECT, None], {})
         assert (job.timeout, job.retries_left) == (services.settings.job_timeout, 3)
         assert json.loads(stored[b"meta"]) == {"trigger": "webhook"}
+
+
+class TestParking:
+    """A fine-tune that cannot succeed is not tried again until something changes."""
+
+    @pytest.fixture
+    def tries(
+        self, services: Services, studio: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> list[Exception]:
+        """A full batch, and a training that raises each error that is put here, the last one for ever."""
+        annotate(studio, tmp_path, 1, 2, 3, 4)
+        errors: list[Exception] = []
+
+        def fail(*_: object, **__: object) -> Manifest:
+            counted.append(1)
+            raise errors[-1]
+
+        counted: list[int] = []
+        self.counted = counted
+        monkeypatch.setattr(training, "fine_tune", fail)
+        return errors
+
+    def polled(self, services: Services) -> int:
+        """How often a training is begun in three polls of the sidecar and what they enqueue."""
+        before = len(self.counted)
+        for _ in range(3):
+            jobs.reconcile(services, PROJECT)
+            work(services)
+        return len(self.counted) - before
+
+    def parked(self, services: Services) -> Parked:
+        parked = confirm.parked_now(services, PROJECT)
+        assert parked is not None
+        return parked
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            ValueError("a mistake of ours"),
+            BackendError("Training diverged"),
+            SettingsError("no such backbone"),
+            VersionSuperseded("version 1 was stored by another job"),
+            JobTimeoutException("Task exceeded maximum timeout value (3600 seconds)"),
+        ],
+        ids=lambda error: type(error).__name__,
+    )
+    def test_what_cannot_pass_is_tried_once_and_told_once(
+        self, services: Services, tries: list[Exception], error: Exception, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        tries.append(error)
+        assert self.polled(services) == 1
+        services.redis.flushall()  # it outlives Redis
+        assert self.polled(services) == 0
+        (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+        assert line.startswith(
+            f"fine-tune parked project={PROJECT} job={NOTHING_BEFORE} reason='{type(error).__name__}"
+        )
+        assert (",loop/jobs.py:" in line) != isinstance(error, BackendError)
+        assert self.parked(services).reason.startswith(f"{type(error).__name__}: {error}")
+        assert services.versions(PROJECT).names() == []
+
+    @pytest.mark.parametrize(
+        ("error", "parks"),
+        [
+            (StudioUnavailable("Label Studio does not answer"), False),
+            (OSError(28, "No space left on device"), False),
+            (RedisConnectionError("gone"), False),
+            (FrameUnreadable("frame 1"), True),
+            (StudioRefused("500"), True),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_what_may_pass_is_retried_and_a_service_that_is_away_for_as_long_as_it_takes(
+        self, services: Services, tries: list[Exception], error: Exception, parks: bool
+    ) -> None:
+        tries.append(error)
+        jobs.reconcile(services, PROJECT)
+        for left in (2, 1, 0):
+            work(services)
+            job = finished(services, NOTHING_BEFORE)
+            assert (job.get_status(), job.retries_left) == (JobStatus.SCHEDULED, left)
+            assert confirm.parked_now(services, PROJECT) is None
+            job.set_status(JobStatus.QUEUED)
+            jobs.queue(services).push_job_id(job.id)
+        work(services)
+        assert len(self.counted) == 4
+        assert (confirm.parked_now(services, PROJECT) is not None) == parks
+        assert jobs.reconcile(services, PROJECT) == (None if parks else NOTHING_BEFORE)
+
+    def test_another_batch_tries_again(
+        self, services: Services, tries: list[Exception], studio: StandIn, tmp_path: Path
+    ) -> None:
+        tries.append(ValueError("a mistake of ours"))
+        assert self.polled(services) == 1
+        annotate(studio, tmp_path, 5, 6, 7)
+        assert self.polled(services) == 0
+        annotate(studio, tmp_path, 8)
+        assert self.polled(services) == 1
+
+    @pytest.mark.parametrize("change", ["corrected", "deleted", "configuration", "request", "activation", "settings"])
+    def test_what_may_be_the_remedy_tries_again(
+        self, services: Services, tries: list[Exception], studio: StandIn, tmp_path: Path, change: str
+    ) -> None:
+        annotate(studio, tmp_path, 5, 6, 7, 8)
+        older, newer = version(services, seen=0), version(services, seen=0)
+        tries.append(ValueError("a mistake of ours"))
+        assert self.polled(services) == 1
+        if change == "corrected":
+            studio.annotations[:4] = [replace(one, updated_at="later") for one in studio.annotations[:4]]
+        elif change == "deleted":
+            del studio.annotations[0]
+        elif change == "configuration":
+            studio.xml = XML.replace("</View>", "<!-- other --></View>")
+        elif change == "request":
+            jobs.record(services, PROJECT, "START_TRAINING", {})
+        elif change == "activation":
+            services.versions(PROJECT).activate(older.version, by="a person")
+        else:
+            confirm.unpark_after_changes(services)
+            assert self.polled(services) == 0
+            confirm.unpark_after_changes(Services(services.settings.model_copy(update={"learning_rate": 1e-4})))
+        assert self.polled(services) == 1
+        assert self.parked(services).parent == newer.version
+
+    def test_a_request_that_fails_parks_no_batch(
+        self, services: Services, tries: list[Exception], studio: StandIn
+    ) -> None:
+        del studio.annotations[1:]
+        tries.append(ValueError("a mistake of ours"))
+        jobs.record(services, PROJECT, "START_TRAINING", {})
+        work(services)
+        assert len(self.counted) == 1
+        assert confirm.parked_now(services, PROJECT) is None
+
+    def test_success_ends_it(self, services: Services, studio: StandIn, tmp_path: Path) -> None:
+        annotate(studio, tmp_path, 1, 2, 3, 4)
+        park(services, 1, 2, 3, 4)
+        jobs.record(services, PROJECT, "START_TRAINING", {})
+        park(services, 1, 2, 3, 4)
+        work(services)
+        assert len(services.versions(PROJECT).names()) == 1
+        assert not (services.folder(PROJECT) / "parked.json").exists()
+
+    @pytest.mark.parametrize(("left", "parks"), [(1, False), (0, True)])
+    def test_a_process_that_is_killed_at_every_try_parks(
+        self, services: Services, studio: StandIn, tmp_path: Path, left: int, parks: bool
+    ) -> None:
+        annotate(studio, tmp_path, 1, 2, 3, 4)
+        jobs.reconcile(services, PROJECT)
+        job = finished(services, NOTHING_BEFORE)
+        job.retries_left = left
+        jobs.killed(services, job)
+        assert (confirm.parked_now(services, PROJECT) is not None) == parks
+        assert Counters(services.redis).read() == {"fine-tunes failed": 1}
 
 
 class TestTwoJobs:

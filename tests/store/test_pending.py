@@ -19,9 +19,8 @@ def pending(redis_url: str) -> Pending:
 
 
 def test_nothing_is_pending_at_first(pending: Pending) -> None:
-    assert (pending.tasks(), pending.count(), pending.wanted(), pending.news(), pending.known()) == (
+    assert (pending.tasks(), pending.count(), pending.news(), pending.known()) == (
         set(),
-        0,
         0,
         0,
         set(),
@@ -49,9 +48,8 @@ def test_empty_changes_are_no_error(pending: Pending) -> None:
 def test_projects_do_not_mix(pending: Pending, redis_url: str) -> None:
     other = Pending(connect(redis_url), 77)
     pending.add({1: 10})
-    pending.postpone(5)
     pending.announce()
-    assert (other.count(), other.wanted(), other.news()) == (0, 0, 0)
+    assert (other.count(), other.news()) == (0, 0)
 
 
 def test_what_came_in_while_label_studio_was_asked_stays(pending: Pending) -> None:
@@ -70,13 +68,6 @@ def test_replacing_leaves_exactly_the_truth(pending: Pending, before: dict[int, 
     pending.replace(truth, pending.known())
     assert pending.known() == set(truth)
     assert pending.tasks() == set(truth.values())
-
-
-def test_the_next_try_can_be_put_off_and_taken_back(pending: Pending) -> None:
-    pending.postpone(120)
-    assert pending.wanted() == 120
-    pending.resume()
-    assert pending.wanted() == 0
 
 
 def test_news_is_a_number_that_grows(pending: Pending) -> None:

@@ -608,7 +608,7 @@ class TestMetrics:
         (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
         assert line.startswith(f"fine-tune failed project={PROJECT} job={JOB} retries=3 reason='StudioUnavailable: ")
 
-    def test_where_a_fine_tune_failed_unexpectedly_is_told_while_it_waits_for_its_retry(
+    def test_a_fine_tune_that_fails_unexpectedly_is_parked_and_says_where(
         self,
         client: FlaskClient,
         services: Services,
@@ -621,18 +621,16 @@ class TestMetrics:
         for name, value in environment_of(services.settings).items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(confirm, "recover", broken)
-        job = jobs.enqueue(services, PROJECT, confirm.REQUEST, "a test")
-        queue = jobs.queue(services)
-        SimpleWorker([queue], connection=services.redis, serializer=JSONSerializer).work(
+        jobs.enqueue(services, PROJECT, "webhook", "a test")
+        SimpleWorker([jobs.queue(services)], connection=services.redis, serializer=JSONSerializer).work(
             burst=True, logging_level="WARNING"
         )
-        ours, of_rq = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-        assert ours.startswith("fine-tune failed ")
-        assert of_rq.startswith(f"job failed job={job} ")
-        assert ",ml_backend/jobs.py:" in of_rq
-        assert f",tests/test_server.py:{broken.__code__.co_firstlineno + 1}" in of_rq
-        # What makes the line needed: RQ forgets the traceback of a try that another follows.
-        assert queue.fetch_job(JOB).latest_result() is None
+        (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+        assert line.startswith(f"fine-tune parked project={PROJECT} job={JOB} ")
+        assert f",web/test_app.py:{broken.__code__.co_firstlineno + 1}" in line
+        found = self.figures(client)
+        assert found["tsal_fine_tunes_total parked"] == 1
+        assert found[f"tsal_parked {PROJECT}"] == 1
 
     def test_a_damaged_active_version_costs_its_own_figures_and_no_webhook(
         self, client: FlaskClient, services: Services
