@@ -513,7 +513,7 @@ def _result(report: Report, quick: bool) -> dict[str, Any]:
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "platform": platform.platform()},
         "versions": {
             "python": platform.python_version(),
-            **{name: installed(name) for name in ("torch", "numpy", "lmdb")},
+            **{name: installed(name) for name in ("torch", "numpy")},
         },
         "measured": report.measured,
         "bars": report.bars,

@@ -53,7 +53,8 @@ class Settings(BaseSettings):
     # Where things are kept
     data_dir: Path = Field(Path("data"), description="folder for model versions, cached activations and embedded Redis")
     cache_dir: Path | None = Field(
-        None, description="folder of the cache, on a disk of this machine; unset: `features` in the data folder"
+        None,
+        description="cache folder, best shared by all processes and machines; unset: `features` in the data folder",
     )
     redis_url: str | None = Field(
         None, description="your Redis (`redis://` or `unix://`); unset: `make serve` starts an embedded one"

@@ -416,7 +416,7 @@ def test_label_studio_and_our_processes_see_the_same_frames_and_only_tools_may_w
         assert f"{source}:{root}" in _service("tools", environment)["volumes"]
 
 
-def test_versions_are_shared_and_caches_are_not(clean: pytest.MonkeyPatch) -> None:
+def test_versions_and_the_cache_are_shared(clean: pytest.MonkeyPatch) -> None:
     caches = set()
     for name in ("backend", "worker", "sidecar"):
         given = _environment(name, _filled_in())
@@ -424,7 +424,7 @@ def test_versions_are_shared_and_caches_are_not(clean: pytest.MonkeyPatch) -> No
         mounted = {volume.split(":")[1]: volume.split(":")[0] for volume in _service(name)["volumes"]}
         assert mounted[str(settings.data_dir)] == "data"
         caches.add(mounted[str(Services(settings).predictor._features.folder)])
-    assert len(caches) == 3
+    assert caches == {"cache"}
     assert "data:/data" in _service("tools")["volumes"]
 
 

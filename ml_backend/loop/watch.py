@@ -15,6 +15,7 @@ from ml_backend.logs import event, stages
 from ml_backend.loop import confirm, jobs
 from ml_backend.loop import order as ordering
 from ml_backend.services import Services
+from ml_backend.store.files import remove_leftovers
 from ml_backend.studio.client import Counts
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ def watch(services: Services, projects: list[int] | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     event(logger, "sidecar watches", projects=projects or "all connected")
+    remove_leftovers(services.settings.data_dir / "projects")
     states: dict[int, Watched] = {}
     offset = time.time() - time.monotonic()
     while not stop.is_set():

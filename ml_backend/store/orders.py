@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import re
-import tempfile
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from ml_backend.logs import event
-from ml_backend.store.files import read_json, write_aside
+from ml_backend.store.files import read_json, write_aside, written_aside
 from ml_backend.store.locks import alone
 
 logger = logging.getLogger(__name__)
@@ -82,17 +80,8 @@ class OrderStore:
 
     def save(self, order: Order) -> None:
         """Keep an order; it is current only after `activate`."""
-        self._orders.mkdir(parents=True, exist_ok=True)
-        descriptor, aside = tempfile.mkstemp(prefix=".aside-", dir=self._orders)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                np.savez(file, tasks=order.tasks, informativeness=order.informativeness)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(aside).replace(self._orders / f"{order.about.name}.npz")
-        except BaseException:
-            Path(aside).unlink(missing_ok=True)
-            raise
+        with written_aside(self._orders / f"{order.about.name}.npz") as file:
+            np.savez(file, tasks=order.tasks, informativeness=order.informativeness)
         write_aside(self._orders / f"{order.about.name}.json", order.about.model_dump_json(indent=1))
 
     def activate(self, name: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-import tempfile
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +16,8 @@ from safetensors import SafetensorError, safe_open
 
 from ml_backend.errors import ActiveVersionChanged, VersionSuperseded, VersionUnknown
 from ml_backend.store.activations import Activation, Activations
-from ml_backend.store.files import flush, write_aside
+from ml_backend.store.files import aside as aside_of
+from ml_backend.store.files import flush, folder_aside, write_aside
 from ml_backend.store.locks import alone
 
 MANIFEST = "manifest.json"
@@ -120,8 +120,7 @@ class VersionStore:
         Raises:
             VersionSuperseded: if that place is taken.
         """
-        self._versions.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=self._versions))
+        aside = folder_aside(self._versions / "new")
         try:
             write_tail(aside / TAIL)
             digest = hashlib.sha256((aside / TAIL).read_bytes() + manifest.model_dump_json().encode()).hexdigest()[:8]
@@ -303,9 +302,7 @@ class VersionStore:
             removed = [name for name in self.names() if name not in needed]
             for name in removed:
                 # Out of sight in one step, so that nobody ever sees half a version.
-                aside = Path(tempfile.mkdtemp(prefix=".removed-", dir=self._versions))
-                (self._versions / name).rename(aside / name)
-                shutil.rmtree(aside)
+                shutil.rmtree((self._versions / name).rename(aside_of(self._versions / name)))
             return removed
 
 

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import logging
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -528,9 +529,7 @@ class TestBank:
         (chunk,) = make().activations(frames[:2], 4, views=3)
         rows = np.array([0, 1, 1, 0, 1], np.intp)
         there = make().bank(chunk.frames, chunk.digests, 4).sample(rows, np.random.default_rng(3))
-        for path in (tmp_path / "features").iterdir():
-            path.unlink()
-        FeatureStore(tmp_path / "features", BUDGET).close()
+        shutil.rmtree(tmp_path / "features")
         lost = make(budget=budget).bank(chunk.frames, chunk.digests, 4)
         files.fetched.clear()
         again = lost.sample(rows, np.random.default_rng(3))

@@ -67,7 +67,6 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
     frames = [Frame(task["id"], task["data"]["image"]) for task in tasks]
     (folder / "files" / f"{frames[GONE].task}.png").unlink()
     (folder / "files" / f"{frames[BROKEN].task}.png").write_bytes(b"no picture")
-    services.predictor._features.close()
     shutil.rmtree(services.settings.data_dir / "features")  # the first pass shall be one of whole pieces
     scores = scoring.score(services, PROJECT, frames, manifest, silent)
     return Pool(folder, services, manifest, frames, scores, scoring.embed(services, PROJECT, frames, 3, silent))
