@@ -69,7 +69,7 @@ class LungUltrasoundModel(LabelStudioMLBase):  # type: ignore[misc]
         # Before the base class, whose constructor calls `setup` in 2.x.
         self._services = services or shared_services()
         self._project_id = project_id
-        self._configuration = Configuration.parse(label_config) if label_config else None
+        self._configuration = self._services.configuration(label_config) if label_config else None
         if "project_id" in inspect.signature(LabelStudioMLBase.__init__).parameters:
             kwargs["project_id"] = project_id
         try:
@@ -105,7 +105,7 @@ class LungUltrasoundModel(LabelStudioMLBase):  # type: ignore[misc]
             return []
         # 1.x does not say which project it is about, but each task does.
         project = project_number(self._project_id or tasks[0].get("project"))
-        frames = _frames(tasks, configuration.image_key)
+        frames = _frames(tasks, configuration.image_key, self._services.settings.clip_key)
         name, version, order = self._served(project)
         predicted = self._predicted(project, frames, configuration, name, version, order) if version else {}
         checker = Checker(configuration)
@@ -165,12 +165,12 @@ class LungUltrasoundModel(LabelStudioMLBase):  # type: ignore[misc]
         return {prediction.task: prediction for prediction in predictions}
 
 
-def _frames(tasks: Sequence[dict[str, Any]], image_key: str) -> list[Frame]:
+def _frames(tasks: Sequence[dict[str, Any]], image_key: str, clip_key: str) -> list[Frame]:
     """One frame a task; a task without a number of its own gets a negative one, which Label Studio has for none."""
     frames: dict[int, Frame] = {}
     for place, task in enumerate(tasks, start=1):
         number = task.get("id")
         if not isinstance(number, int) or not 0 < number < 2**63 or number in frames:
             number = -place
-        frames[number] = Frame.of(number, task.get("data"), image_key)
+        frames[number] = Frame.of(number, task.get("data"), image_key, clip_key)
     return list(frames.values())

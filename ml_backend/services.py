@@ -23,7 +23,9 @@ from ml_backend.store.parked import ParkedStore
 from ml_backend.store.pending import Pending, connect
 from ml_backend.store.versions import VersionStore
 from ml_backend.studio.client import Studio
+from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.images import FrameFetcher
+from ml_backend.studio.keys import DataKeys
 
 
 class Services:
@@ -68,6 +70,19 @@ class Services:
     def queue(self, name: str) -> Queue:
         """A queue of jobs; they travel as JSON, never as pickle."""
         return Queue(name, connection=self.redis, serializer=JSONSerializer)
+
+    def configuration(self, label_config: str) -> Configuration:
+        """Read a project's labelling configuration; the settings may name the healthy choice.
+
+        Raises:
+            ConfigurationUnusable: saying what to change.
+        """
+        return Configuration.parse(label_config, self.settings.healthy_label)
+
+    @property
+    def data_keys(self) -> DataKeys:
+        """The keys of a task's data that name patient, clip and time."""
+        return DataKeys.of(self.settings)
 
     def folder(self, project: int) -> Path:
         """Where a project's state lies."""

@@ -37,6 +37,15 @@ class Settings(BaseSettings):
         description="hosts besides Label Studio that frames may come from: `name` or `name:port`, comma between",
     )
 
+    healthy_label: str | None = Field(
+        None, description="the choice that means a healthy lung, by its value or alias; unset: the first choice"
+    )
+    patient_key: str = Field("patient", min_length=1, description="key of a task's data that names the patient")
+    clip_key: str = Field("clip", min_length=1, description="key of a task's data that names the clip")
+    time_key: str = Field(
+        "time", min_length=1, description="key of a task's data with the frame's time in its clip, in seconds"
+    )
+
     # Our own server
     backend_url: str = Field("http://localhost:9090", description="where Label Studio reaches the backend")
     host: str = Field("127.0.0.1", description="address that the backend listens on")

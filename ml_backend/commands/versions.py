@@ -15,7 +15,6 @@ from ml_backend.loop import order as ordering
 from ml_backend.services import Services
 from ml_backend.settings import load
 from ml_backend.store.versions import Manifest, VersionStore
-from ml_backend.studio.configuration import Configuration
 
 logger = logging.getLogger(__name__)
 KEPT = 10
@@ -137,7 +136,7 @@ def _activate(services: Services, project: int, version: Manifest, undo: bool = 
     """
     store = services.versions(project)
     active = store.active()
-    configuration = Configuration.parse(services.studio.project(project).label_config)
+    configuration = services.configuration(services.studio.project(project).label_config)
     difference = ordering.unfit(services, version, configuration)
     if difference:
         # Active but unused, it would leave the annotators without pseudo-labels until the next batch is trained on.

@@ -23,12 +23,12 @@ class Frame:
     clip: str = ""
 
     @classmethod
-    def of(cls, task: int, data: object, image_key: str) -> Frame:
+    def of(cls, task: int, data: object, image_key: str, clip_key: str = "clip") -> Frame:
         """The frame that a task's data names; a missing address or one that is no text cannot be read later.
 
-        The clip is the one that the import noted; a frame without one is a clip of its own.
+        ``clip_key`` names its clip; a frame without one is a clip of its own.
         """
         named = data if isinstance(data, Mapping) else {}
         # JSON may carry halves of characters, which are no text that an address could be made of.
         url = str(named.get(image_key, "")).encode(errors="replace").decode()
-        return cls(task, url, str(named.get("clip") or f"task {task}"))
+        return cls(task, url, str(named.get(clip_key) or f"task {task}"))

@@ -43,7 +43,7 @@ def unattended(
 ) -> None:
     """Confirm batches like an annotator, wait for each version, and write the report."""
     store, orders = services.versions(project), services.orders(project)
-    configuration = Configuration.parse(services.studio.project(project).label_config)
+    configuration = services.configuration(services.studio.project(project).label_config)
     rounds: list[tuple[Manifest, Order, float]] = []
     for number in range(1, options.rounds + 1):
         order = orders.current()

@@ -16,7 +16,6 @@ from ml_backend.services import Services
 from ml_backend.settings import Settings
 from ml_backend.store.parked import Parked
 from ml_backend.store.versions import TrainedOn
-from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.events import AnnotationEvent, annotations_in, deletions_in
 from ml_backend.tsal.stopping import Progress, due, reason_to_stop
 
@@ -134,7 +133,7 @@ def catch_up(services: Services, project: int) -> tuple[int, int]:
 def _fresh(services: Services, project: int) -> tuple[list[TrainedOn], str]:
     """The annotations that the newest version has not seen, and a digest of the labelling configuration."""
     text = services.studio.project(project).label_config
-    labelled = training.confirmed(services, project, Configuration.parse(text))
+    labelled = training.confirmed(services, project, services.configuration(text))
     fresh = training.changed_since(labelled, services.versions(project).newest())
     return [one.seen for one in fresh], _digest(text)
 

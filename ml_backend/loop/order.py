@@ -65,10 +65,11 @@ def _refreshed(services: Services, project: int, report: Report) -> Order | None
     settings = services.settings
     orders = services.orders(project)
     info = studio.project(project)
-    configuration = Configuration.parse(info.label_config)
+    configuration = services.configuration(info.label_config)
     manifest = active_manifest(services, project, configuration)
     frames = [
-        Frame.of(task.id, task.data, configuration.image_key) for task in studio.tasks(project, only_unlabelled=True)
+        Frame.of(task.id, task.data, configuration.image_key, services.settings.clip_key)
+        for task in studio.tasks(project, only_unlabelled=True)
     ]
     if not frames:
         return None
@@ -131,7 +132,7 @@ def needs_refresh(services: Services, project: int, look_for_frames: bool) -> st
     Listing the pool is the dear part, so it is done only where ``look_for_frames`` says that frames may have come.
     """
     info = services.studio.project(project)
-    manifest = active_manifest(services, project, Configuration.parse(info.label_config))
+    manifest = active_manifest(services, project, services.configuration(info.label_config))
     orders = services.orders(project)
     order = orders.current()
     if order is None and orders.current_name():

@@ -20,7 +20,7 @@ from ml_backend.logs import event
 from ml_backend.msml import finetune
 from ml_backend.msml.network import Network
 from ml_backend.services import Services
-from ml_backend.settings import Disagreement
+from ml_backend.settings import Disagreement, Settings
 from ml_backend.store.versions import Manifest, TrainedOn, VersionStore
 from ml_backend.studio.client import ConfirmedAnnotation
 from ml_backend.studio.configuration import Configuration
@@ -124,7 +124,7 @@ def fine_tune(
     store = services.versions(project)
     newest, serving = store.newest(), store.active()
     info = services.studio.project(project)
-    configuration = Configuration.parse(info.label_config)
+    configuration = services.configuration(info.label_config)
     names = configuration.label_set.names
     notes: list[str] = []
 
@@ -133,7 +133,10 @@ def fine_tune(
     _require_two_combinations(labelled)
     fresh = changed_since(labelled, newest)
 
-    frames = [Frame.of(one.annotation.task, one.annotation.data, configuration.image_key) for one in labelled]
+    frames = [
+        Frame.of(one.annotation.task, one.annotation.data, configuration.image_key, settings.clip_key)
+        for one in labelled
+    ]
     predictor = services.predictor
     readable: list[Frame] = []
     digests: list[bytes] = []
@@ -150,7 +153,7 @@ def fine_tune(
     bank = predictor.bank(readable, digests, len(names))
     read_seconds = time.monotonic() - started
 
-    validation = _validation(labelled, labels, settings.hold_out, settings.seed, notes)
+    validation = _validation(labelled, labels, settings, notes)
     network = predictor.fresh(len(names))
     held = {one.annotation.task for one, kept in zip(labelled, validation, strict=True) if kept}
     parent = _parent(store.active_manifest() or newest, names, network.trunk_key, held, notes)
@@ -336,13 +339,14 @@ def _probabilities(predictor: Predictor, network: Network, frames: Sequence[Fram
 
 
 def _validation(
-    labelled: Sequence[Labelled], labels: NDArray[np.uint8], share: float, seed: int, notes: list[str]
+    labelled: Sequence[Labelled], labels: NDArray[np.uint8], settings: Settings, notes: list[str]
 ) -> NDArray[np.bool_]:
     """Rows of the patients that are never trained on; a frame without a patient is a patient of its own."""
-    patients = [str(one.annotation.data.get("patient") or f"task {one.annotation.task}") for one in labelled]
-    if not all(one.annotation.data.get("patient") for one in labelled):
+    named = [one.annotation.data.get(settings.patient_key) for one in labelled]
+    patients = [str(name or f"task {one.annotation.task}") for name, one in zip(named, labelled, strict=True)]
+    if not all(named):
         notes.append("frames without a patient are held out one by one, which may leak near-duplicates")
-    validation = held_out(patients, share, seed)
+    validation = held_out(patients, settings.hold_out, settings.seed)
     if len(np.unique(labels[~validation], axis=0)) < 2:
         notes.append("nobody held out: the other patients have fewer than two label combinations")
         validation[:] = False

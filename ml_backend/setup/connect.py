@@ -39,7 +39,7 @@ def connect(services: Services, project: int, say: Say, *, dry_run: bool = False
     studio = services.studio
     info = studio.project(project)
     tell.ok(f"Label Studio {studio.version()}, project {project}: {info.title}")
-    configuration = Configuration.parse(info.label_config)
+    configuration = services.configuration(info.label_config)
     names = ", ".join(configuration.label_names[1:])
     tell.ok(f"symptoms: {names}; healthy: {configuration.label_set.healthy}")
     _require_dot(services.settings.backend_url)

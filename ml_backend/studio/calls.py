@@ -149,6 +149,17 @@ class Calls:
         return f"the answer of {self.url} is not Label Studio's; correct its address"
 
 
+class Resource:
+    """One kind of object in Label Studio: the base of what `client.Studio` can do."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._sdk = calls.sdk
+
+    def _get(self, what: str, path: str, slow: bool = False, **params: Any) -> Any:
+        return self._calls.read(what, lambda: self._calls.request("GET", path, params=params, slow=slow))
+
+
 def _address(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:

@@ -18,13 +18,24 @@ _EXAMPLE = (
 )
 
 
+# What teams call the choice for a healthy lung. A-lines are a sign of one, but may also be a symptom beside it.
+_HEALTHY = re.compile(
+    r"(?<!not )(?<!non-)(?<!nicht )\b(healthy|normal\w{0,2}|none|nothing|no (findings?|symptoms?|patholog\w+)"
+    r"|no abnormalit\w+"
+    r"|negativ\w?|unremarkable|gesund\w*|unauff(ä|ae)llig\w*|ohne befund|kein\w* befund|sain\w?|sano|sana|sin hallazgos"
+    r"|gezond|frisk|aucun\w*|ningun[oa]|nessun[oa])\b"
+)
+_A_LINE = re.compile(r"\ba[- _]?(lines?|linien?|lignes?)\b")
+
+
 @dataclass(frozen=True)
 class Configuration:
     """What this backend needs to know of a labelling configuration.
 
-    ``label_set``: the choices, the first one means healthy; ``values``: what Label Studio stores for each, in the same
-    order (the alias where there is one); ``control`` and ``target``: names of the Choices and of the Image;
-    ``image_key``: key of a task's data that holds the image's address; ``xml``: all of it.
+    ``label_set``: the choices, the healthy one first; ``values``: what Label Studio stores for each, in the same order
+    (the alias if there is one); ``control`` and ``target``: names of the Choices and of the Image; ``image_key``: key
+    of a task's data that holds the image's address; ``xml``: all of it; ``healthy_named``: a setting names the healthy
+    choice, so that its position does not matter.
     """
 
     label_set: LabelSet
@@ -33,10 +44,14 @@ class Configuration:
     target: str
     image_key: str
     xml: str
+    healthy_named: bool = False
 
     @classmethod
-    def parse(cls, xml: str) -> Configuration:
+    def parse(cls, xml: str, healthy: str | None = None) -> Configuration:
         """Read Label Studio's XML; of several multiple-choice controls on an image the first one counts.
+
+        ``healthy`` is the value or the alias of the choice that means a healthy lung, in upper or lower case; None for
+        the first one.
 
         Raises:
             ConfigurationUnusable: saying what to change.
@@ -51,15 +66,28 @@ class Configuration:
                 f'<Choices name="{name}"> has {len(choices)} <Choice> in it; write at least 2, the healthy one first '
                 "(choices that come from task data cannot be used)"
             )
+        if healthy is not None:
+            choices = _healthy_first(choices, healthy)
         names, values = (tuple(column) for column in zip(*choices, strict=True))
         if len(set(values)) < len(values):
             raise ConfigurationUnusable(f'two choices of <Choices name="{name}"> have the same alias; make them differ')
-        return cls(LabelSet(names), values, name, target, _image_key(images[target]), xml)
+        return cls(LabelSet(names), values, name, target, _image_key(images[target]), xml, healthy is not None)
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """Names of the symptoms in the configuration's order: what a model version is bound to."""
+        """Names of the symptoms, the healthy one first: what a model version is bound to."""
         return self.label_set.names
+
+    @property
+    def healthy_doubt(self) -> str | None:
+        """The choice that probably means a healthy lung, where it is not the one taken for it; None without doubt.
+
+        There is no doubt where a setting names the choice, or where the first one looks healthy itself.
+        """
+        first, *others = self.label_names
+        if self.healthy_named or any(looks.search(first.casefold()) for looks in (_HEALTHY, _A_LINE)):
+            return None
+        return next((name for looks in (_HEALTHY, _A_LINE) for name in others if looks.search(name.casefold())), None)
 
 
 def _root(xml: str) -> ElementTree.Element:
@@ -107,6 +135,18 @@ def _choices(control: ElementTree.Element) -> Iterator[tuple[str, str]]:
     for choice in control.iter("Choice"):
         value, alias = choice.get("value"), choice.get("alias")
         yield value or alias or "", alias or value or ""
+
+
+def _healthy_first(choices: list[tuple[str, str]], healthy: str) -> list[tuple[str, str]]:
+    """Move the choice with that name or stored value to the front."""
+    for same in (str, str.casefold):
+        for choice in choices:
+            if same(healthy) in map(same, choice):
+                return [choice, *(other for other in choices if other is not choice)]
+    raise ConfigurationUnusable(
+        f"TSAL_HEALTHY_LABEL={healthy} is no choice of the labelling configuration; name one of "
+        f"{', '.join(name for name, _ in choices)}"
+    )
 
 
 def _image_key(image: ElementTree.Element) -> str:

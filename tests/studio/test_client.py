@@ -5,13 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from ml_backend.errors import StudioRefused
-from ml_backend.studio import client
+from ml_backend.studio import annotations, tasks
 from ml_backend.studio.client import Counts, Studio
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.events import annotations_in
@@ -73,15 +74,15 @@ def test_a_project_as_it_was_made_and_changed(studio: Studio, project: int) -> N
 
 
 def test_tasks_come_back_as_they_were_imported(studio: Studio, project: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "PIECE", 4)
-    monkeypatch.setattr(client, "PAGE", 4)
+    monkeypatch.setattr(tasks, "PIECE", 4)
+    monkeypatch.setattr(tasks, "PAGE", 4)
     for count in (9, 3):  # the last page is full after the second
         studio.import_tasks(project, data(count))
     ids = studio.import_tasks(project, data(4))
-    tasks = list(studio.tasks(project))
-    assert [task.data for task in tasks] == data(9) + data(3) + data(4)
-    assert [task.id for task in tasks] == sorted({task.id for task in tasks})
-    assert [task.id for task in tasks[-4:]] == ids
+    found = list(studio.tasks(project))
+    assert [task.data for task in found] == data(9) + data(3) + data(4)
+    assert [task.id for task in found] == sorted({task.id for task in found})
+    assert [task.id for task in found[-4:]] == ids
     assert studio.counts(project).tasks == 16
     assert studio.import_tasks(project, []) == []
 
@@ -89,7 +90,7 @@ def test_tasks_come_back_as_they_were_imported(studio: Studio, project: int, mon
 def test_pages_lose_nothing_while_annotators_work(
     studio: Studio, project: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "PAGE", 3)
+    monkeypatch.setattr(tasks, "PAGE", 3)
     ids = studio.import_tasks(project, data(9))
     pages = studio.tasks(project, only_unlabelled=True)
     seen = [next(pages).id]
@@ -103,13 +104,13 @@ def test_serves_in_the_order_of_the_pushed_scores(studio: Studio, project: int) 
     ids = studio.import_tasks(project, data(6))
     order = [4, 1, 5, 0, 3, 2]
     studio.import_predictions(project, [predicted(ids[row], place / 6, "v1") for place, row in enumerate(order)])
-    studio.switch_version(project, "v1")
+    studio.update_project(project, model_version="v1")
     served = []
     for place in range(6):
         if place == 3:  # a new version turns what is left around
             left = [ids[row] for row in reversed(order[3:])]
             studio.import_predictions(project, [predicted(task, rank / 6, "v2") for rank, task in enumerate(left)])
-            studio.switch_version(project, "v2")
+            studio.update_project(project, model_version="v2")
         task = studio.next_task(project)
         assert task is not None
         served.append(ids.index(task["id"]))
@@ -124,11 +125,11 @@ def test_serves_in_the_order_of_the_pushed_scores(studio: Studio, project: int) 
 def test_confirmed_annotations_and_what_was_shown(
     studio: Studio, project: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "PAGE", 2)
-    monkeypatch.setattr(client, "_EXPORT_PIECE", 2)
+    monkeypatch.setattr(tasks, "PAGE", 2)
+    monkeypatch.setattr(annotations, "EXPORT_PIECE", 2)
     ids = studio.import_tasks(project, data(6))
     studio.import_predictions(project, [predicted(task, row / 6, "v1") for row, task in enumerate(ids[:5])])
-    studio.switch_version(project, "v1")
+    studio.update_project(project, model_version="v1")
     shown = []
     for _ in range(3):
         task = studio.next_task(project)
@@ -147,7 +148,7 @@ def test_confirmed_annotations_and_what_was_shown(
     opened = studio.next_task(project)
     assert opened is not None
     studio.import_predictions(project, [predicted(task, row / 6, "v2", B_LINE) for row, task in enumerate(ids)])
-    studio.switch_version(project, "v2")
+    studio.update_project(project, model_version="v2")
     parent = opened["predictions"][0]["id"]
     confirmed.append(studio.submit(opened["id"], result(NO_SYMPTOM), parent_prediction=parent))
 
@@ -205,18 +206,18 @@ def test_what_label_studio_lost_count_of_is_found_and_counted_again(
     studio: Studio, project: int, studio_server: StudioServer, is_labelled: int
 ) -> None:
     first, second, third = studio.import_tasks(project, data(3))
-    annotations = [studio.submit(task, result(A_LINE)) for task in (first, second)]
+    submitted = [studio.submit(task, result(A_LINE)) for task in (first, second)]
     # What two transactions of a busy Label Studio on PostgreSQL leave behind now and then.
     with closing(sqlite3.connect(studio_server.files.parent / "data" / "label_studio.sqlite3", timeout=30)) as database:
         lost = "UPDATE task SET total_annotations = 0, is_labeled = ? WHERE id = ?"
         database.execute(lost, (is_labelled, first))
         database.commit()
-    assert [one.id for one in studio.confirmed_annotations(project)] == annotations[::-1]
+    assert [one.id for one in studio.confirmed_annotations(project)] == submitted[::-1]
     unlabelled = [task.id for task in studio.tasks(project, only_unlabelled=True)]
     assert unlabelled == [first, third]
     studio.import_predictions(project, [predicted(task, 0.5, "v1") for task in unlabelled])
     assert [task.id for task in studio.tasks(project, only_unlabelled=True)] == [third]
-    assert [one.id for one in studio.confirmed_annotations(project)] == annotations
+    assert [one.id for one in studio.confirmed_annotations(project)] == submitted
 
 
 def test_a_prediction_that_label_studio_drops_is_told(studio: Studio, project: int) -> None:
@@ -229,7 +230,7 @@ def test_a_prediction_that_label_studio_drops_is_told(studio: Studio, project: i
 
 
 def test_many_predictions_go_in_pieces(studio: Studio, project: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "PIECE", 2)
+    monkeypatch.setattr(tasks, "PIECE", 2)
     ids = studio.import_tasks(project, data(5))
     studio.import_predictions(project, [predicted(task, 0.5, "v1", None) for task in ids])
     assert studio.counts(project).predictions == 5
@@ -239,7 +240,7 @@ def test_the_version_that_is_shown_is_not_deleted(studio: Studio, project: int) 
     ids = studio.import_tasks(project, data(2))
     for version in ("v1", "v2"):
         studio.import_predictions(project, [predicted(task, 0.5, version) for task in ids])
-    studio.switch_version(project, "v2")
+    studio.update_project(project, model_version="v2")
     with pytest.raises(StudioRefused, match="switch it to another pushed version first"):
         studio.delete_model_version(project, "v2")
     studio.delete_model_version(project, "v1")
@@ -258,6 +259,8 @@ def test_webhooks(studio: Studio, project: int) -> None:
     studio.update_webhook(webhook, is_active=False, headers={})
     (found,) = studio.webhooks(project)
     assert (found.is_active, found.headers, found.url) == (False, {}, url)
+    studio.switch_on(found)
+    assert studio.webhooks(project) == [replace(found, is_active=True)]
     studio.delete_webhook(webhook)
     assert studio.webhooks(project) == []
 
@@ -309,7 +312,7 @@ def test_an_unknown_project_is_named(studio: Studio) -> None:
         lambda: studio.confirmed_annotations(UNKNOWN),
         lambda: studio.import_tasks(UNKNOWN, data(1)),
         lambda: studio.import_predictions(UNKNOWN, [predicted(1, 0.5, "v")]),
-        lambda: studio.switch_version(UNKNOWN, "v"),
+        lambda: studio.update_project(UNKNOWN, model_version="v"),
         lambda: studio.model_versions(UNKNOWN),
         lambda: studio.delete_model_version(UNKNOWN, "v"),
         lambda: studio.next_task(UNKNOWN),
@@ -326,7 +329,7 @@ def test_says_which_value_is_wrong(studio: Studio, project: int) -> None:
     with pytest.raises(StudioRefused, match='"image" key is expected'):
         studio.import_tasks(project, [{"picture": "x"}])
     with pytest.raises(StudioRefused, match="Model version doesn't exist"):
-        studio.switch_version(project, "nothing")
+        studio.update_project(project, model_version="nothing")
     with pytest.raises(StudioRefused, match=f"annotating task {UNKNOWN}"):
         studio.submit(UNKNOWN, [])
 

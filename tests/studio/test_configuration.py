@@ -95,3 +95,54 @@ def test_refuses_with_advice(xml: str, advice: str) -> None:
     with pytest.raises(ConfigurationUnusable) as caught:
         Configuration.parse(xml)
     assert advice in str(caught.value)
+
+
+def labelled(*choices: str) -> str:
+    return view(IMAGE, CHOICES.format("".join(f"<Choice {choice}/>" for choice in choices)))
+
+
+@pytest.mark.parametrize("healthy", ["Normal", "n", "normal", "N"])
+def test_a_setting_names_the_healthy_choice_wherever_it_stands(healthy: str) -> None:
+    xml = labelled('value="Consolidation &gt; 1cm"', 'value="B-line"', 'value="Normal" alias="n"')
+    configuration = Configuration.parse(xml, healthy)
+    assert configuration.label_set.healthy == "Normal"
+    assert configuration.label_names == ("Normal", "Consolidation > 1cm", "B-line")
+    assert configuration.values == ("n", "Consolidation > 1cm", "B-line")
+    assert configuration.healthy_doubt is None
+    assert Configuration.parse(xml).label_set.healthy == "Consolidation > 1cm"
+
+
+def test_the_exact_name_wins_over_one_in_other_case() -> None:
+    xml = labelled('value="A"', 'value="normal"', 'value="Normal"')
+    assert Configuration.parse(xml, "Normal").label_names == ("Normal", "A", "normal")
+
+
+def test_an_unknown_healthy_choice_is_refused_with_the_choices() -> None:
+    with pytest.raises(ConfigurationUnusable, match=r"TSAL_HEALTHY_LABEL=Norm .*; name one of B-line, Normal"):
+        Configuration.parse(labelled('value="B-line"', 'value="Normal"'), "Norm")
+
+
+@pytest.mark.parametrize(
+    ("names", "doubt"),
+    [
+        (("Konsolidierung > 1cm", "B-Linien", "Normal"), "Normal"),
+        (("Consolidation", "A-lines", "Healthy lung"), "Healthy lung"),  # the word counts before the sign
+        (("Consolidation", "A lines", "Effusion"), "A lines"),
+        (("B-Linie", "unauffällig"), "unauffällig"),
+        (("B-Linie", "Gesund"), "Gesund"),
+        (("B-line", "No finding"), "No finding"),
+        (("Covid", "Negative"), "Negative"),
+        (("Ligne B", "Poumon sain"), "Poumon sain"),
+        (("Líneas B", "Sin hallazgos"), "Sin hallazgos"),
+        (("Normal", "B-line"), None),
+        (("A-line", "Normal"), None),
+        (("Healthy", "A-line"), None),
+        (("B-line", "Effusion"), None),
+        (("B-line", "Abnormal pleura", "Not normal"), None),
+    ],
+)
+def test_a_first_choice_that_does_not_look_healthy_is_doubted_for_one_that_does(
+    names: tuple[str, ...], doubt: str | None
+) -> None:
+    xml = labelled(*(f'value="{name}"'.replace(">", "&gt;") for name in names))
+    assert Configuration.parse(xml).healthy_doubt == doubt

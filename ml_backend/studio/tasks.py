@@ -1,0 +1,109 @@
+"""Tasks of a Label Studio project: reading, importing, and what annotators are served."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ml_backend.errors import StudioRefused
+from ml_backend.studio.calls import Resource
+
+PAGE = 1000  # tasks a request, when reading
+PIECE = 5000  # tasks or predictions a request, when writing: Label Studio recounts the whole project after each
+
+
+@dataclass(frozen=True)
+class Task:
+    """A frame's task; ``annotations`` counts the confirmed ones, ``skipped`` the others."""
+
+    id: int
+    data: Mapping[str, Any]
+    annotations: int
+    skipped: int
+
+
+class Tasks(Resource):
+    """Reads and makes tasks."""
+
+    def tasks(self, project: int, only_unlabelled: bool = False) -> Iterator[Task]:
+        """Read the tasks in the order of their IDs, a page at a time.
+
+        ``only_unlabelled`` leaves out those with a confirmed annotation, and those that were skipped where the project
+        counts a skip as done; a frame that was skipped and waits for others stays in.
+        """
+        filters = [("total_annotations", "equal", 0)] if only_unlabelled else []
+        fields = "id,data,total_annotations,cancelled_annotations,is_labeled"
+        for row in self._rows(f"reading the tasks of project {project}", project, filters, "task_only", fields):
+            # One that is labelled without any annotation is one that Label Studio lost count of: among the unlabelled
+            # it gets predictions, which makes Label Studio count again, and nobody is served it.
+            counted = row["total_annotations"] or row["cancelled_annotations"]
+            if not (only_unlabelled and row["is_labeled"] and counted):
+                yield Task(row["id"], row["data"], row["total_annotations"], row["cancelled_annotations"])
+
+    def import_tasks(self, project: int, data: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Make a task of each row and return their IDs in the same order."""
+        what = f"importing tasks into project {project}"
+        made: list[int] = []
+        for start in range(0, len(data), PIECE):
+            piece = [{"data": row} for row in data[start : start + PIECE]]
+            ids = self._calls.write(
+                what,
+                lambda piece=piece: self._sdk.projects.import_tasks(  # type: ignore[misc]
+                    project, request=piece, return_task_ids=True, request_options=self._calls.slow
+                ).task_ids,
+            )
+            if len(ids or []) != len(piece):
+                raise StudioRefused(f"{what}: {len(piece)} tasks were sent and {len(ids or [])} made")
+            made.extend(ids)
+        return made
+
+    def next_task(self, project: int) -> dict[str, Any] | None:
+        """Take and lock the task that the button Label All Tasks gives this user next; None at the end."""
+        found: dict[str, Any] | None = self._calls.write(
+            f"asking for the next task of project {project}",
+            lambda: self._calls.request(
+                "POST",
+                "api/dm/actions/",
+                params={"id": "next_task", "project": project},
+                json={},
+                absent="There are no tasks",
+            ),
+        )
+        return found
+
+    def _rows(
+        self, what: str, project: int, filters: Sequence[tuple[str, str, int]], fields: str, include: str
+    ) -> Iterator[dict[str, Any]]:
+        # By ID and not by page number, because annotators empty the pages while we turn them; and not through the SDK,
+        # whose models treble the time.
+        last = 0
+        while True:
+            query = {
+                "filters": {
+                    "conjunction": "and",
+                    "items": [
+                        {"filter": f"filter:tasks:{name}", "operator": operator, "type": "Number", "value": value}
+                        for name, operator, value in [*filters, ("id", "greater", last)]
+                    ],
+                },
+                "ordering": ["tasks:id"],
+            }
+            answer = self._get(
+                what,
+                "api/tasks",
+                slow=True,
+                project=project,
+                page=1,
+                page_size=PAGE,
+                fields=fields,
+                include=include,
+                query=json.dumps(query),
+            )
+            page = answer["tasks"]
+            yield from page
+            # A page can be empty while the total is not: what it held was annotated or deleted in between.
+            if not page or answer["total"] <= len(page):
+                return
+            last = page[-1]["id"]
