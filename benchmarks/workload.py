@@ -14,12 +14,12 @@ from PIL import Image
 
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.predictor import Predictor
+from ml_backend.ingest.clip_table import column
 from ml_backend.ingest.files import frames_of
 from ml_backend.msml.frames import decode
 from ml_backend.msml.network import Network
 from ml_backend.phantom import echoes as phantom
 from ml_backend.settings import Settings
-from ml_backend.setup.label_configuration import column
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.versions import Manifest, VersionStore
 from ml_backend.tsal.correlation import build

@@ -19,8 +19,8 @@ from typing import TextIO, TypeVar
 import httpx
 import psutil  # type: ignore[import-untyped]
 
-from ml_backend.commands.import_frames import Importer
 from ml_backend.errors import BackendError
+from ml_backend.ingest.importer import Importer
 from ml_backend.launch import serve
 from ml_backend.launch.clips import Clips, read_clips
 from ml_backend.launch.label_studio import answers, start_studio

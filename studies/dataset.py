@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
@@ -14,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_backend.errors import FrameUnreadable
+from ml_backend.errors import FrameUnreadable, InvalidRequest
+from ml_backend.ingest.clip_table import ClipRow, read_clip_table
 from ml_backend.ingest.files import frames_of
 from ml_backend.msml import frames as msml_frames
 from ml_backend.msml.network import Network
-from ml_backend.setup.label_configuration import column
 from ml_backend.store.files import write_aside
 from ml_backend.store.quantised import CODEC, quantise, restore
 
@@ -62,47 +61,46 @@ def load(folder: Path, every: Fraction, cache: Path, limit: int | None, report: 
     ``limit`` reads so many clips only, evenly chosen. A clip that cannot be read is left out and named. Pixels are kept
     below ``cache`` and read from there the next time.
     """
-    with (folder / "clips.csv").open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["labelled"] == "1"]
+    table = read_clip_table(folder / "clips.csv", SYMPTOMS)
+    rows = [row for row in table.rows if row.labels is not None]
+    if not rows:
+        raise InvalidRequest(f"{folder / 'clips.csv'} has no labelled clip: write 1 in the column labelled")
     if limit is not None and limit < len(rows):
         rows = [rows[place] for place in np.linspace(0, len(rows) - 1, limit).round().astype(int)]
-    symptoms = tuple(name for name in SYMPTOMS if column(name) in rows[0])
-    key = _key(str(every), msml_frames.PREPROCESSING, *(row["file"] for row in rows))
+    key = _key(str(every), msml_frames.PREPROCESSING, *(row.file for row in rows))
     index, stored = cache / f"{folder.name}-{key}.json", cache / f"{folder.name}-{key}.npy"
     if not index.exists():
         _extract(folder, rows, every, index, stored, report)
     listed = json.loads(index.read_text(encoding="utf-8"))
-    by_file = {row["file"]: row for row in rows}
+    by_file = {row.file: row for row in rows}
     found = [by_file[file] for file, _ in listed["frames"]]
     return ClipSet(
         name=folder.name,
         folder=folder,
         every=every,
-        symptoms=symptoms,
+        symptoms=table.symptoms,
         pixels=np.load(stored, mmap_mode="r"),
-        labels=np.array([[int(row[column(name)]) for name in symptoms] for row in found], np.uint8),
-        patients=tuple(row["patient"] for row in found),
-        clips=tuple(row["file"] for row in found),
+        labels=np.array([row.labels for row in found], np.uint8),
+        patients=tuple(row.patient for row in found),
+        clips=tuple(row.file for row in found),
         times=tuple(time for _, time in listed["frames"]),
         unreadable=tuple(listed["unreadable"]),
     )
 
 
-def _extract(
-    folder: Path, rows: list[dict[str, str]], every: Fraction, index: Path, stored: Path, report: Report
-) -> None:
+def _extract(folder: Path, rows: list[ClipRow], every: Fraction, index: Path, stored: Path, report: Report) -> None:
     pixels: list[NDArray[np.uint8]] = []
     frames: list[tuple[str, float]] = []
     unreadable: list[str] = []
     for done, row in enumerate(rows, 1):
         try:
-            for frame in frames_of(folder / "clips" / row["file"], every):
+            for frame in frames_of(folder / "clips" / row.file, every):
                 content = io.BytesIO()
                 frame.picture.save(content, "PNG", compress_level=1)
                 pixels.append(msml_frames.decode(content.getvalue()))
-                frames.append((row["file"], round(frame.time, 3)))
+                frames.append((row.file, round(frame.time, 3)))
         except FrameUnreadable as error:
-            unreadable.append(f"{row['file']}: {error}")
+            unreadable.append(f"{row.file}: {error}")
         report(f"{folder.name}: reading clips", done, len(rows))
     _save(stored, np.stack(pixels))
     write_aside(index, json.dumps({"frames": frames, "unreadable": unreadable}))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ml_backend.commands.import_frames import Importer
+from ml_backend.ingest.importer import Importer
 from ml_backend.launch import serve
 from ml_backend.launch.clips import read_clips
 from ml_backend.launch.label_studio import answers

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ml_backend.commands.import_frames import EVERY, seconds
+from ml_backend.commands.import_frames import seconds
+from ml_backend.ingest.importer import EVERY
 from ml_backend.launch import demo
 from ml_backend.launch.options import Options
 

@@ -1,20 +1,23 @@
-"""Where frames come from: the patient and the clip of a file, without telling what a DICOM header says of a person."""
+"""Where frames come from: the patient and the clip of each file, without what a DICOM header says of a person."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ml_backend.errors import FrameUnreadable, InvalidRequest, SettingsError
-from ml_backend.ingest.files import dicom_header, kind_of
+from ml_backend.ingest.dicom import dicom_header
+from ml_backend.ingest.files import kind_of
+from ml_backend.ingest.folders import patients_by_folder
+from ml_backend.ingest.paths import ClipFile
 from ml_backend.settings import PREFIX
 
 _SALT_FILE = "patient-salt"
@@ -22,16 +25,12 @@ _SALT_BYTES = 32
 
 
 @dataclass(frozen=True)
-class ClipFile:
-    """A file to import and its name among the others: the path below the folder that was given, with slashes."""
-
-    path: Path
-    name: str
-
-
-@dataclass(frozen=True)
 class Origin:
-    """Where frames come from, as it may stand in a task; ``known_by`` is "table", "header", "folder" or "file name"."""
+    """Where frames come from, as it may stand in a task.
+
+    ``known_by`` is what told the patient: "table", "header", "folder", "file name", or "project" for a clip that keeps
+    the patient it has in Label Studio.
+    """
 
     patient: str
     clip: str
@@ -39,25 +38,89 @@ class Origin:
     known_by: str
 
 
-def read_patients(path: Path) -> dict[str, str]:
-    """Read a table with the columns ``file`` and ``patient``: file name, or path below the imported folder, to patient.
+@dataclass(frozen=True)
+class _Header:
+    """What is needed of a DICOM header: who the patient is (the identifier first), and the clip's identifier."""
+
+    identity: tuple[str, ...]
+    instance: str
+
+
+def origins_of(
+    files: Sequence[ClipFile], table: Mapping[str, str], data_dir: Path, level: int | None
+) -> tuple[dict[ClipFile, Origin], list[tuple[Path, str]]]:
+    """Return the origin of each file, and the files that have none, with the reason.
+
+    The patient is the table's, else the DICOM header's, else the folder's (see `patients_by_folder`). Nothing of a
+    DICOM file is told but keyed hashes, or the table's patient.
 
     Raises:
-        InvalidRequest: where the table cannot be read, lacks a column or gives a file two patients.
+        InvalidRequest: if the folders or the table do not tell the patients apart, or two clips would have one name.
     """
-    patients: dict[str, str] = {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            if missing := {"file", "patient"} - set(table.fieldnames or ()):
-                raise InvalidRequest(f"{path}: the column {' and the column '.join(sorted(missing))} is missing")
-            for row in table:
-                name, patient = (row["file"] or "").strip(), (row["patient"] or "").strip()
-                if name and patient and patients.setdefault(name, patient) != patient:
-                    raise InvalidRequest(f"{path}: {name} has two patients, {patients[name]} and {patient}")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InvalidRequest(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-    return patients
+    headers: dict[ClipFile, _Header | None] = {}
+    failed: list[tuple[Path, str]] = []
+    for file in files:
+        try:
+            headers[file] = _header(file) if kind_of(file.path) == "dicom" else None
+        except FrameUnreadable as error:
+            failed.append((file.path, str(error)))
+    listed = _listed(list(headers), table)
+    unknown = [file for file, header in headers.items() if file not in listed and not (header and header.identity)]
+    by_folder = patients_by_folder(unknown, level)
+    origins: dict[ClipFile, Origin] = {}
+    for file, header in headers.items():
+        name = f"{file.root.name}/{file.name}" if level == 0 and file.root.name else file.name
+        if header is None:
+            patient, known_by = (listed[file], "table") if file in listed else by_folder[file.path]
+            origins[file] = Origin(patient, name, file.path.name, known_by)
+        elif file in listed and _letters(listed[file]) in {_letters(value) for value in header.identity}:
+            failed.append((file.path, "the table's patient is the one in the DICOM header: use a pseudonym instead"))
+        else:
+            origins[file] = _hidden(header, listed.get(file), by_folder.get(file.path), name, salt(data_dir))
+    _check_names(origins)
+    return origins, failed
+
+
+def _header(file: ClipFile) -> _Header:
+    header: Any = dicom_header(file.path)
+    told = (str(header.get(tag) or "").strip() for tag in ("PatientID", "PatientName", "OtherPatientIDs"))
+    return _Header(tuple(value for value in told if value), str(header.get("SOPInstanceUID") or ""))
+
+
+def _hidden(header: _Header, listed: str | None, by_folder: tuple[str, str] | None, name: str, key: bytes) -> Origin:
+    clip = pseudonym(key, "clip", header.instance or name)
+    if listed is not None:
+        return Origin(listed, clip, None, "table")
+    if header.identity:
+        return Origin(pseudonym(key, "patient", header.identity[0]), clip, None, "header")
+    assert by_folder is not None
+    patient, known_by = by_folder
+    return Origin(pseudonym(key, known_by, patient), clip, None, known_by)
+
+
+def _listed(files: Sequence[ClipFile], table: Mapping[str, str]) -> dict[ClipFile, str]:
+    """The table's patient of each file that it lists, by the path below the imported folder or by the bare name."""
+    listed = {file: table[file.name] for file in files if file.name in table}
+    by_name = [file for file in files if file not in listed and file.path.name in table]
+    for name, count in Counter(file.path.name for file in by_name).items():
+        if count > 1:
+            places = [file.name for file in by_name if file.path.name == name]
+            raise InvalidRequest(
+                f"the table lists {name}, and {count} files have that name, such as {places[0]} and {places[1]}: "
+                "write the path below the imported folder in the column file"
+            )
+    return listed | {file: table[file.path.name] for file in by_name}
+
+
+def _check_names(origins: Mapping[ClipFile, Origin]) -> None:
+    """Refuse two files that would be one clip; of DICOM files, which are named by their content, those are copies."""
+    named: dict[str, ClipFile] = {}
+    for file, origin in origins.items():
+        if origin.source is not None and named.setdefault(origin.clip, file) != file:
+            raise InvalidRequest(
+                f"{file.path} and {named[origin.clip].path} would both be the clip {origin.clip}: import the folder "
+                "above them, or import them one after the other under different names"
+            )
 
 
 def salt(data_dir: Path) -> bytes:
@@ -92,39 +155,6 @@ def _make_salt(path: Path) -> None:
 def pseudonym(key: bytes, *identity: str) -> str:
     """Return a name that is always the same for the same identity and says nothing about it without ``key``."""
     return "dicom-" + hmac.new(key, "\0".join(identity).encode(), hashlib.sha256).hexdigest()[:12]
-
-
-def origin_of(file: ClipFile, patients: Mapping[str, str], data_dir: Path) -> Origin:
-    """Say which patient and clip a file is of.
-
-    The patient is the table's, else the DICOM header's, else the folder's below the one imported, else the file's name
-    without suffix. Of a DICOM file nothing but keyed hashes is told, or the table's patient.
-
-    Raises:
-        FrameUnreadable: where a DICOM header cannot be read, or the table's patient is that header's own.
-    """
-    listed = patients.get(file.name) or patients.get(file.path.name)
-    folder = Path(file.name).parent.name
-    if kind_of(file.path) != "dicom":
-        known_by = "table" if listed else "folder" if folder else "file name"
-        return Origin(listed or folder or file.path.stem, file.name, file.path.name, known_by)
-    key, header = salt(data_dir), dicom_header(file.path)
-    clip = pseudonym(key, "clip", str(header.get("SOPInstanceUID") or file.name))
-    identity = _identity(header)
-    if listed:
-        if _letters(listed) in {_letters(value) for value in identity}:
-            raise FrameUnreadable("the table's patient is the one in the DICOM header: give a pseudonym in the table")
-        return Origin(listed, clip, None, "table")
-    if identity:
-        return Origin(pseudonym(key, "patient", identity[0]), clip, None, "header")
-    known_by = "folder" if folder else "file name"
-    return Origin(pseudonym(key, known_by, folder or file.path.stem), clip, None, known_by)
-
-
-def _identity(header: Any) -> list[str]:
-    """Return what the header says of who the patient is, the identifier first, without what is empty."""
-    told = (str(header.get(tag) or "").strip() for tag in ("PatientID", "PatientName", "OtherPatientIDs"))
-    return [value for value in told if value]
 
 
 def _letters(text: str) -> str:

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_backend.commands.import_frames import distinct, picture_name, write_picture
 from ml_backend.errors import BackendError
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.predictor import Predictor
 from ml_backend.frames.scores import concatenate
+from ml_backend.ingest.duplicates import distinct
 from ml_backend.ingest.files import frames_of
+from ml_backend.ingest.served import picture_name, write_picture
 from ml_backend.launch.clips import Clips
 from ml_backend.launch.label_studio import wait_until
 from ml_backend.launch.options import Options

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_backend.errors import InvalidRequest
-from ml_backend.setup.label_configuration import column, render
+from ml_backend.ingest.clip_table import column, read_clip_table
+from ml_backend.setup.label_configuration import render
 from ml_backend.studio.configuration import Configuration
 from ml_backend.tsal.split import held_out
 
@@ -28,37 +28,22 @@ class Clips:
 
 
 def read_clips(folder: Path, table: Path) -> Clips:
-    """Read a table of clips: file, patient, a column of 0 and 1 for each symptom, and labelled (1 where it is missing).
-
-    A symptom without a column is left out; so are the labels of clips that are not labelled or not there.
+    """Read a table of clips (see `read_clip_table`); labels of clips that are not in ``folder`` are left out.
 
     Raises:
         InvalidRequest: naming what to change in the table.
     """
     symptoms = Configuration.parse(render()).label_names
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, restval=""))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InvalidRequest(f"{table} cannot be read: {error}") from None
-    columns = {symptom: column(symptom) for symptom in symptoms}
-    known = tuple(symptom for symptom in symptoms if rows and columns[symptom] in rows[0])
-    if len(known) < 2 or "file" not in rows[0] or "patient" not in rows[0]:
-        raise InvalidRequest(
-            f"{table} needs rows, and the columns file, patient and two or more of {', '.join(columns.values())}"
-        )
+    found = read_clip_table(table, symptoms)
+    if not found.rows or len(found.symptoms) < 2:
+        columns = ", ".join(column(symptom) for symptom in symptoms)
+        raise InvalidRequest(f"{table} needs rows, and two or more of the columns {columns}")
     labels = {
-        row["file"]: np.array([_label(table, row, columns[symptom]) for symptom in known], np.uint8)
-        for row in rows
-        if row.get("labelled", "1") == "1" and (folder / row["file"]).is_file()
+        row.file: np.array(row.labels, np.uint8)
+        for row in found.rows
+        if row.labels is not None and (folder / row.file).is_file()
     }
-    return Clips(folder, known, {row["file"]: row["patient"] for row in rows}, labels)
-
-
-def _label(table: Path, row: dict[str, str], name: str) -> int:
-    if row[name] not in ("0", "1"):
-        raise InvalidRequest(f"{table}: {row['file']} has {row[name]!r} in the column {name}; write 0 or 1")
-    return int(row[name])
+    return Clips(folder, found.symptoms, found.patients, labels)
 
 
 def held_out_clips(clips: Clips, seed: int) -> set[str]:

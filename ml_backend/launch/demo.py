@@ -8,8 +8,8 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from ml_backend.commands.import_frames import Importer
 from ml_backend.errors import InvalidRequest
+from ml_backend.ingest.importer import Importer
 from ml_backend.launch import label_studio, serve
 from ml_backend.launch.annotator import ROUND_SECONDS, unattended
 from ml_backend.launch.clips import Clips, held_out_clips, read_clips

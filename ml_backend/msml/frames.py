@@ -16,7 +16,7 @@ ROTATION_DEGREES = 10.0
 FLIP_PROBABILITY = 0.5
 
 # Part of every cache key: change it whenever `decode` or `augment` gives other values for the same file.
-PREPROCESSING = "rgb224-bilinear-1"
+PREPROCESSING = "rgb224-bilinear-2"
 
 # What annotation tools show, and no format for which Pillow starts another program.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "PPM")
@@ -26,8 +26,8 @@ def decode(content: bytes, max_pixels: int = 50_000_000) -> NDArray[np.uint8]:
     """Return the frame (224, 224, 3) uint8 RGB of an image file's bytes.
 
     Turned upright by its EXIF orientation, resized to the square with bilinear filtering and without keeping the aspect
-    ratio; grey becomes three equal channels, 16-bit samples lose their lower byte, transparency shows black, of an
-    animation the first picture counts. Raises FrameUnreadable with the reason.
+    ratio. Grey becomes three equal channels; deeper samples keep the 8 highest bits of their depth (`depth_of`);
+    transparency shows black; of an animation the first picture counts. Raises FrameUnreadable with the reason.
     """
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
@@ -46,6 +46,15 @@ def decode(content: bytes, max_pixels: int = 50_000_000) -> NDArray[np.uint8]:
     except Exception as error:  # broken bytes make Pillow's decoders raise errors of a dozen kinds
         raise FrameUnreadable(f"The image is damaged or truncated: {error}.") from error
     return np.array(rgb.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+
+
+def depth_of(values: NDArray[np.integer]) -> int:
+    """Return the bits that the samples of a picture use: the least of 8, 10, 12, 14 and 16 that holds the brightest.
+
+    A 16-bit file often holds samples of a scanner that has 10 or 12 bits, and does not say so.
+    """
+    brightest = int(values.max(initial=0))
+    return next((bits for bits in (8, 10, 12, 14) if brightest < 2**bits), 16)
 
 
 def augment(frame: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -67,7 +76,8 @@ def views(frame: NDArray[np.uint8], count: int, seed: bytes) -> NDArray[np.uint8
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+        values = np.asarray(image)
+        return Image.fromarray((values >> (depth_of(values) - 8)).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise FrameUnreadable("The image has 32-bit samples, whose range nobody can know: save it with 8 or 16 bits.")
     if image.has_transparency_data:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,17 +11,13 @@ from pathlib import Path
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ml_backend.errors import ConfigurationUnusable
+from ml_backend.ingest.clip_table import column
 
 FOLDER = Path(__file__).resolve().parents[2] / "label_config"
 TEMPLATE = FOLDER / "lung_ultrasound.xml"
 EXAMPLES = FOLDER / "examples"
 EXAMPLE_PIXELS = 220
 SUFFIXES = (".png", ".jpg", ".jpeg")
-
-
-def column(choice: str) -> str:
-    """The name that a choice has in a clip table and as an example's file: `Pleural lesion` -> `pleural_lesion`."""
-    return re.sub(r"[^a-z0-9]+", "_", choice.lower()).strip("_")
 
 
 def render(examples: Path = EXAMPLES, symptoms: Sequence[str] | None = None, template: Path = TEMPLATE) -> str:

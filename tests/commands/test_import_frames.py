@@ -18,10 +18,18 @@ from PIL import Image
 
 from ml_backend.commands import import_frames
 from ml_backend.commands.command import run
-from ml_backend.commands.import_frames import Importer, distinct, find_files, main, served_path
-from ml_backend.errors import InvalidRequest, StudioUnavailable
-from ml_backend.ingest.files import ClipFrame
-from ml_backend.ingest.origins import pseudonym, read_patients, salt
+from ml_backend.commands.import_frames import main
+from ml_backend.errors import BackendError, InvalidRequest, StudioUnavailable
+from ml_backend.ingest import duplicates
+from ml_backend.ingest import importer as importing
+from ml_backend.ingest.clip_table import read_clip_table
+from ml_backend.ingest.duplicates import distinct
+from ml_backend.ingest.importer import Importer
+from ml_backend.ingest.origins import pseudonym, salt
+from ml_backend.ingest.paths import find_files
+from ml_backend.ingest.pictures import ClipFrame
+from ml_backend.ingest.report import Report
+from ml_backend.ingest.served import served_path
 from ml_backend.studio.client import LocalStorage, ProjectInfo, Task
 from tests.ingest.test_files import write_dicom
 
@@ -83,7 +91,7 @@ class Place:
             **{"frames": self.frames, "document_root": self.document_root, "data_dir": self.data_dir, **options},
         )
 
-    def run(self, **options: Any) -> import_frames.Report:
+    def run(self, **options: Any) -> Report:
         return self.importer(**options).run([self.clips])
 
     def pictures(self) -> list[Path]:
@@ -134,7 +142,7 @@ def write_identified(path: Path, seeds: Sequence[int], **tags: object) -> Path:
 
 def test_frames_become_tasks_with_where_they_come_from(place: Place) -> None:
     write_gif(place.clips / "anna" / "left 1+2.gif", [1, 2, 3, 4, 5])
-    write_still(place.clips / "berta.png", 9)
+    write_still(place.clips / "berta" / "berta.png", 9)
     report = place.run()
 
     assert (report.files, report.frames, report.near_duplicates, report.already_there) == (2, 4, 0, 0)
@@ -145,9 +153,9 @@ def test_frames_become_tasks_with_where_they_come_from(place: Place) -> None:
         {**common, "frame": 0, "time": 0.0},
         {**common, "frame": 2, "time": 0.5},
         {**common, "frame": 4, "time": 1.0},
-        {"patient": "berta", "clip": "berta.png", "source": "berta.png", "frame": 0, "time": 0.0},
+        {"patient": "berta", "clip": "berta/berta.png", "source": "berta.png", "frame": 0, "time": 0.0},
     ]
-    assert report.patients == {"folder": {"anna"}, "file name": {"berta"}}
+    assert report.patients == {"folder": {"anna", "berta"}}
 
 
 def test_every_task_leads_to_its_picture(place: Place) -> None:
@@ -204,7 +212,7 @@ def test_tasks_that_label_studio_made_itself_count(place: Place) -> None:
 
 
 def test_an_interrupted_run_goes_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_frames, "PIECE", 2)
+    monkeypatch.setattr(importing, "PIECE", 2)
     for number in range(5):
         write_still(place.clips / f"{number}.png", number)
     place.studio.failing = 2
@@ -220,7 +228,7 @@ def test_an_interrupted_run_goes_on(place: Place, monkeypatch: pytest.MonkeyPatc
 
 
 def test_pieces_reach_label_studio_whole(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_frames, "PIECE", 2)
+    monkeypatch.setattr(importing, "PIECE", 2)
     for number in range(5):
         write_still(place.clips / f"{number}.png", number)
     assert place.run().imported == 5
@@ -260,7 +268,7 @@ def test_nothing_is_left_of_a_picture_that_could_not_be_written(place: Place, mo
 
     write_still(place.clips / "still.png", 3)
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(import_frames.BackendError, match="No space left"):
+    with pytest.raises(BackendError, match="No space left"):
         place.run()
     assert place.pictures() == []
     assert place.studio.rows == []
@@ -301,7 +309,7 @@ def test_near_duplicates_of_any_earlier_frame_are_dropped() -> None:
 def test_what_is_kept_is_apart_and_what_is_dropped_is_near(seeds: list[int], distance: int) -> None:
     frames = frames_like(*seeds)
     kept = list(distinct(frames, distance))
-    bits = {frame.frame: import_frames.imagehash.phash(frame.picture, hash_size=16) for frame in frames}
+    bits = {frame.frame: duplicates.imagehash.phash(frame.picture, hash_size=16) for frame in frames}
     for earlier, later in itertools.combinations(kept, 2):
         assert bits[earlier.frame] - bits[later.frame] > distance
     for frame in frames:
@@ -328,7 +336,7 @@ def test_patients_come_from_the_table_first(place: Place, tmp_path: Path) -> Non
     table.write_text(
         "\ufefffile,patient,probe\nb/still.png,p2,convex\nother.png, p3 ,linear\nabsent.png,p4,\n", "utf-8"
     )
-    report = place.run(patients=read_patients(table))
+    report = place.run(patients=read_clip_table(table).patients)
     assert [row["patient"] for row in place.studio.rows] == ["a", "p2", "p3"]
     assert report.patients == {"folder": {"a"}, "table": {"p2", "p3"}}
 
@@ -367,12 +375,12 @@ def test_dicom_without_identity_hides_its_folder_too(place: Place) -> None:
     nobody = {"PatientID": "", "PatientName": ""}
     write_identified(place.clips / "DOE^JANE" / "1.dcm", [1], **nobody)
     write_identified(place.clips / "DOE^JANE" / "2.dcm", [2], **nobody)
-    write_identified(place.clips / "JANE.dcm", [3], **nobody)
+    write_identified(place.clips / "JANE" / "3.dcm", [3], **nobody)
     report = place.run()
     first, second, third = (row["patient"] for row in place.studio.rows)
     assert first == second != third
     assert "DOE" not in json.dumps(place.studio.rows)
-    assert set(report.patients) == {"folder", "file name"}
+    assert set(report.patients) == {"folder"}
 
 
 def test_the_tables_patient_of_a_dicom_file_must_not_be_the_headers(place: Place) -> None:
@@ -385,7 +393,43 @@ def test_the_tables_patient_of_a_dicom_file_must_not_be_the_headers(place: Place
     assert "source" not in row
     ((path, reason),) = report.failed
     assert path.name == "2.dcm"
-    assert "give a pseudonym" in reason
+    assert "pseudonym" in reason
+
+
+def test_a_clip_keeps_the_patient_it_has_in_the_project(place: Place) -> None:
+    """Projects that an older rule filled have the folder next to the file for the patient."""
+    write_gif(place.clips / "P07" / "visit1" / "clip.gif", [1, 2, 3, 4])
+    place.run(patient_level=2)
+    with pytest.raises(InvalidRequest, match=r"visit1 there, P07 now.*--patient-level 2 gives visit1"):
+        place.run(every=Fraction(1, 4))
+    assert len(place.studio.rows) == 2
+
+    write_still(place.clips / "P07" / "visit2" / "still.png", 9)
+    report = place.run(every=Fraction(1, 4), keep_patients=True)
+    assert (report.imported, report.already_there) == (3, 2)
+    assert {row["clip"]: row["patient"] for row in place.studio.rows} == {
+        "P07/visit1/clip.gif": "visit1",
+        "P07/visit2/still.png": "P07",
+    }
+    assert report.patients == {"project": {"visit1"}, "folder": {"P07"}}
+
+
+def test_a_picture_that_is_there_under_another_patient_is_counted_and_left(place: Place) -> None:
+    write_still(place.clips / "anna" / "still.png", 3)
+    place.run()
+    (place.clips / "anna").rename(place.clips / "berta")
+    report = place.run()
+    assert (report.imported, report.already_there, report.other_patient) == (0, 1, 1)
+    assert [row["patient"] for row in place.studio.rows] == ["anna"]
+
+
+def test_a_dry_run_lists_patients_and_clips(command: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    write_still(command.clips / "P07" / "visit1" / "a.png", 1)
+    write_still(command.clips / "P07" / "visit2" / "b.png", 2)
+    assert call(command, "--dry-run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:4] == ["patient P07 (known by folder): 2 clips", "  P07/visit1/a.png", "  P07/visit2/b.png"]
+    assert command.studio.rows == []
 
 
 # Files
@@ -509,13 +553,13 @@ def test_label_studios_absence_has_its_own_exit_code(command: Place, capsys: pyt
     write_still(command.clips / "still.png", 1)
     command.studio.failing = 1
     assert call(command) == StudioUnavailable.exit_code
-    assert capsys.readouterr().err.startswith("error: Label Studio does not answer")
+    assert "error: Label Studio does not answer" in capsys.readouterr().err.splitlines()
 
 
 @pytest.mark.skipif(not POCUS.is_dir(), reason=f"the clips of {POCUS} are not here")
 def test_real_clips(place: Place) -> None:
     chosen = sorted((POCUS / "clips").iterdir())[::12]
-    patients = read_patients(POCUS / "clips.csv")
+    patients = read_clip_table(POCUS / "clips.csv").patients
     report = place.importer(patients=patients).run(chosen)
     assert report.files == len(chosen)
     assert report.imported == len(place.studio.rows) == len(place.pictures()) > len(chosen)

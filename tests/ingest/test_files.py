@@ -17,8 +17,10 @@ from PIL import Image
 from pydicom import encaps, uid
 
 from ml_backend.errors import FrameUnreadable
-from ml_backend.ingest import files as frame_files
-from ml_backend.ingest.files import ClipFrame, Sampler, frames_of, kind_of
+from ml_backend.ingest import pictures
+from ml_backend.ingest.files import frames_of, kind_of
+from ml_backend.ingest.pictures import ClipFrame, Sampler
+from ml_backend.ingest.videos import Clock, sound_frames
 
 POCUS = Path(__file__).parents[3] / "shared" / "data" / "pocus" / "clips"
 ALL = Fraction(0)
@@ -175,7 +177,7 @@ def test_time_counts_from_the_first_frame(tmp_path: Path) -> None:
 
 
 def test_time_stamps_that_start_anew_go_on() -> None:
-    clock = frame_files._Clock(SimpleNamespace(average_rate=Fraction(10), guessed_rate=None))
+    clock = Clock(SimpleNamespace(average_rate=Fraction(10), guessed_rate=None))
     stamps = [50, 51, 53, 0, 2, None, 4]
     times = [clock.read(SimpleNamespace(pts=stamp, time_base=Fraction(1, 10))) for stamp in stamps]
     assert times == [Fraction(tenths, 10) for tenths in (0, 1, 3, 4, 6, 7, 8)]
@@ -222,10 +224,10 @@ def test_damage_before_the_first_sound_frame_costs_only_itself() -> None:
 
     packets = [packet(True), packet(False), packet(False)]
     container = SimpleNamespace(demux=lambda stream: packets)
-    assert len(list(frame_files._sound_frames(container, None))) == 2
+    assert len(list(sound_frames(container, None))) == 2
     packets.append(packet(True))
     with pytest.raises(FrameUnreadable, match="damaged after frame 1"):
-        list(frame_files._sound_frames(container, None))
+        list(sound_frames(container, None))
 
 
 @pytest.mark.parametrize("content", [b"", b"no video at all" * 100, b"ffconcat version 1.0\nfile '/etc/hostname'\n"])
@@ -265,10 +267,10 @@ def test_a_video_without_frames_is_refused(tmp_path: Path) -> None:
 
 def test_too_many_or_too_large_frames_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_video(tmp_path / "clip.mp4", list(range(10)))
-    monkeypatch.setattr(frame_files, "MAX_FRAMES", 5)
+    monkeypatch.setattr(pictures, "MAX_FRAMES", 5)
     with pytest.raises(FrameUnreadable, match="more than the 5 frames"):
         read(path)
-    monkeypatch.setattr(frame_files, "MAX_PIXELS", 64 * 48 - 1)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 64 * 48 - 1)
     with pytest.raises(FrameUnreadable, match="64 x 48"):
         read(path)
 
@@ -343,6 +345,16 @@ def test_transparent_and_deep_stills(tmp_path: Path) -> None:
 
     Image.fromarray(np.array([[0, 32768, 65535]], np.uint16)).save(tmp_path / "deep.png")
     assert np.asarray(read(tmp_path / "deep.png")[0].picture).tolist() == [[0, 128, 255]]
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+def test_deep_pictures_are_scaled_by_their_own_depth(tmp_path: Path, bits: int) -> None:
+    brightest = 2**bits - 1
+    values = np.array([[0, brightest // 2 + 1, brightest]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "still.png")
+    write_dicom(tmp_path / "still.dcm", values[None], BitsStored=bits, HighBit=bits - 1)
+    for name in ("still.png", "still.dcm"):
+        assert np.asarray(read(tmp_path / name)[0].picture).tolist() == [[0, 128, 255]]
 
 
 def test_colour_stays_colour(tmp_path: Path) -> None:

@@ -5,26 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ml_backend.errors import FrameUnreadable, InvalidRequest, SettingsError
-from ml_backend.ingest.origins import ClipFile, Origin, origin_of, pseudonym, read_patients, salt
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("file;patient\na.png;p1\n", "column file and the column patient is missing"),
-        ("", "column file and the column patient is missing"),
-        ("file,patient\na.png,p1\na.png,p2\n", "a.png has two patients, p1 and p2"),
-        (b"file,patient\na.png,\xff\n", "decode"),
-    ],
-)
-def test_a_table_that_cannot_be_used_is_refused(tmp_path: Path, text: str | bytes, reason: str) -> None:
-    path = tmp_path / "patients.csv"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(InvalidRequest, match=reason):
-        read_patients(path)
-    with pytest.raises(InvalidRequest, match="No such file"):
-        read_patients(tmp_path / "absent.csv")
+from ml_backend.errors import InvalidRequest, SettingsError
+from ml_backend.ingest.origins import origins_of, pseudonym, salt
+from ml_backend.ingest.paths import ClipFile, find_files
 
 
 def test_the_hash_needs_this_installations_salt(tmp_path: Path) -> None:
@@ -45,27 +28,72 @@ def test_a_damaged_salt_is_not_replaced(tmp_path: Path) -> None:
         salt(tmp_path / "file" / "data")
 
 
-@pytest.mark.parametrize(
-    ("name", "origin"),
-    [
-        ("still.png", Origin("still", "still.png", "still.png", "file name")),
-        ("anna/still.png", Origin("anna", "anna/still.png", "still.png", "folder")),
-        ("ward 3/anna/still.png", Origin("anna", "ward 3/anna/still.png", "still.png", "folder")),
-        ("listed.png", Origin("p1", "listed.png", "listed.png", "table")),
-        ("anna/listed.png", Origin("p1", "anna/listed.png", "listed.png", "table")),
-        ("berta/listed.png", Origin("p2", "berta/listed.png", "listed.png", "table")),
-    ],
-)
-def test_table_then_folder_then_name(tmp_path: Path, name: str, origin: Origin) -> None:
-    path = tmp_path / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n")
-    patients = {"listed.png": "p1", "berta/listed.png": "p2"}
-    assert origin_of(ClipFile(path, name), patients, tmp_path / "data") == origin
-    assert not (tmp_path / "data").exists()
+def make(root: Path, *names: str) -> list[ClipFile]:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"\x89PNG\r\n\x1a\n")
+    return find_files([root])
+
+
+def patients(files: list[ClipFile], level: int | None = None, table: dict[str, str] | None = None) -> dict[str, str]:
+    origins, failed = origins_of(files, table or {}, Path("unused"), level)
+    assert failed == []
+    return {origin.clip: origin.patient for origin in origins.values()}
+
+
+def test_the_first_folder_below_the_imported_one_is_the_patient(tmp_path: Path) -> None:
+    files = make(tmp_path / "in", "P07/visit1/a.png", "P07/visit2/b.png", "P08/visit1/c.png")
+    assert list(patients(files).values()) == ["P07", "P07", "P08"]
+    assert list(patients(files, 2).values()) == ["visit1", "visit2", "visit1"]
+
+
+def test_level_0_is_the_imported_folder_and_names_clips_as_an_import_of_the_folder_above_does(tmp_path: Path) -> None:
+    make(tmp_path / "in", "P07/visit1/a.png", "P07/b.png")
+    below = patients(find_files([tmp_path / "in" / "P07"]), 0)
+    assert below == patients(find_files([tmp_path / "in"])) == {"P07/visit1/a.png": "P07", "P07/b.png": "P07"}
+
+
+def test_files_without_folders_are_patients_of_their_own(tmp_path: Path) -> None:
+    assert patients(make(tmp_path / "in", "a.png", "b.png")) == {"a.png": "a", "b.png": "b"}
+
+
+@pytest.mark.parametrize("level", [None, 1, 2])
+def test_a_tree_of_mixed_depth_is_refused_with_what_each_level_gives(tmp_path: Path, level: int | None) -> None:
+    files = make(tmp_path / "in", "loose.png", "P07/visit1/a.png", "P08/b.png")
+    with pytest.raises(InvalidRequest) as refused:
+        patients(files, level)
+    told = str(refused.value)
+    assert "--patient-level 0: 1 patients (in)" in told
+    assert "--patient-level 1: 2 patients (P07, P08); none for 1 files, such as loose.png" in told
+    assert "--patient-level 2: 1 patients (visit1); none for 2 files" in told
+    assert patients(files, level, {"loose.png": "p1", "b.png": "p2", "a.png": "p3"})["loose.png"] == "p1"
+
+
+def test_folders_of_the_same_name_in_two_imported_folders_do_not_mix(tmp_path: Path) -> None:
+    make(tmp_path / "P07", "visit1/a.png")
+    make(tmp_path / "P08", "visit1/b.png")
+    files = find_files([tmp_path / "P07", tmp_path / "P08"])
+    with pytest.raises(InvalidRequest, match="visit1 would be a patient both in"):
+        patients(files)
+    assert sorted(patients(files, 0).values()) == ["P07", "P08"]
+
+
+def test_files_given_one_by_one_must_share_a_folder(tmp_path: Path) -> None:
+    files = make(tmp_path / "in", "P07/a.png", "P08/b.png")
+    with pytest.raises(InvalidRequest, match="different folders"):
+        patients(find_files([file.path for file in files]))
+
+
+def test_the_table_wins_by_path_or_by_name(tmp_path: Path) -> None:
+    files = make(tmp_path / "in", "anna/still.png", "berta/still.png", "carla/other.png")
+    found = patients(files, None, {"anna/still.png": "p1", "other.png": "p3"})
+    assert list(found.values()) == ["p1", "berta", "p3"]
+    with pytest.raises(InvalidRequest, match="2 files have that name"):
+        patients(files, None, {"still.png": "p1"})
 
 
 def test_a_dicom_file_without_a_header_has_no_origin(tmp_path: Path) -> None:
     (tmp_path / "DOE.dcm").write_bytes(b"text" * 100)
-    with pytest.raises(FrameUnreadable, match="not a DICOM file"):
-        origin_of(ClipFile(tmp_path / "DOE.dcm", "DOE.dcm"), {}, tmp_path)
+    origins, failed = origins_of(find_files([tmp_path]), {}, tmp_path, None)
+    assert origins == {}
+    assert "not a DICOM file" in failed[0][1]

@@ -14,8 +14,9 @@ from label_studio_sdk.label_interface import LabelInterface
 from PIL import Image
 
 from ml_backend.errors import ConfigurationUnusable
+from ml_backend.ingest.clip_table import column
 from ml_backend.phantom.clips import write_examples
-from ml_backend.setup.label_configuration import EXAMPLES, TEMPLATE, column, render
+from ml_backend.setup.label_configuration import EXAMPLES, TEMPLATE, render
 
 SYMPTOMS = ["A-line", "B-line", "Pleural lesion", "Pleural effusion"]
 

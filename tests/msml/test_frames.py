@@ -69,6 +69,13 @@ def test_sixteen_bits_are_scaled_not_cut_off(kind: str) -> None:
     assert [frame[10, 10, 0], frame[10, 200, 1], frame[200, 10, 2], frame[200, 200, 0]] == [0, 7, 100, 255]
 
 
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_deep_samples_are_scaled_by_their_own_depth(bits: int) -> None:
+    deep = np.array([[0, 2 ** (bits - 1)], [2**bits - 1, 0]], np.uint16).repeat(112, 0).repeat(112, 1)
+    frame = decode(_encoded(Image.fromarray(deep), "PNG"))
+    assert [frame[10, 10, 0], frame[10, 200, 1], frame[200, 10, 2]] == [0, 128, 255]
+
+
 def test_thirty_two_bits_are_refused() -> None:
     for dtype in (np.int32, np.float32):
         with pytest.raises(FrameUnreadable, match="8 or 16 bits"):

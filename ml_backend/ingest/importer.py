@@ -1,0 +1,179 @@
+"""Import of frames into a Label Studio project.
+
+Every file is sampled by time, near-duplicates within it are dropped, what is left is written as PNG to a folder that
+Label Studio serves, and becomes a task. An import can run again, after new files arrived or after it was interrupted:
+Label Studio's own list of tasks says what is there.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ml_backend.errors import FrameUnreadable, InvalidRequest
+from ml_backend.ingest.duplicates import DISTANCE, distinct
+from ml_backend.ingest.files import frames_of
+from ml_backend.ingest.origins import Origin, origins_of
+from ml_backend.ingest.paths import ClipFile, find_files
+from ml_backend.ingest.pictures import ClipFrame
+from ml_backend.ingest.plan import Imported, Plan, TaskKeys, reconciled
+from ml_backend.ingest.report import Report
+from ml_backend.ingest.served import picture_name, served_address, write_picture
+from ml_backend.progress import track
+from ml_backend.studio.client import Studio
+from ml_backend.studio.configuration import Configuration
+
+EVERY = Fraction(1, 2)
+PIECE = 500  # tasks that are sent to Label Studio at once
+
+
+class Importer:
+    """Imports files into one project.
+
+    Args:
+        frames: the folder that pictures are written to, below ``document_root``.
+        document_root: the folder that Label Studio serves (its LOCAL_FILES_DOCUMENT_ROOT), under the same path there.
+        data_dir: where this installation keeps the salt for DICOM patients.
+        every: seconds between frames, 0 for all.
+        distance: see `distinct`.
+        patients: the patient of each file that a table lists, see `ClipTable.patients`.
+        patient_level: see `patients_by_folder`.
+        keep_patients: see `reconciled`.
+        dry_run: read and count, but write no picture and send no task.
+
+    Raises:
+        InvalidRequest: if ``frames`` is not below ``document_root``, or ``patient_level`` is negative.
+    """
+
+    def __init__(
+        self,
+        studio: Studio,
+        project: int,
+        *,
+        frames: Path,
+        document_root: Path,
+        data_dir: Path,
+        every: Fraction = EVERY,
+        distance: int = DISTANCE,
+        patients: Mapping[str, str] | None = None,
+        patient_level: int | None = None,
+        keep_patients: bool = False,
+        dry_run: bool = False,
+    ) -> None:
+        self._studio = studio
+        self._project = project
+        self._frames = frames.resolve()
+        self._document_root = document_root.resolve()
+        if self._document_root not in self._frames.parents:
+            raise InvalidRequest(
+                f"{frames} is not a folder below {document_root}, the folder that Label Studio serves: "
+                "choose another --frames or --document-root"
+            )
+        if patient_level is not None and patient_level < 0:
+            raise InvalidRequest(f"--patient-level {patient_level}: choose 0 (the imported folder), 1 or more")
+        self._data_dir = data_dir
+        self._every = every
+        self._distance = distance
+        self._patients = patients or {}
+        self._patient_level = patient_level
+        self._keep_patients = keep_patients
+        self._dry_run = dry_run
+
+    def plan(self, paths: Sequence[Path]) -> Plan:
+        """Find the files, their patients and what the project has of them already; write nothing.
+
+        Raises:
+            InvalidRequest: if there is nothing to import, or the patients are ambiguous or not those of the project.
+            StudioUnavailable, StudioRefused, ConfigurationUnusable: from Label Studio.
+        """
+        files = find_files(paths, leave_out=self._frames)
+        origins, failed = origins_of(files, self._patients, self._data_dir, self._patient_level)
+        keys = TaskKeys(Configuration.parse(self._studio.project(self._project).label_config).image_key)
+        there = Imported((task.data for task in self._studio.tasks(self._project)), keys)
+        return Plan(reconciled(origins, there, self._keep_patients), tuple(failed), there, keys)
+
+    def run(self, paths: Sequence[Path]) -> Report:
+        """Import files and folders; see `plan` for the errors, and `carry_out`."""
+        return self.carry_out(self.plan(paths))
+
+    def carry_out(self, plan: Plan) -> Report:
+        """Import what was planned. An unreadable file is reported on standard error and costs only itself.
+
+        Raises:
+            StudioUnavailable, StudioRefused: from Label Studio; running again continues.
+        """
+        if not self._dry_run:
+            self._prepare_folder()
+        report = Report()
+        for path, reason in plan.failed:
+            _fail(report, path, reason)
+        waiting: list[dict[str, object]] = []
+        for file, origin in track(list(plan.clips.items()), "import", "files"):
+            for task in self._tasks(file, origin, plan, report):
+                waiting.append(task)
+                if len(waiting) == PIECE:
+                    self._send(waiting, report)
+        self._send(waiting, report)
+        return report
+
+    def _prepare_folder(self) -> None:
+        try:
+            self._frames.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidRequest(f"{self._frames}: {error.strerror}; choose another --frames") from error
+        for storage in self._studio.local_storages(self._project):
+            if self._frames.is_relative_to(storage.path):
+                return
+        self._studio.create_local_storage(self._project, str(self._frames), "Frames")
+
+    def _tasks(self, file: ClipFile, origin: Origin, plan: Plan, report: Report) -> Iterator[dict[str, object]]:
+        """Yield the data of a file's new tasks, after writing their pictures."""
+        there = plan.there.pictures
+        try:
+            for frame in distinct(self._counted(file, report), self._distance):
+                report.patients.setdefault(origin.known_by, set()).add(origin.patient)
+                path = self._frames / picture_name(frame.picture)
+                if not path.exists() and not self._dry_run:
+                    write_picture(frame.picture, path)
+                place = path.relative_to(self._document_root).as_posix()
+                if place in there:
+                    report.already_there += 1
+                    report.other_patient += there[place] not in (None, "", origin.patient)
+                    continue
+                there[place] = origin.patient
+                yield _task(plan.keys, place, origin, frame)
+            report.files += 1
+        except FrameUnreadable as error:
+            _fail(report, file.path, str(error))
+
+    def _counted(self, file: ClipFile, report: Report) -> Iterator[ClipFrame]:
+        for frame in frames_of(file.path, self._every):
+            report.frames += 1
+            yield frame
+
+    def _send(self, waiting: list[dict[str, object]], report: Report) -> None:
+        if waiting and not self._dry_run:
+            self._studio.import_tasks(self._project, waiting)
+        report.imported += len(waiting)
+        waiting.clear()
+
+
+def _fail(report: Report, path: Path, reason: str) -> None:
+    report.failed.append((path, reason))
+    tqdm.write(f"{path}: {reason}", file=sys.stderr)  # keeps a bar whole
+
+
+def _task(keys: TaskKeys, place: str, origin: Origin, frame: ClipFrame) -> dict[str, object]:
+    data: dict[str, object] = {
+        keys.patient: origin.patient,
+        keys.clip: origin.clip,
+        "frame": frame.frame,
+        keys.time: round(frame.time, 6),
+    }
+    if origin.source is not None:
+        data["source"] = origin.source
+    return {**data, keys.image: served_address(place)}

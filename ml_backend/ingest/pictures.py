@@ -1,0 +1,87 @@
+"""Single frames: what a reader yields, sampling by time, limits of size, and pixels with 8 bits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ml_backend.errors import FrameUnreadable
+from ml_backend.msml.frames import depth_of
+
+MAX_PIXELS = 40_000_000
+MAX_FRAMES = 100_000
+
+
+@dataclass(frozen=True)
+class ClipFrame:
+    """One frame of a file.
+
+    ``picture`` has mode L or RGB, 8 bits, and carries no metadata; ``frame`` counts the file's frames from 0; ``time``
+    is in seconds from the first frame, 0 for a still.
+    """
+
+    picture: Image.Image
+    frame: int
+    time: float
+
+
+class Sampler:
+    """Choose the first frame at or after each multiple of ``every`` seconds; 0 chooses every frame."""
+
+    def __init__(self, every: Fraction) -> None:
+        self._every = every
+        self._due = Fraction(0)
+
+    def takes(self, time: Fraction) -> bool:
+        """Say whether the frame at ``time`` (seconds, never falling from call to call) is chosen."""
+        if time < self._due:
+            return False
+        if self._every:
+            # Counted on the grid and not from the frame before, or uneven frame rates would make the steps drift.
+            self._due = (time // self._every + 1) * self._every
+        return True
+
+
+def scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    """Return values with 8 bits: ``low`` and less as 0, ``high`` and more as 255."""
+    if values.dtype == np.uint8 and (low, high) == (0, 255):
+        return values
+    share = (values.astype(np.float64) - low) / (high - low)
+    return (share.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def plain(picture: Image.Image) -> Image.Image:
+    """Return the bare pixels: grey if the picture is grey, else RGB, transparency on black, no metadata."""
+    if picture.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
+        values = np.asarray(picture)
+        picture = Image.fromarray(scaled(values, 0, 2 ** depth_of(values) - 1))
+    if picture.has_transparency_data:
+        shown = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", shown.size, "black"), shown)
+    colours = np.asarray(picture.convert("RGB"))
+    grey = bool((colours == colours[..., :1]).all())
+    return Image.fromarray(np.ascontiguousarray(colours[..., 0]) if grey else colours)
+
+
+def check_size(width: int, height: int) -> None:
+    """Raise FrameUnreadable for a picture with too many pixels."""
+    if width * height > MAX_PIXELS:
+        raise FrameUnreadable(f"{width} x {height} is larger than the {MAX_PIXELS // 10**6} million pixels allowed")
+
+
+def check_count(count: int) -> None:
+    """Raise FrameUnreadable for a clip with too many frames."""
+    if count > MAX_FRAMES:
+        raise FrameUnreadable(f"it has more than the {MAX_FRAMES} frames allowed: cut it into shorter clips")
+
+
+def one_line(error: BaseException) -> str:
+    """Return the reason that an error gives, in one line."""
+    # libav's errors quote a number and a name that say nothing.
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(text.split()) or type(error).__name__

@@ -1,0 +1,58 @@
+"""Pictures in the folder that Label Studio serves as local files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from urllib.parse import parse_qs, quote, urlsplit
+
+from PIL import Image
+
+from ml_backend.errors import BackendError
+
+_SERVED = "/data/local-files/"
+
+
+def picture_name(picture: Image.Image) -> str:
+    """Return the file name of a picture: a hash of its pixels, so that no picture is stored twice."""
+    pixels = f"{picture.mode} {picture.width} {picture.height} ".encode() + picture.tobytes()
+    return hashlib.sha256(pixels).hexdigest()[:32] + ".png"
+
+
+def write_picture(picture: Image.Image, path: Path) -> None:
+    """Write a picture as PNG: aside first, then moved into place.
+
+    PNG and not JPEG: the clips are compressed already, and a second lossy coding would change the speckle that people
+    and network look at.
+
+    Raises:
+        BackendError: if it cannot be written.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        picture.save(aside, format="PNG", compress_level=1)
+        aside.replace(path)
+    except OSError as error:
+        raise BackendError(f"{path}: {error.strerror or error}; make room, or choose another --frames") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def served_address(place: str) -> str:
+    """Return the address under which Label Studio serves a path below its document root."""
+    return f"{_SERVED}?d={quote(place)}"
+
+
+def served_path(value: object) -> str | None:
+    """Return the path below the document root that an address of Label Studio's local files names."""
+    if not isinstance(value, str):
+        return None
+    try:
+        address = urlsplit(value)
+    except ValueError:
+        return None
+    if address.path.rstrip("/") != _SERVED.rstrip("/"):
+        return None
+    place = parse_qs(address.query).get("d")
+    return place[0].lstrip("/") if place else None
