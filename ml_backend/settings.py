@@ -115,6 +115,12 @@ class Settings(BaseSettings):
         description="where ticked defaults come from: `table` (the paper's), `plain` (probability above 0.5), "
         "`strengths` (table with strengths kept), `adaptive` (whichever has left least to correct)",
     )
+    audit: float = Field(
+        0.15,
+        ge=0,
+        le=1,
+        description="share of every batch drawn at random from the whole pool, so that figures are fair; 0: none",
+    )
     hold_out: float = Field(0.2, ge=0, lt=1, description="share of patients kept for validation, never trained on")
     largest_fall: float = Field(
         0.05,

@@ -14,12 +14,12 @@ from ml_backend.msml import finetune
 from ml_backend.msml.network import Network
 from ml_backend.store.quantised import restore
 from ml_backend.tsal import adaptive, metrics
-from ml_backend.tsal.acquisition import DIVERSE, score, select
-from ml_backend.tsal.batch import candidates, diverse
+from ml_backend.tsal.acquisition import DIVERSE
+from ml_backend.tsal.audit import AuditSample
 from ml_backend.tsal.correlation import CorrelationTable, build, plain_labels
-from ml_backend.tsal.diversity import spread
-from ml_backend.tsal.rarity import feed_rare, positive_weights
-from ml_backend.tsal.strengths import StrengthTable
+from ml_backend.tsal.rarity import positive_weights
+from ml_backend.tsal.round import Batch, Known, Pool, Rows, Rules, choose, generator
+from ml_backend.tsal.ticks import VALIDATORS, Tables
 from studies.dataset import ClipSet
 
 State = dict[str, NDArray[np.float32]]
@@ -43,7 +43,8 @@ class Way:
 
     ``last_batch_only``: train on the newest batch instead of everything confirmed; ``restart``: begin each fine-tune
     with the pre-trained weights instead of the last version's; ``augmented``: draw from all views instead of the frame
-    itself; ``weighted``: positive weights for rare symptoms.
+    itself; ``weighted``: positive weights for rare symptoms; ``audit``: share of every batch that is
+    drawn at random, as in the product.
     """
 
     epochs: int = 10
@@ -52,22 +53,23 @@ class Way:
     restart: bool = False
     last_batch_only: bool = False
     weighted: bool = False
+    audit: float = 0.15
 
 
 class Learner:
-    """One line of versions: the network, and both tables, as fine-tunes leave them."""
+    """One line of versions: the network, and its tables, as fine-tunes leave them."""
 
     def __init__(self, material: Material, way: Way, seed: int) -> None:
         self.material = material
         self._way = way
         self._seed = seed
         labels = material.clips.labels.shape[1]
-        self.table = CorrelationTable.empty(labels)
-        self.table_without_rule_9 = self.table
-        self.strengths: StrengthTable | None = None
+        self.tables = Tables.empty(labels)
+        self.table_without_rule_9 = CorrelationTable.empty(labels)
+        self.version = 0
         self._begin()
 
-    def learn(self, labelled: NDArray[np.intp], batch: NDArray[np.intp]) -> bool:
+    def learn(self, labelled: Rows, batch: Rows) -> bool:
         """Fine-tune on the labelled rows, of which ``batch`` are new, and renew the tables; False where none can be."""
         material, way = self.material, self._way
         rows = batch if way.last_batch_only else labelled
@@ -78,7 +80,7 @@ class Learner:
             self._begin()
         records, views = material.records[rows], material.records.shape[1] if way.augmented else 1
 
-        def sample(drawn: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.float32]:
+        def sample(drawn: Rows, rng: np.random.Generator) -> NDArray[np.float32]:
             chosen = records[drawn, rng.integers(views, size=len(drawn))]
             return restore(list(chosen), material.network.activation_shape)
 
@@ -92,12 +94,11 @@ class Learner:
             seed=self._seed,
         )
         labels, found = material.clips.labels[labelled], self.probabilities(labelled)
-        fresh = build(labels, found)
-        self.table, self.table_without_rule_9 = self.table.update(fresh), fresh
-        self.strengths = StrengthTable.build(labels, found)
+        self.tables, self.table_without_rule_9 = self.tables.learn(labels, found), build(labels, found)
+        self.version += 1
         return True
 
-    def probabilities(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+    def probabilities(self, rows: Rows) -> NDArray[np.float32]:
         """What the network says of frames: (len(rows), l)."""
         network, records = self.material.network, self.material.records
         pieces: list[NDArray[np.float32]] = [np.zeros((0, network.label_count), np.float32)]
@@ -112,8 +113,8 @@ class Learner:
 
 def simulate(
     material: Material,
-    pool: NDArray[np.intp],
-    test: NDArray[np.intp],
+    pool: Rows,
+    test: Rows,
     strategy: str,
     k_max: int,
     rounds: int,
@@ -122,38 +123,42 @@ def simulate(
 ) -> list[dict[str, Any]]:
     """Run the loop: select ``k_max`` rows of ``pool``, look at their pseudo-labels, confirm, fine-tune, and again.
 
-    Returns a row a round: figures of the plain labels on ``test``, and the share of the batch that annotators would
-    have labelled by hand with each validator (None in the first round, which is labelled by hand). The first batch is
-    random, or by cluster centres of the trunk's features where the strategy is diverse or adaptive. Ends early when the
-    pool is empty.
+    Returns a row a round: figures of the plain labels on ``test``, and the share of frames that annotators would have
+    labelled by hand with each validator, None in the first round, which is labelled by hand: ``manual`` of the whole
+    batch, as the paper reports it, and ``manual_audit`` of its audit frames, which is unbiased (None without any). The
+    first batch is random, or by cluster centres of the trunk's features where the strategy is diverse or adaptive. Ends
+    early when the pool is empty.
     """
     truth = material.clips.labels
-    rng = np.random.default_rng([seed, 1])
     learner = Learner(material, way, seed)
-    rest: NDArray[np.intp] = pool.copy()
-    labelled: NDArray[np.intp] = np.empty(0, np.intp)
+    rest: Rows = pool.copy()
+    labelled: Rows = np.empty(0, np.intp)
     trials: list[adaptive.Trial] = []
     history: list[dict[str, Any]] = []
     for _ in range(rounds):
-        count = min(k_max, len(rest))
-        if count == 0:
+        if not len(rest):
             break
         row: dict[str, Any] = {"strategy": strategy, "validator": None, "reason": "", "manual": None}
-        if learner.strengths is None:
-            chosen = _first(material, rest, strategy, count, rng)
-        else:
+        row["manual_audit"] = None
+        probabilities = None
+        if learner.version:
             choice = adaptive.choose(trials)
             if strategy == "adaptive":
                 row |= {"strategy": choice.strategy + DIVERSE, "reason": "; ".join(choice.reasons)}
             row["validator"] = choice.validator if strategy == "adaptive" else "table"
             probabilities = learner.probabilities(rest)
-            chosen = _next(material, rest, labelled, probabilities, row["strategy"], count, rng)
-            batch, seen = truth[rest[chosen]], probabilities[chosen]
-            trial = adaptive.trial(seen, batch, learner.table, learner.strengths, rng)
-            assert trial is not None  # there are frames in the batch, and rows in the tables
-            trials.append(trial)
-            row["manual"] = _manual(learner, seen, batch, trial, row["validator"])
+        batch = _batch(
+            material, rest, labelled, probabilities, row["strategy"], k_max, way.audit, seed, learner.version
+        )
+        chosen = batch.order[:k_max]
         batch_rows = rest[chosen]
+        if probabilities is not None:
+            row["manual"] = _manual(learner, probabilities[chosen], truth[batch_rows], row["validator"])
+            audited = rest[batch.audit]
+            row["manual_audit"] = _manual(learner, probabilities[batch.audit], truth[audited], row["validator"])
+            sample = AuditSample.of(audited.tolist(), batch_rows.tolist(), probabilities[chosen], truth[batch_rows])
+            trial = adaptive.trial(sample, learner.tables, generator(seed, learner.version))
+            trials += [trial] if trial else []
         labelled = np.concatenate([labelled, batch_rows])
         rest = np.delete(rest, chosen)
         learner.learn(labelled, batch_rows)
@@ -162,7 +167,7 @@ def simulate(
     return history
 
 
-def figures(clips: ClipSet, test: NDArray[np.intp], probabilities: NDArray[np.float32]) -> dict[str, Any]:
+def figures(clips: ClipSet, test: Rows, probabilities: NDArray[np.float32]) -> dict[str, Any]:
     """Exact match, macro AUC (None where no symptom has both kinds of frames) and the figures of each symptom."""
     truth, plain = clips.labels[test], plain_labels(probabilities)
     areas = [
@@ -177,42 +182,47 @@ def figures(clips: ClipSet, test: NDArray[np.intp], probabilities: NDArray[np.fl
     }
 
 
-def _first(
-    material: Material, rest: NDArray[np.intp], strategy: str, count: int, rng: np.random.Generator
-) -> NDArray[np.intp]:
-    if strategy.endswith(DIVERSE) or strategy == "adaptive":
-        return spread(material.embeddings[rest], count, rng)[:count]
-    return rng.permutation(len(rest))[:count]
-
-
-def _next(
+def _batch(
     material: Material,
-    rest: NDArray[np.intp],
-    labelled: NDArray[np.intp],
-    probabilities: NDArray[np.float32],
+    rest: Rows,
+    labelled: Rows,
+    probabilities: NDArray[np.float32] | None,
     strategy: str,
-    count: int,
-    rng: np.random.Generator,
-) -> NDArray[np.intp]:
-    if not strategy.endswith(DIVERSE):
-        return select(probabilities, strategy, count, rng)
+    k_max: int,
+    audit: float,
+    seed: int,
+    version: int,
+) -> Batch:
+    """The next batch, chosen by the product's own round; nobody is held out of a study's pool."""
     clips = material.clips.clip_numbers
-    scores = score(probabilities, strategy, rng)
-    near = candidates(scores, count)
-    of_clip = clips[rest]
-    asked = np.bincount(clips[labelled], minlength=clips.max() + 1)[of_clip]
-    order = near[diverse(scores[near], material.embeddings[rest[near]], of_clip[near], asked[near], count, rng)]
-    positives = material.clips.labels[labelled].sum(axis=0)
-    return feed_rare(order, probabilities, positives, of_clip, asked, count)[:count]
+    asked = np.bincount(clips[labelled], minlength=clips.max() + 1)[clips[rest]]
+    diverse = strategy.endswith(DIVERSE) or strategy == "adaptive"
+    return choose(
+        Pool(
+            probabilities,
+            lambda rows: (rows, material.embeddings[rest[rows]]),
+            clips[rest],
+            np.zeros(len(rest), bool),
+        ),
+        Known(asked, material.clips.labels[labelled].sum(axis=0)),
+        Rules(strategy, k_max, audit, seed, version, "different" if diverse else "random"),
+    )
 
 
 def _manual(
-    learner: Learner,
-    probabilities: NDArray[np.float32],
-    truth: NDArray[np.uint8],
-    trial: adaptive.Trial,
-    validator: str,
-) -> dict[str, float | None]:
+    learner: Learner, probabilities: NDArray[np.float32], truth: NDArray[np.uint8], validator: str
+) -> dict[str, float | None] | None:
+    """Share of frames that each validator leaves to correct; None without frames."""
+    if not len(truth):
+        return None
+    offered = np.ones(len(truth), bool)
+    shares = {
+        name: metrics.manual_share(truth, validate(probabilities, learner.tables), offered)
+        for name, validate in VALIDATORS.items()
+    }
     without = learner.table_without_rule_9.validate(probabilities)[0]
-    share = metrics.manual_share(truth, without, np.ones(len(truth), bool))
-    return {**trial.manual, "table without rule (9)": share, "chosen": trial.manual[validator]}
+    return {
+        **shares,
+        "table without rule (9)": metrics.manual_share(truth, without, offered),
+        "chosen": shares[validator],
+    }

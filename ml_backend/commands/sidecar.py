@@ -10,6 +10,7 @@ from tqdm import tqdm
 from ml_backend.errors import InvalidRequest
 from ml_backend.logs import configure
 from ml_backend.loop import order as ordering
+from ml_backend.loop.queue import Report
 from ml_backend.loop.watch import watch
 from ml_backend.services import Services
 from ml_backend.settings import load
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def refresh_with_bar(
-    services: Services, project: int, refresh: Callable[[Services, int, ordering.Report], Order | None]
+    services: Services, project: int, refresh: Callable[[Services, int, Report], Order | None]
 ) -> None:
     """Put a project's queue in order, by ``refresh``, and show how far it is."""
     with tqdm(unit="frame", desc=f"project {project}", disable=None) as bar:

@@ -16,19 +16,22 @@ class Fetcher(Protocol):
 
 @dataclass(frozen=True)
 class Frame:
-    """A task's frame: where Label Studio says it is, and which clip it comes from."""
+    """A task's frame: where Label Studio says it is, and which clip and patient it comes from."""
 
     task: int
     url: str
     clip: str = ""
+    patient: str = ""
 
     @classmethod
-    def of(cls, task: int, data: object, image_key: str, clip_key: str = "clip") -> Frame:
+    def of(cls, task: int, data: object, image_key: str, clip_key: str = "clip", patient_key: str = "patient") -> Frame:
         """The frame that a task's data names; a missing address or one that is no text cannot be read later.
 
-        ``clip_key`` names its clip; a frame without one is a clip of its own.
+        ``clip_key`` and ``patient_key`` name its clip and patient; a frame without one is a clip, or a patient, of its
+        own.
         """
         named = data if isinstance(data, Mapping) else {}
         # JSON may carry halves of characters, which are no text that an address could be made of.
         url = str(named.get(image_key, "")).encode(errors="replace").decode()
-        return cls(task, url, str(named.get(clip_key) or f"task {task}"))
+        alone = f"task {task}"
+        return cls(task, url, str(named.get(clip_key) or alone), str(named.get(patient_key) or alone))

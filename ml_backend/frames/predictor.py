@@ -15,12 +15,7 @@ from ml_backend.frames.scores import Scores, validator_of
 from ml_backend.settings import Settings
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.versions import Manifest, VersionStore
-from ml_backend.tsal.acquisition import margin
-from ml_backend.tsal.adaptive import VALIDATORS
-from ml_backend.tsal.correlation import CorrelationTable, plain_labels
-from ml_backend.tsal.strengths import StrengthTable
-
-_NO_STRENGTHS = StrengthTable(np.zeros((0, 2), np.uint8), np.zeros((0, 2)))
+from ml_backend.tsal.ticks import Tables, ticks
 
 
 class Predictor(Activations):
@@ -39,18 +34,18 @@ class Predictor(Activations):
     ) -> Iterator[Scores]:
         """Yield what a version says of the frames, in pieces; ``without_studio`` as in `activations`."""
         label_count = len(manifest.label_names)
-        table = CorrelationTable.from_json(manifest.table)
-        strengths = StrengthTable.from_json(manifest.strengths) if manifest.strengths else _NO_STRENGTHS
-        validate = VALIDATORS[validator_of(self._settings, manifest)]
+        tables = Tables.from_json(manifest.table, manifest.strengths)
+        validator = validator_of(self._settings, manifest)
         for chunk in self.activations(frames, label_count, without_studio=without_studio):
             probabilities = self._probabilities(chunk.activations, manifest, store)
+            found = ticks(probabilities, tables, validator)
             yield Scores(
                 tasks=chunk.tasks,
                 probabilities=probabilities,
-                labels=validate(probabilities, table, strengths),
-                distances=table.nearest(probabilities)[1],
-                plain=plain_labels(probabilities),
-                margins=margin(probabilities),
+                labels=found.labels,
+                distances=found.distances,
+                plain=found.plain,
+                margins=found.margins,
                 unreadable=chunk.unreadable,
             )
 

@@ -26,9 +26,12 @@ from ml_backend.studio.client import ConfirmedAnnotation
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import default_of, labels_of
 from ml_backend.tsal import adaptive, metrics, regression
+from ml_backend.tsal.audit import AuditSample
 from ml_backend.tsal.correlation import CorrelationTable, build, plain_labels
+from ml_backend.tsal.round import generator
 from ml_backend.tsal.split import held_out
 from ml_backend.tsal.strengths import StrengthTable
+from ml_backend.tsal.ticks import Tables
 
 logger = logging.getLogger(__name__)
 _SHOWN = 20  # numbers that a log line or a note names
@@ -162,7 +165,8 @@ def fine_tune(
     if parent is not None:
         network.load_tail(store.tail(parent.version))
         before = _probabilities(predictor, network, held_frames) if held_frames else None
-    trial = _trial(predictor, network, parent, {one.annotation.task for one in fresh}, readable, labels)
+    audited = services.audits(project).tasks()
+    trial = _trial(predictor, network, parent, {one.annotation.task for one in fresh} & audited, readable, labels)
     training_rows = np.flatnonzero(~validation)
     training_started = time.monotonic()
     losses = finetune.finetune(
@@ -296,7 +300,7 @@ def _trial(
     frames: Sequence[Frame],
     labels: NDArray[np.uint8],
 ) -> adaptive.Trial | None:
-    """Try on the ``fresh`` tasks what the parent, whose weights the network has, could have chosen and labelled by.
+    """Try on the ``fresh`` audited tasks what the parent, whose weights the network has, could have chosen and ticked.
 
     ``labels`` (n, l) are those of the n frames. A frame whose annotation was changed after the parent had learnt it is
     no fair test. None without a parent, from before there were strengths, or a frame to try.
@@ -307,12 +311,11 @@ def _trial(
     rows = [row for row, frame in enumerate(frames) if frame.task in new]
     if not rows:
         return None
+    probabilities = _probabilities(predictor, network, [frames[row] for row in rows])
     return adaptive.trial(
-        _probabilities(predictor, network, [frames[row] for row in rows]),
-        labels[rows],
-        CorrelationTable.from_json(parent.table),
-        StrengthTable.from_json(parent.strengths),
-        np.random.default_rng([parent.seed, parent.number]),
+        AuditSample.of(new, [frames[row].task for row in rows], probabilities, labels[rows]),
+        Tables.from_json(parent.table, parent.strengths),
+        generator(parent.seed, parent.number),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ml_backend.errors import FrameUnreadable, SettingsError, StudioRefused
-from ml_backend.loop.order import SAMPLING
+from ml_backend.loop.queue import SAMPLING
 from ml_backend.services import Services
 from ml_backend.studio.client import Webhook
 from ml_backend.studio.configuration import Configuration

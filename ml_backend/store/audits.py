@@ -13,9 +13,10 @@ from ml_backend.store.locks import alone
 class Draw(BaseModel):
     """One uniform draw without replacement.
 
-    ``tasks`` were drawn from the ``pool`` frames that had no confirmed annotation and were in no earlier draw;
-    ``order`` names the order that put them into the queue, ``version`` the version whose ticks they carry (None before
-    the first).
+    ``tasks``, in the order drawn, come from the ``pool`` readable frames that had no confirmed annotation; ``order``
+    names the order that puts them into the queue, ``version`` the version whose ticks they carry (None before the
+    first). ``released`` are tasks of earlier draws that had no confirmed annotation by then: they are back in the pool,
+    where a strategy may choose them, and are audit frames no more unless they are drawn again.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -26,6 +27,7 @@ class Draw(BaseModel):
     seed: int
     pool: int
     tasks: tuple[int, ...]
+    released: tuple[int, ...] = ()
 
 
 class AuditStore:
@@ -46,14 +48,22 @@ class AuditStore:
         except FileNotFoundError:
             return []
 
+    def of_batch(self, version: str | None) -> Draw | None:
+        """The draw for the batch that this version asks for, None where it is still to be made."""
+        draws = self.draws()
+        return draws[-1] if draws and draws[-1].version == version else None
+
     def add(self, draw: Draw) -> None:
         """Record a draw; it must be on the disk before its frames are pushed."""
         with alone(self._lock):
             write_aside(self._file, _DRAWS.dump_json([*self.draws(), draw], indent=1).decode())
 
     def tasks(self) -> set[int]:
-        """The tasks of all draws."""
-        return {task for draw in self.draws() for task in draw.tasks}
+        """The tasks of all draws, without those that a later draw released."""
+        found: set[int] = set()
+        for draw in self.draws():
+            found = found.difference(draw.released).union(draw.tasks)
+        return found
 
 
 _DRAWS: TypeAdapter[list[Draw]] = TypeAdapter(list[Draw])

@@ -43,13 +43,14 @@ class About(BaseModel):
 class Order:
     """A queue.
 
-    ``tasks`` (n,) int64, asked first to last; ``informativeness`` (n,) float64, ascending: the strategy's scores of
-    these frames, each its own frame's where a score alone makes the order.
+    ``tasks`` (n,) int64, asked first to last; ``reasons`` why each is asked there, as in `tsal.round`;
+    ``informativeness`` (n,) float64, ascending: the strategy's scores of these frames.
     """
 
     about: About
     tasks: NDArray[np.int64]
     informativeness: NDArray[np.float64]
+    reasons: tuple[str, ...] = ()
 
     def place(self, informativeness: float) -> float:
         """Queue position in [0, 1] of a frame that is not in the order (0: asked first)."""
@@ -80,8 +81,9 @@ class OrderStore:
 
     def save(self, order: Order) -> None:
         """Keep an order; it is current only after `activate`."""
+        reasons = np.array(order.reasons, np.str_)
         with written_aside(self._orders / f"{order.about.name}.npz") as file:
-            np.savez(file, tasks=order.tasks, informativeness=order.informativeness)
+            np.savez(file, tasks=order.tasks, informativeness=order.informativeness, reasons=reasons)
         write_aside(self._orders / f"{order.about.name}.json", order.about.model_dump_json(indent=1))
 
     def activate(self, name: str) -> None:
@@ -109,7 +111,8 @@ class OrderStore:
             # Read whole: what goes wrong from there on is the content's fault and not the disk's.
             content = io.BytesIO((self._orders / f"{name}.npz").read_bytes())
             with np.load(content, allow_pickle=False) as arrays:
-                return Order(About.model_validate(about), arrays["tasks"], arrays["informativeness"])
+                reasons = tuple(arrays["reasons"].tolist()) if "reasons" in arrays else ()  # 0.1.0 kept none
+                return Order(About.model_validate(about), arrays["tasks"], arrays["informativeness"], reasons)
         except FileNotFoundError:  # forgotten since we read what it is
             return None
         except (EOFError, BadZipFile, ValueError, KeyError, RuntimeError):

@@ -93,30 +93,6 @@ def score(probabilities: Probabilities, strategy: str, rng: np.random.Generator)
     return STRATEGIES[name](probabilities, rng)
 
 
-def rank(probabilities: Probabilities, strategy: str, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Order an (n, l) pool, most informative row first; (n,) a permutation of the rows, equal scores in row order.
-
-    Raises ValueError for an unknown strategy or unusable probabilities.
-    """
-    return np.argsort(score(probabilities, strategy, rng), kind="stable")
-
-
-def select(probabilities: Probabilities, strategy: str, count: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """The first min(count, n) rows of `rank`, without sorting the whole pool.
-
-    Raises ValueError for a negative count, an unknown strategy or unusable probabilities.
-    """
-    if count < 0:
-        raise ValueError(f"count must not be negative; it is {count}")
-    scores = score(probabilities, strategy, rng)
-    if count >= len(scores):
-        return np.argsort(scores, kind="stable")
-    # Keeping every row that ties with the last one chosen lets the stable sort settle ties by row order, as in `rank`.
-    candidates = np.flatnonzero(scores <= np.partition(scores, count - 1)[count - 1])
-    chosen: NDArray[np.intp] = candidates[np.argsort(scores[candidates], kind="stable")[:count]]
-    return chosen
-
-
 def _largest(matrix: Probabilities) -> Probabilities:
     # Column by column: numpy's reduction over a short last axis is several times slower.
     largest = matrix[:, 0].copy()

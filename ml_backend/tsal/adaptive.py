@@ -5,16 +5,16 @@ Every confirmed batch is a fair test: its frames were scored before anybody had 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ml_backend.tsal import metrics
 from ml_backend.tsal.acquisition import STRATEGIES, score
-from ml_backend.tsal.arrays import Labels, Probabilities
-from ml_backend.tsal.correlation import CorrelationTable, plain_labels
-from ml_backend.tsal.strengths import StrengthTable
+from ml_backend.tsal.audit import AuditSample
+from ml_backend.tsal.correlation import plain_labels
+from ml_backend.tsal.ticks import VALIDATORS, Tables
 
 FADING = 0.7
 """What a batch counts for, compared with the one after it: the network that it tested is gone."""
@@ -22,16 +22,6 @@ FADING = 0.7
 FIRST_STRATEGY, FIRST_VALIDATOR = "mlm", "strengths"
 """What serves until a confirmed batch says otherwise, and wins ties: the paper's strategy, and the validator that left
 least to correct in most simulated runs on both public sets of clips (README, "The study")."""
-
-
-Validator = Callable[[Probabilities, CorrelationTable, StrengthTable], Labels]
-
-VALIDATORS: Mapping[str, Validator] = {
-    "table": lambda probabilities, table, strengths: table.validate(probabilities)[0],
-    "plain": lambda probabilities, table, strengths: plain_labels(probabilities),
-    "strengths": lambda probabilities, table, strengths: strengths.validate(probabilities)[0],
-}
-"""Every way to a pseudo-label, by the name that settings use."""
 
 
 @dataclass(frozen=True)
@@ -57,33 +47,29 @@ class Choice:
     reasons: tuple[str, ...]
 
 
-def trial(
-    probabilities: Probabilities,
-    labels: Labels,
-    table: CorrelationTable,
-    strengths: StrengthTable,
-    rng: np.random.Generator,
-) -> Trial | None:
-    """Try every strategy and validator on a confirmed batch; None where it is empty or there is no table yet.
+def trial(sample: AuditSample, tables: Tables, rng: np.random.Generator) -> Trial | None:
+    """Try every strategy and validator on the answered audit frames of a batch; None where there are none, or no table.
 
-    Takes the batch's probabilities (n, l) and both tables as they were when it was asked for, and the confirmed labels
-    (n, l).
+    The frames were drawn uniformly, so each strategy ranks the same fair sample of the pool. A batch that one strategy
+    chose would be no fair test of another: what is left in it is what the first one wanted. ``tables`` are those of the
+    version that the batch was asked with.
     """
-    if len(labels) == 0 or len(table) == 0 or len(strengths.combinations) == 0:
+    if len(sample) == 0 or len(tables.correlation) == 0 or len(tables.strengths.combinations) == 0:
         return None
+    probabilities, labels = sample.probabilities, sample.labels
     wrong = (plain_labels(probabilities) != labels).any(axis=1)
-    half = (len(labels) + 1) // 2
+    half = (len(sample) + 1) // 2
     found = {
         name: float(wrong[np.argsort(score(probabilities, name, rng), kind="stable")[:half]].mean())
         for name in STRATEGIES
         if name != "random"
     } | {"random": float(wrong.mean())}
-    offered = np.ones(len(labels), bool)
+    offered = np.ones(len(sample), bool)
     manual = {
-        name: metrics.manual_share(labels, validate(probabilities, table, strengths), offered) or 0.0
+        name: metrics.manual_share(labels, validate(probabilities, tables), offered) or 0.0
         for name, validate in VALIDATORS.items()
     }
-    return Trial(len(labels), found, manual)
+    return Trial(len(sample), found, manual)
 
 
 def choose(trials: Sequence[Trial]) -> Choice:

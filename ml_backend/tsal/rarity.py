@@ -31,7 +31,7 @@ def feed_rare(
     clips: ArrayLike,
     asked: ArrayLike,
     count: int,
-) -> NDArray[np.intp]:
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Give every second place among the first ``count`` of an order to a rare symptom.
 
     Takes an ``order`` of rows of the pool, any part of it, most wanted first; the pool's ``probabilities`` (N, l);
@@ -39,8 +39,8 @@ def feed_rare(
     from; ``asked`` (N,), how many frames of that clip are labelled. The symptoms with the fewest positives, half of
     all, take turns; each time the least asked clip among those frames whose probability of it is nearest to 0.5
     (`CANDIDATES` times ``count`` of them) gives its nearest: where the network never says yes, the likeliest ones.
-    Returns the rows of the order and those that were added, each once. Raises ValueError for columns of different
-    lengths and unusable probabilities.
+    Returns the rows of the order together with those that were added, each once, and the added ones by themselves.
+    Raises ValueError for columns of different lengths and unusable probabilities.
     """
     pool = probability_matrix(probabilities)
     clip, labelled = np.asarray(clips), np.asarray(asked, np.int64)
@@ -68,8 +68,9 @@ def feed_rare(
         chosen_of_clip[group[row]] += 1
     rest = order[len(wanted) :]
     places = np.concatenate([np.arange(len(wanted)) * 2, np.arange(len(added)) * 2 + 1])
-    batch = np.concatenate([wanted, np.array(added, np.intp)])[np.argsort(places, kind="stable")]
-    return np.concatenate([batch, rest[free[rest]]])
+    new = np.array(added, np.intp)
+    batch = np.concatenate([wanted, new])[np.argsort(places, kind="stable")]
+    return np.concatenate([batch, rest[free[rest]]]), new
 
 
 def _nearest(column: NDArray[np.floating], count: int) -> NDArray[np.intp]:

@@ -36,9 +36,9 @@ from ml_backend.store.features import FeatureStore
 from ml_backend.store.quantised import restore
 from ml_backend.store.versions import Manifest, VersionStore
 from ml_backend.tsal.acquisition import margin
-from ml_backend.tsal.adaptive import VALIDATORS
 from ml_backend.tsal.correlation import CorrelationTable, build, plain_labels
 from ml_backend.tsal.strengths import StrengthTable
+from ml_backend.tsal.ticks import VALIDATORS
 from tests.installation import manifest_of
 from tests.studio_stand_in import one_thread
 

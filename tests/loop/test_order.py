@@ -25,7 +25,7 @@ from ml_backend.store.orders import About, Order, OrderStore
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import Checker, default_of
-from ml_backend.tsal.acquisition import STRATEGIES, rank, score
+from ml_backend.tsal.acquisition import STRATEGIES, score
 from ml_backend.tsal.batch import candidates, diverse
 from ml_backend.tsal.diversity import spread
 from tests.installation import CONFIGURATION, PROJECT, XML, make_version, settings_in, task_with_frame
@@ -65,7 +65,9 @@ class Installation:
     predictor: Predictor
 
     def services(self, **changes: object) -> Services:
-        services = Services(settings_in(self.folder, data_dir=self.data, **changes))
+        """Services on this data folder; without ``changes`` a strategy alone makes the order."""
+        settings = {"data_dir": self.data, "audit": 0, "hold_out": 0} | changes
+        services = Services(settings_in(self.folder, **settings))
         services.studio = self.studio  # type: ignore[assignment]
         services.predictor = self.predictor
         return services
@@ -124,9 +126,11 @@ class TestRefresh:
         frames = [Frame(task, installed.studio.task_data[task]["image"]) for task in readable]
         store = services.versions(PROJECT)
         scores = concatenate(list(installed.predictor.scores(frames, manifest, store)), 3)
-        places = rank(scores.probabilities, strategy, np.random.default_rng([0, 1]))
-        assert order.tasks.tolist() == [*np.array(readable)[places], *UNREADABLE]
         values = score(scores.probabilities, strategy, np.random.default_rng([0, 1]))
+        places = np.argsort(values, kind="stable")
+        assert order.tasks.tolist() == [*np.array(readable)[places], *UNREADABLE]
+        assert set(order.reasons[:4]) == {"random" if strategy == "random" else "uncertain"}
+        assert order.reasons[4:] == ("later",) * 7 + ("unreadable",) * 2
         np.testing.assert_array_equal(order.informativeness, [*values[places], np.inf, np.inf])
         assert (np.diff(order.informativeness[:-2]) >= 0).all()
         assert (order.about.version, order.about.strategy) == (manifest.version, strategy)

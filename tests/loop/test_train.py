@@ -27,15 +27,18 @@ from ml_backend.msml.network import Network
 from ml_backend.services import Services
 from ml_backend.store import versions
 from ml_backend.store.activations import Activations
+from ml_backend.store.audits import Draw
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.locks import alone
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.payloads import Prediction, prediction_payload
 from ml_backend.tsal import adaptive, metrics
 from ml_backend.tsal.acquisition import STRATEGIES
+from ml_backend.tsal.audit import AuditSample
 from ml_backend.tsal.correlation import CorrelationTable, build
 from ml_backend.tsal.split import held_out
 from ml_backend.tsal.strengths import StrengthTable
+from ml_backend.tsal.ticks import VALIDATORS, Tables
 from tests.installation import COMBINATIONS, CONFIGURATION, PROJECT, XML, settings_in, task_with_frame
 from tests.studio_stand_in import StudioStandIn, one_thread
 
@@ -677,11 +680,28 @@ class TestManualShare:
 class TestTrial:
     @pytest.fixture
     def half(self, installed: Installation) -> Installation:
-        """The first two patients are annotated and a version is trained on them; p2, tasks 4 to 6, is held out."""
+        """The first two patients are annotated and a version is trained on them; p2, tasks 4 to 6, is held out.
+
+        Every frame was drawn for an audit.
+        """
         for task in range(1, 7):
             installed.studio.confirm(task, labels_of(task))
         installed.trained()
+        drawn = Draw(order="diversity.1", version=None, drawn_at="then", seed=0, pool=12, tasks=tuple(TASKS))
+        installed.services().audits(PROJECT).add(drawn)
         return installed
+
+    def test_only_audit_frames_are_tried(self, installed: Installation) -> None:
+        for task in range(1, 7):
+            installed.studio.confirm(task, labels_of(task))
+        installed.trained()
+        drawn = Draw(order="diversity.1", version=None, drawn_at="then", seed=0, pool=12, tasks=(8, 12))
+        installed.services().audits(PROJECT).add(drawn)
+        for task in (7, 8, 9):
+            installed.studio.confirm(task, labels_of(task))
+        assert (installed.trained().trial or {})["annotations"] == 1
+        installed.studio.confirm(10, labels_of(10))
+        assert installed.trained().trial is None
 
     def newest(self, installed: Installation) -> Manifest:
         newest = installed.services().versions(PROJECT).newest()
@@ -716,8 +736,9 @@ class TestTrial:
         second = half.trained()
         assert second.parent == parent.version
         truth = np.array([labels_of(task) for task in new], np.uint8)
-        tables = CorrelationTable.from_json(parent.table), StrengthTable.from_json(parent.strengths)
-        expected = adaptive.trial(half.probabilities(parent, new), truth, *tables, np.random.default_rng(0))
+        tables = Tables.from_json(parent.table, parent.strengths)
+        sample = AuditSample(half.probabilities(parent, new), truth)
+        expected = adaptive.trial(sample, tables, np.random.default_rng(0))
         assert expected is not None
         assert expected.annotations == 6
         assert second.trial == asdict(expected)
@@ -790,7 +811,7 @@ class TestTrial:
     def test_the_choice_follows_from_all_trials_of_the_line(self, half: Installation) -> None:
         def made(strategy: str, validator: str, annotations: int) -> adaptive.Trial:
             found = {name: 0.8 if name == strategy else 0.2 for name in STRATEGIES}
-            manual = {name: 0.1 if name == validator else 0.6 for name in adaptive.VALIDATORS}
+            manual = {name: 0.1 if name == validator else 0.6 for name in VALIDATORS}
             return adaptive.Trial(annotations, found, manual)
 
         # Weights at the end: 1000 * 0.7 * 0.7 = 490 of the first, 600 * 0.7 = 420 of the second, and one frame.

@@ -8,13 +8,15 @@ import pytest
 from numpy.typing import NDArray
 
 from ml_backend.msml.network import build
-from ml_backend.tsal.acquisition import select
+from ml_backend.tsal.acquisition import score
+from ml_backend.tsal.audit import draw
 from ml_backend.tsal.diversity import spread
+from ml_backend.tsal.round import generator
 from studies import dataset, simulation
 from studies.simulation import Learner, Material, Way, simulate
 from tests.studies.clips import write_clips
 
-QUICK = Way(epochs=1, minimum_steps=10)
+QUICK = Way(epochs=1, minimum_steps=10, audit=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +89,8 @@ def test_nothing_is_asked_twice_and_nothing_of_the_test(
 def test_the_first_batch_is_random_or_by_cluster_centres(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = asked(material, "mlm", monkeypatch, 1)[0]
     own = asked(material, "mlm-diverse", monkeypatch, 1)[0]
-    np.testing.assert_array_equal(plain, np.random.default_rng([0, 1]).permutation(21)[:6])
-    np.testing.assert_array_equal(own, spread(material.embeddings[POOL], 6, np.random.default_rng([0, 1]))[:6])
+    np.testing.assert_array_equal(plain, generator(0, 0).permutation(21)[:6])
+    np.testing.assert_array_equal(own, spread(material.embeddings[POOL], 6, generator(0, 0))[:6])
 
 
 def after_the_first_batch(
@@ -106,8 +108,8 @@ def test_the_next_batch_is_the_strategy_s_of_the_trained_network(
 ) -> None:
     learner, first, second = after_the_first_batch(material, monkeypatch)
     rest = np.setdiff1d(POOL, first)
-    wanted = rest[select(learner.probabilities(rest), "mlm", 6, np.random.default_rng(0))]
-    assert sorted(second) == sorted(wanted)
+    by_margin = rest[np.argsort(score(learner.probabilities(rest), "mlm", generator(0, 1)), kind="stable")]
+    assert second.tolist() == by_margin[:6].tolist()
 
 
 def test_manual_shares_are_of_the_network_before_it_was_trained_on_the_batch(
@@ -118,17 +120,45 @@ def test_manual_shares_are_of_the_network_before_it_was_trained_on_the_batch(
     before = learner.probabilities(second)
     rounds = simulate(material, POOL, TEST, "mlm", 6, 2, 0, QUICK)
     assert rounds[1]["manual"]["plain"] == ((before > 0.5) != truth).any(axis=1).mean()
-    assert rounds[1]["manual"]["table"] == (learner.table.validate(before)[0] != truth).any(axis=1).mean()
+    assert rounds[1]["manual"]["table"] == (learner.tables.correlation.validate(before)[0] != truth).any(axis=1).mean()
     assert rounds[1]["manual"]["chosen"] == rounds[1]["manual"]["table"]
 
 
+def test_a_share_of_each_batch_is_drawn_from_the_whole_pool(
+    material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way = replace(QUICK, audit=0.34)
+    batches: list[NDArray[np.intp]] = []
+    learn = Learner.learn
+
+    def spy(self: Learner, labelled: NDArray[np.intp], batch: NDArray[np.intp]) -> bool:
+        batches.append(batch)
+        return learn(self, labelled, batch)
+
+    monkeypatch.setattr(Learner, "learn", spy)
+    rounds = simulate(material, POOL, TEST, "mlm-diverse", 6, 2, 0, way)
+    assert rounds[0]["manual_audit"] is None
+    for number, batch in enumerate(batches):
+        rest = np.setdiff1d(POOL, batches[0]) if number else POOL
+        audited = np.setdiff1d(POOL, [] if not number else batches[0])[draw(len(rest), 2, generator(0, number, 1))]
+        assert set(audited) <= set(batch)
+    # The audit's share comes from two frames, the batch's from six.
+    assert {round(2 * share) / 2 for share in rounds[1]["manual_audit"].values()} == set(
+        rounds[1]["manual_audit"].values()
+    )
+    assert set(rounds[1]["manual_audit"]) == set(rounds[1]["manual"])
+
+
+def test_without_audit_frames_there_is_no_unbiased_share(material: Material) -> None:
+    assert [row["manual_audit"] for row in simulate(material, POOL, TEST, "mlm", 6, 2, 0, QUICK)] == [None, None]
+
+
 def test_adaptive_says_what_it_chose_and_why(material: Material) -> None:
-    rounds = simulate(material, POOL, TEST, "adaptive", 6, 3, 0, QUICK)
-    assert rounds[1]["strategy"] == "mlm-diverse"  # nothing has been tried yet
-    assert "no batch has been tried" in rounds[1]["reason"]
-    assert rounds[2]["strategy"].endswith("-diverse")
-    assert "found most errors" in rounds[2]["reason"]
-    assert rounds[2]["manual"]["chosen"] == rounds[2]["manual"][rounds[2]["validator"]]
+    rounds = simulate(material, POOL, TEST, "adaptive", 6, 3, 0, replace(QUICK, audit=0.5))
+    for row in rounds[1:]:
+        assert (row["strategy"], row["validator"]) == ("mlm-diverse", "strengths")  # nothing, or little, has been tried
+        assert row["reason"]
+        assert row["manual"]["chosen"] == row["manual"]["strengths"]
 
 
 def test_each_switch_changes_what_is_learnt(material: Material) -> None:
@@ -149,7 +179,7 @@ def test_one_combination_is_too_little_to_learn_from(material: Material) -> None
     learner = Learner(material, QUICK, 0)
     same = np.array([0, 3, 6])
     assert learner.learn(same, same) is False
-    assert learner.strengths is None
+    assert learner.version == 0
 
 
 def test_a_symptom_that_nobody_or_everybody_has_has_no_area(material: Material) -> None:

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from ml_backend.tsal.acquisition import STRATEGIES
-from ml_backend.tsal.adaptive import FADING, VALIDATORS, Trial, choose, trial
-from ml_backend.tsal.correlation import CorrelationTable, build
-from ml_backend.tsal.strengths import StrengthTable
+from ml_backend.tsal.adaptive import FADING, Trial, choose, trial
+from ml_backend.tsal.audit import AuditSample
+from ml_backend.tsal.ticks import VALIDATORS, Tables
 
 TRUTH = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], np.uint8)
 KNOWN = np.array([[0.9, 0.1], [0.1, 0.9], [0.8, 0.8], [0.1, 0.1]])
-TABLES = build(TRUTH, KNOWN), StrengthTable.build(TRUTH, KNOWN)
+TABLES = Tables.empty(2).learn(TRUTH, KNOWN)
 
 
 def generator():
@@ -25,7 +25,7 @@ def test_a_trial_counts_the_errors_that_each_strategy_ranks_first():
     # A-line and B-line together, surely, twice (right); unsure about a label, twice (wrong).
     probabilities = np.array([[0.9, 0.9], [0.95, 0.9], [0.55, 0.05], [0.9, 0.45]])
     labels = np.array([[1, 1], [1, 1], [0, 0], [1, 1]], np.uint8)
-    found = trial(probabilities, labels, *TABLES, generator())
+    found = trial(AuditSample(probabilities, labels), TABLES, generator())
     assert found is not None
     assert found.annotations == 4
     # margins 0, 0.05, 0.5, 0.45: the first half is right; distances to a half 0.4, 0.4, 0.05, 0.05: it is wrong
@@ -39,19 +39,18 @@ def test_a_trial_counts_the_errors_that_each_strategy_ranks_first():
 def test_a_trial_counts_what_each_validator_leaves_to_correct():
     weak = np.array([[0.2, 0.2], [0.7, 0.7]])
     labels = np.array([[0, 0], [1, 1]], np.uint8)
-    found = trial(weak, labels, *TABLES, generator())
+    found = trial(AuditSample(weak, labels), TABLES, generator())
     assert found is not None
     # Both have the proportions of the first equal row, no symptom: strengths tell them apart, as the threshold does.
     assert found.manual == {"table": 0.5, "plain": 0.0, "strengths": 0.0}
     assert found.manual.keys() == VALIDATORS.keys()
 
 
-def test_nothing_is_tried_without_a_batch_or_a_table():
-    empty = CorrelationTable.empty(2)
-    assert trial(np.zeros((0, 2)), np.zeros((0, 2), np.uint8), *TABLES, generator()) is None
-    assert trial(KNOWN, TRUTH, empty, TABLES[1], generator()) is None
-    weak = StrengthTable(np.zeros((0, 2), np.uint8), np.zeros((0, 2)))
-    assert trial(KNOWN, TRUTH, TABLES[0], weak, generator()) is None
+def test_nothing_is_tried_without_audit_frames_or_a_table():
+    sample = AuditSample(KNOWN, TRUTH)
+    assert trial(AuditSample.of([], [1, 2, 3, 4], KNOWN, TRUTH), TABLES, generator()) is None
+    assert trial(sample, Tables.empty(2), generator()) is None
+    assert trial(sample, Tables(TABLES.correlation, Tables.empty(2).strengths), generator()) is None
 
 
 def test_before_any_trial_what_did_best_in_simulated_runs():
@@ -104,7 +103,7 @@ def test_of_an_odd_batch_the_larger_half_is_looked_at():
     # Distances to a half 0.1, 0.2, 0.3: the first two of three, of which one is wrong.
     probabilities = np.array([[0.9, 0.2], [0.9, 0.4], [0.9, 0.3]])
     labels = np.array([[1, 0], [1, 0], [1, 1]], np.uint8)
-    found = trial(probabilities, labels, *TABLES, generator())
+    found = trial(AuditSample(probabilities, labels), TABLES, generator())
     assert found is not None
     assert found.found["binmin"] == 0.5
     assert found.found["random"] == pytest.approx(1 / 3)
@@ -115,10 +114,3 @@ def test_what_older_trials_do_not_know_is_left_out():
     older = Trial(10, {"mlm": 0.1}, {"table": 0.1})
     choice = choose([older, made(binmin=0.9, plain=0.0)])
     assert (choice.strategy, choice.validator) == ("mlm", "table")
-
-
-@pytest.mark.parametrize("name", list(VALIDATORS))
-def test_every_validator_labels_every_frame(name):
-    labels = VALIDATORS[name](KNOWN, *TABLES)
-    assert labels.shape == TRUTH.shape
-    assert labels.dtype == np.uint8

@@ -35,29 +35,30 @@ def test_every_second_place_goes_to_the_rare_symptom():
     # Nearest to 0.5 in the first column: rows 1, 2, 3, 5, 0, 4. Rows 0 and 4 are the margin's half of four.
     apart = np.arange(6)
     order = np.array([0, 4, 5, 1])
-    assert feed_rare(order, POOL, POSITIVES, apart, np.zeros(6), 4).tolist() == [0, 1, 4, 2, 5]
+    assert feed_rare(order, POOL, POSITIVES, apart, np.zeros(6), 4)[0].tolist() == [0, 1, 4, 2, 5]
     # The rarer symptom is the other one: rows 5, then 3 (0.3 away) and 4 (taken).
-    assert feed_rare(order, POOL, [7, 1], apart, np.zeros(6), 4).tolist() == [0, 5, 4, 3, 1]
+    assert feed_rare(order, POOL, [7, 1], apart, np.zeros(6), 4)[0].tolist() == [0, 5, 4, 3, 1]
 
 
 def test_clips_that_were_asked_less_come_first():
     clips = np.array([8, 8, 7, 6, 8, 5])
     # Clip 8 gives two frames already (rows 0 and 4), so row 1 waits; clip 7 was asked twice before.
     asked = np.array([0, 0, 2, 0, 0, 0])
-    assert feed_rare(np.array([0, 4]), POOL, POSITIVES, clips, asked, 4).tolist() == [0, 3, 4, 5]
+    assert feed_rare(np.array([0, 4]), POOL, POSITIVES, clips, asked, 4)[0].tolist() == [0, 3, 4, 5]
 
 
 def test_with_four_symptoms_the_two_rarest_take_turns():
     pool = np.full((8, 4), 0.9)
     pool[[2, 3], 1] = 0.5, 0.6
     pool[[4, 5], 3] = 0.5, 0.6
-    found = feed_rare(np.array([0, 1, 6, 7]), pool, [9, 2, 9, 1], np.arange(8), np.zeros(8), 8)
+    found, added = feed_rare(np.array([0, 1, 6, 7]), pool, [9, 2, 9, 1], np.arange(8), np.zeros(8), 8)
+    assert added.tolist() == [4, 2, 5, 3]
     assert found.tolist() == [0, 4, 1, 2, 6, 5, 7, 3]
 
 
 def test_a_batch_of_one_and_an_empty_pool():
-    assert feed_rare(np.array([3, 1]), POOL, POSITIVES, np.arange(6), np.zeros(6), 1).tolist() == [3, 1]
-    empty = feed_rare(np.empty(0, np.intp), np.empty((0, 2)), POSITIVES, [], [], 4)
+    assert feed_rare(np.array([3, 1]), POOL, POSITIVES, np.arange(6), np.zeros(6), 1)[0].tolist() == [3, 1]
+    empty, _ = feed_rare(np.empty(0, np.intp), np.empty((0, 2)), POSITIVES, [], [], 4)
     assert (empty.dtype, empty.shape) == (np.intp, (0,))
 
 
@@ -73,7 +74,9 @@ def test_no_row_is_lost_or_asked_twice(rows: int, count: int, given_rows: int, s
     rng = np.random.default_rng(seed)
     order = rng.permutation(rows)[:given_rows]
     clips, asked = rng.integers(5, size=rows), rng.integers(3, size=rows)
-    found = feed_rare(order, rng.random((rows, 3)), rng.integers(9, size=3), clips, asked, count).tolist()
+    fed, added = feed_rare(order, rng.random((rows, 3)), rng.integers(9, size=3), clips, asked, count)
+    found = fed.tolist()
+    assert set(added.tolist()) <= set(found) - set(order[: count - count // 2].tolist())
     assert len(found) == len(set(found))
     assert set(order.tolist()) <= set(found)
     half = count - count // 2
