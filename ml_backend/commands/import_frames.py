@@ -15,6 +15,7 @@ from ml_backend.ingest.duplicates import DISTANCE
 from ml_backend.ingest.importer import EVERY, Importer
 from ml_backend.settings import PREFIX, load
 from ml_backend.studio.client import Studio
+from ml_backend.studio.keys import DataKeys
 
 
 def seconds(text: str) -> Fraction:
@@ -106,6 +107,7 @@ def importer(options: argparse.Namespace) -> Importer:
         patients=read_clip_table(options.patients).patients if options.patients else None,
         patient_level=options.patient_level,
         keep_patients=options.keep_patients,
+        keys=DataKeys.of(settings),
         dry_run=options.dry_run,
     )
 

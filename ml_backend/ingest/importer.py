@@ -20,12 +20,13 @@ from ml_backend.ingest.files import frames_of
 from ml_backend.ingest.origins import Origin, origins_of
 from ml_backend.ingest.paths import ClipFile, find_files
 from ml_backend.ingest.pictures import ClipFrame
-from ml_backend.ingest.plan import Imported, Plan, TaskKeys, reconciled
+from ml_backend.ingest.plan import Imported, Plan, reconciled
 from ml_backend.ingest.report import Report
 from ml_backend.ingest.served import picture_name, served_address, write_picture
 from ml_backend.progress import track
 from ml_backend.studio.client import Studio
 from ml_backend.studio.configuration import Configuration
+from ml_backend.studio.keys import DataKeys
 
 EVERY = Fraction(1, 2)
 PIECE = 500  # tasks that are sent to Label Studio at once
@@ -43,6 +44,7 @@ class Importer:
         patients: the patient of each file that a table lists, see `ClipTable.patients`.
         patient_level: see `patients_by_folder`.
         keep_patients: see `reconciled`.
+        keys: the keys of a task's data that name patient, clip and time.
         dry_run: read and count, but write no picture and send no task.
 
     Raises:
@@ -62,6 +64,7 @@ class Importer:
         patients: Mapping[str, str] | None = None,
         patient_level: int | None = None,
         keep_patients: bool = False,
+        keys: DataKeys = DataKeys(),  # noqa: B008  it cannot change
         dry_run: bool = False,
     ) -> None:
         self._studio = studio
@@ -81,6 +84,7 @@ class Importer:
         self._patients = patients or {}
         self._patient_level = patient_level
         self._keep_patients = keep_patients
+        self._keys = keys
         self._dry_run = dry_run
 
     def plan(self, paths: Sequence[Path]) -> Plan:
@@ -92,9 +96,9 @@ class Importer:
         """
         files = find_files(paths, leave_out=self._frames)
         origins, failed = origins_of(files, self._patients, self._data_dir, self._patient_level)
-        keys = TaskKeys(Configuration.parse(self._studio.project(self._project).label_config).image_key)
-        there = Imported((task.data for task in self._studio.tasks(self._project)), keys)
-        return Plan(reconciled(origins, there, self._keep_patients), tuple(failed), there, keys)
+        image_key = Configuration.parse(self._studio.project(self._project).label_config).image_key
+        there = Imported((task.data for task in self._studio.tasks(self._project)), image_key, self._keys)
+        return Plan(reconciled(origins, there, self._keep_patients), tuple(failed), there, image_key)
 
     def run(self, paths: Sequence[Path]) -> Report:
         """Import files and folders; see `plan` for the errors, and `carry_out`."""
@@ -145,7 +149,7 @@ class Importer:
                     report.other_patient += there[place] not in (None, "", origin.patient)
                     continue
                 there[place] = origin.patient
-                yield _task(plan.keys, place, origin, frame)
+                yield {**_data(self._keys, origin, frame), plan.image_key: served_address(place)}
             report.files += 1
         except FrameUnreadable as error:
             _fail(report, file.path, str(error))
@@ -167,7 +171,7 @@ def _fail(report: Report, path: Path, reason: str) -> None:
     tqdm.write(f"{path}: {reason}", file=sys.stderr)  # keeps a bar whole
 
 
-def _task(keys: TaskKeys, place: str, origin: Origin, frame: ClipFrame) -> dict[str, object]:
+def _data(keys: DataKeys, origin: Origin, frame: ClipFrame) -> dict[str, object]:
     data: dict[str, object] = {
         keys.patient: origin.patient,
         keys.clip: origin.clip,
@@ -176,4 +180,4 @@ def _task(keys: TaskKeys, place: str, origin: Origin, frame: ClipFrame) -> dict[
     }
     if origin.source is not None:
         data["source"] = origin.source
-    return {**data, keys.image: served_address(place)}
+    return data

@@ -12,26 +12,17 @@ from ml_backend.errors import InvalidRequest
 from ml_backend.ingest.origins import Origin
 from ml_backend.ingest.paths import ClipFile
 from ml_backend.ingest.served import served_path
-
-
-@dataclass(frozen=True)
-class TaskKeys:
-    """The keys of a task's data that an import writes."""
-
-    image: str
-    patient: str = "patient"
-    clip: str = "clip"
-    time: str = "time"
+from ml_backend.studio.keys import DataKeys
 
 
 class Imported:
     """What a project has already: the patient of each picture, by its served path, and the patients of each clip."""
 
-    def __init__(self, tasks: Iterable[Mapping[str, Any]], keys: TaskKeys) -> None:
+    def __init__(self, tasks: Iterable[Mapping[str, Any]], image_key: str, keys: DataKeys) -> None:
         self.pictures: dict[str, object] = {}
         self._clips: dict[object, set[str]] = defaultdict(set)
         for data in tasks:
-            place, patient = served_path(data.get(keys.image)), data.get(keys.patient)
+            place, patient = served_path(data.get(image_key)), data.get(keys.patient)
             if place is not None:
                 self.pictures[place] = patient
                 if patient not in (None, ""):
@@ -49,7 +40,7 @@ class Plan:
     clips: Mapping[ClipFile, Origin]
     failed: tuple[tuple[Path, str], ...]
     there: Imported
-    keys: TaskKeys
+    image_key: str
 
     def lines(self) -> Iterator[str]:
         """Yield a line for each patient, followed by one for each of their clips."""

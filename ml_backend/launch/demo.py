@@ -124,6 +124,7 @@ def _import(services: Services, project: int, clips: Clips, tested: set[str], op
         data_dir=services.settings.data_dir,
         every=options.every,
         patients=clips.patients,
+        keys=services.data_keys,
     )
     paths = [clips.folder / name for name in sorted(clips.labels.keys() - tested)]
     report = importer.run(paths if options.unattended else [clips.folder])

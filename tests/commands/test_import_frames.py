@@ -180,6 +180,17 @@ def test_the_image_goes_under_the_projects_own_key(place: Place, monkeypatch: py
     assert "image" not in place.studio.rows[0]
 
 
+def test_patient_clip_and_time_go_under_the_teams_own_keys(command: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for setting, key in (("PATIENT", "pat"), ("CLIP", "video"), ("TIME", "seconds")):
+        monkeypatch.setenv(f"TSAL_{setting}_KEY", key)
+    write_still(command.clips / "P07" / "visit1" / "still.png", 3)
+    assert call(command) == 0
+    (row,) = command.studio.rows
+    assert row.keys() == {"image", "pat", "video", "frame", "seconds", "source"}
+    assert (row["pat"], row["video"], row["seconds"]) == ("P07", "P07/visit1/still.png", 0.0)
+    assert call(command, "--patient-level", "2") == 2  # what is in the project is found by the same keys
+
+
 def test_importing_again_imports_what_is_new(place: Place) -> None:
     write_gif(place.clips / "clip.gif", [1, 2, 3, 4])
     place.run()
