@@ -12,14 +12,13 @@ WORKDIR /app
 # change of the source does not install everything anew.
 COPY requirements requirements
 RUN python -m venv /opt/venv \
-    && python -m pip install --no-cache-dir --constraint requirements/constraints.txt --requirement requirements/runtime.txt \
+    && python -m pip install --no-cache-dir --requirement requirements/lock.txt \
     && python -m pip install --no-cache-dir --no-deps --requirement requirements/label-studio-ml.txt
 
 COPY pyproject.toml README.md ./
 COPY ml_backend ml_backend
-COPY scripts scripts
 COPY label_config label_config
-RUN python -m pip install --no-cache-dir --no-deps --editable .
+RUN python -m pip install --no-cache-dir --no-deps .
 
 # Volumes take their owner from these folders. The code belongs to root: the processes cannot change it.
 RUN groupadd --gid 10001 annotator \
@@ -42,4 +41,4 @@ VOLUME ["/data", "/cache"]
 EXPOSE 9090
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s \
     CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ['TSAL_PORT']}/health\", timeout=8)"]
-CMD ["gunicorn", "--bind", "0.0.0.0:9090", "--workers", "1", "--threads", "8", "--timeout", "120", "--log-level", "warning", "--no-control-socket", "--forwarder-headers", "", "ml_backend.web.app:create_app()"]
+CMD ["tsal", "backend"]

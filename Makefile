@@ -1,4 +1,4 @@
-# Two commands do everything on a machine with Python 3.10 to 3.12 and a package registry: make demo, make test.
+# Two commands do everything on a machine with Python 3.10 to 3.13 and a package registry: make demo, make test.
 PYTHON ?= python3
 VENV := .venv
 STUDIO_VENV := .venv-label-studio
@@ -6,21 +6,21 @@ BIN := $(VENV)/bin
 REQUIREMENTS := $(wildcard requirements/*.txt)
 PIP := -m pip install --quiet --disable-pip-version-check
 
-# What `make demo` passes on; README.md says what each does.
+# What `make demo` passes on to `tsal demo`; `tsal demo --help` says what each does.
 DEMO_OPTIONS := $(if $(CLIPS),--clips "$(CLIPS)") $(if $(LABELS),--labels "$(LABELS)") $(if $(UNATTENDED),--unattended) \
 	$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BATCH),--batch $(BATCH)) $(if $(REPORT),--report "$(REPORT)") \
-	$(if $(PORT),--port $(PORT)) $(if $(SEED),--seed $(SEED))
+	$(if $(PORT),--port $(PORT)) $(if $(SEED),--seed $(SEED)) $(if $(FOLDER),--folder "$(FOLDER)")
 
-.PHONY: help install serve demo test bench study soak lint clean
+.PHONY: help install serve demo test unit bench study soak lint docs wheel release lock clean
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{sub(/:.*/, "", $$1); printf "make %-10s %s\n", $$1, $$2}'
 
 install: $(VENV)/.installed $(STUDIO_VENV)/.installed ## make both environments: ours, and Label Studio's
 
 $(VENV)/.installed: $(REQUIREMENTS) pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python $(PIP) --constraint requirements/constraints.txt --requirement requirements/runtime.txt --requirement requirements/development.txt
+	$(BIN)/python $(PIP) --requirement requirements/lock.txt --requirement requirements/development.txt
 	$(BIN)/python $(PIP) --no-deps --requirement requirements/label-studio-ml.txt --editable .
 	touch $@
 
@@ -38,6 +38,9 @@ demo: install ## the whole loop on this machine: Label Studio, backend, worker, 
 test: install ## all tests
 	$(BIN)/python -m pytest
 
+unit: $(VENV)/.installed ## the fast tests: nothing but our own code
+	$(BIN)/python -m pytest -m unit
+
 bench: install ## every speed claim against the plain way, in one run (QUICK=1: shows that it runs)
 	$(BIN)/python -m benchmarks.run $(if $(QUICK),--quick)
 
@@ -45,7 +48,7 @@ study: $(VENV)/.installed ## the paper's study: make study DATA="DIR DIR" [OUT=D
 	$(BIN)/python scripts/study.py $(DATA) $(if $(OUT),--output "$(OUT)") $(if $(PRESET),--preset $(PRESET)) \
 		$(if $(COMPARE),--compare $(COMPARE)) $(if $(QUICK),--quick)
 
-soak: install ## a team at work while everything goes wrong that does: make soak [ROUNDS=20] [MINUTES=0] [SEED=0]
+soak: install ## a team at work while every fault happens that we know: make soak [ROUNDS=20] [MINUTES=0] [SEED=0]
 	$(BIN)/python -m soak.run $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 lint: $(VENV)/.installed ## ruff, mypy, import-linter, known vulnerabilities
@@ -55,5 +58,23 @@ lint: $(VENV)/.installed ## ruff, mypy, import-linter, known vulnerabilities
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/audit.py
 
+docs: $(VENV)/.installed ## build the documentation into site; a warning is an error
+	$(BIN)/mkdocs build --strict
+
+wheel: $(VENV)/.installed ## build the wheel and the source archive into dist
+	rm -rf build dist
+	$(BIN)/python -m build
+
+release: wheel ## build, check, and say what to upload
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python scripts/release.py
+
+lock: $(VENV)/.installed ## choose the versions in requirements anew (PACKAGE=name: of that one only)
+	cd requirements && for one in "../pyproject.toml --output-file lock.txt" \
+		"development.in --constraint lock.txt --output-file development.txt"; do \
+		../$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header \
+			$(if $(PACKAGE),--upgrade-package $(PACKAGE),--upgrade) $$one > /dev/null || exit 1; done
+	sed -i -E '/^(cuda|nvidia|triton)/d' requirements/lock.txt requirements/development.txt
+
 clean: ## remove environments and what runs wrote
-	rm -rf $(VENV) $(STUDIO_VENV) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(STUDIO_VENV) runs build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis

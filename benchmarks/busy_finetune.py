@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from benchmarks import workload
-from ml_backend.commands.worker import NICENESS
 from ml_backend.frames.predictor import Predictor
+from ml_backend.loop.work import NICENESS
 from ml_backend.msml import finetune
 from ml_backend.settings import load
 from ml_backend.store.features import FeatureStore

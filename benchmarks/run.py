@@ -33,7 +33,7 @@ from ml_backend.frames.frame import Frame
 from ml_backend.frames.predictor import Predictor
 from ml_backend.frames.scores import concatenate
 from ml_backend.launch import serve
-from ml_backend.launch.processes import ROOT, Processes, embedded_redis, free_port, python
+from ml_backend.launch.processes import ROOT, Processes, embedded_redis, free_port, tsal
 from ml_backend.loop import score as scoring
 from ml_backend.msml import backbones, finetune
 from ml_backend.msml import frames as msml_frames
@@ -338,7 +338,7 @@ def workers(report: Report, quick: bool, folder: Path) -> None:
             processes.start("redis", command, {})
             serve.wait_for_redis(url)
             for place in range(number if number > 1 else 0):
-                processes.start(f"worker{place}", python("worker.py"), serve.environment(settings))
+                processes.start(f"worker{place}", tsal("worker"), serve.environment(settings))
             services = Services(settings)
             network = services.predictor.network(4)
             manifest = workload.version(services.versions(1), network, settings)
@@ -394,7 +394,7 @@ def serving(report: Report, quick: bool, folder: Path) -> None:
     with Processes(lambda name, line: None) as processes:
         processes.start("redis", command, {})
         serve.wait_for_redis(url)
-        processes.start("backend", serve.backend_command(settings), serve.environment(settings))
+        processes.start("backend", tsal("backend"), serve.environment(settings))
         _wait_for(f"{settings.backend_url}/health")
         with httpx.Client(base_url=settings.backend_url, timeout=60) as client:
             for number in range(16):

@@ -1,10 +1,11 @@
-"""The errors this project raises on purpose; `server` maps them to HTTP statuses and `scripts` to exit codes."""
+"""The errors this project raises on purpose, each with its HTTP status and the exit code of a command."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import ValidationError
+if TYPE_CHECKING:  # pydantic takes longer to import than `tsal --help` may take
+    from pydantic import ValidationError
 
 
 class BackendError(Exception):

@@ -1,7 +1,11 @@
-"""Model versions: look at them, go back to one, remove old ones."""
+"""Look at model versions, activate one, go back, remove old ones: `tsal versions`."""
 
-from ml_backend.commands.command import run
-from ml_backend.commands.versions import main
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ml_backend.__main__ import main
 
 if __name__ == "__main__":
-    run(main)
+    main(["versions", *sys.argv[1:]])

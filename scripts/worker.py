@@ -1,7 +1,11 @@
-"""Run an RQ worker that fine-tunes, and scores its part of a pool, in the background."""
+"""Run background jobs: `tsal worker`."""
 
-from ml_backend.commands.command import run
-from ml_backend.commands.worker import main
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ml_backend.__main__ import main
 
 if __name__ == "__main__":
-    run(main)
+    main(["worker", *sys.argv[1:]])

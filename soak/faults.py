@@ -19,7 +19,7 @@ import httpx
 
 from ml_backend.errors import InvalidRequest
 from ml_backend.launch import serve
-from ml_backend.launch.processes import python
+from ml_backend.launch.processes import python, tsal
 from ml_backend.setup.connect import connect
 from ml_backend.setup.label_configuration import render
 from ml_backend.web.app import SECRET_HEADER
@@ -131,7 +131,7 @@ def _two_workers(site: Site, team: Team) -> float:
     url = site.services.settings.redis_url
     assert url is not None
     environment = {**serve.environment(site.settings), "TSAL_REDIS_URL": url}
-    second = site.processes.start("worker2", python("worker.py"), environment)
+    second = site.processes.start("worker2", tsal("worker"), environment)
     site.kill("worker")  # so that both start at the same time
     struck = time.monotonic()
     before = len(site.versions())

@@ -24,7 +24,7 @@ from ml_backend.ingest.importer import Importer
 from ml_backend.launch import serve
 from ml_backend.launch.clips import Clips, read_clips
 from ml_backend.launch.label_studio import answers, start_studio
-from ml_backend.launch.processes import Child, Processes, embedded_redis, free_port, python
+from ml_backend.launch.processes import Child, Processes, embedded_redis, free_port, tsal
 from ml_backend.phantom.clips import generate
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
@@ -40,7 +40,12 @@ CLIPS_A_PATIENT = 4
 LOOK_SECONDS = 0.1
 PATIENCE_SECONDS = 300.0
 # How `make serve` calls what it runs, and what tells its process from the others.
-PROGRAMS = {"backend": "gunicorn", "worker": "worker.py", "sidecar": "reorder_queue.py", "redis": "redis-server"}
+PROGRAMS = {
+    "backend": "gunicorn",
+    "worker": "ml_backend worker",
+    "sidecar": "ml_backend sidecar",
+    "redis": "redis-server",
+}
 CSRF = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
 
 
@@ -313,7 +318,7 @@ def running_site(folder: Path, frames: int, *, k_max: int = 10, seed: int = 0) -
     ):
         processes.start("database", database.command, {})
         studio = start_studio(processes, settings, folder, database.variables)
-        child = processes.start("serve", python("serve.py"), serve.environment(settings))
+        child = processes.start("serve", tsal("serve"), serve.environment(settings))
         site = Site(
             settings,
             services,

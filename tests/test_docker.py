@@ -81,13 +81,13 @@ def _ignored(path: str) -> bool:
 
 
 def _pip_installs(text: str) -> list[tuple[bool, set[str]]]:
-    """What each ``pip install`` takes, in order: whether with --no-deps, and files, folders and constraints."""
+    """What each ``pip install`` takes, in order: whether with --no-deps, and files and folders."""
     text = re.sub(r"\\\n\s*", "", text).replace("$(PIP)", "-m pip install")
     found = []
     for line in re.findall(r"-m pip install ([^\n&]*)", text):
         words = [word for word in shlex.split(line) if word not in ("--no-cache-dir", "--quiet")]
         pairs = {f"{option} {value}" for option, value in pairwise(words) if value[0] != "-"}
-        found.append(("--no-deps" in words, {pair for pair in pairs if pair.startswith("--")}))
+        found.append(("--no-deps" in words, {pair for pair in pairs if re.match("--(?!no-deps)", pair)}))
     return found
 
 
@@ -109,9 +109,7 @@ def test_the_base_image_is_pinned_and_its_python_is_one_that_we_support() -> Non
 
 
 def test_what_is_copied_exists_reaches_the_build_and_is_all_that_the_image_needs() -> None:
-    packages = {package.rstrip("*") for package in _project("include")} - {
-        "studies"
-    }  # they need more than the image has
+    packages = {package.rstrip("*") for package in _project("include")}
     needed = {"pyproject.toml", _project("readme"), "requirements", "label_config", *packages}
     assert set(_copied()) == needed
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
@@ -139,9 +137,9 @@ def test_the_same_files_are_installed_as_by_make_install() -> None:
     made = _pip_installs(recipe.group(1))
     assert len(made) == 2, "the recipe has changed: look at the Dockerfile too"
     in_image = _pip_installs("\n".join(_all("RUN")))
-    assert _taken(in_image) == _taken(made) - {(False, "--requirement requirements/development.txt")}
-    runtime = next(ones for alone, ones in in_image if not alone)
-    assert runtime == {"--constraint requirements/constraints.txt", "--requirement requirements/runtime.txt"}
+    for_development = {(False, "--requirement requirements/development.txt"), (True, "--editable .")}
+    assert _taken(in_image) == _taken(made) - for_development
+    assert next(ones for alone, ones in in_image if not alone) == {"--requirement requirements/lock.txt"}
     for _, ones in in_image:
         for one in ones:
             assert (ROOT / one.split()[1]).exists()
@@ -153,12 +151,11 @@ def test_files_are_copied_before_they_are_installed() -> None:
         if name == "COPY":
             present.update(argument.split()[:-1])
         for _, ones in _pip_installs(argument) if name == "RUN" else []:
-            for one in ones:
-                path = one.split()[1]
-                needed = (
-                    {"pyproject.toml", "README.md", "ml_backend", "scripts"} if path == "." else {path.split("/")[0]}
-                )
-                assert needed <= present
+            assert {one.split()[1].split("/")[0] for one in ones} <= present
+    assert shlex.split(_all("RUN")[1])[-1] == "."
+    before = [argument for name, argument in _instructions() if name in ("COPY", "RUN")][:-1]
+    installed = next(place for place, argument in enumerate(before) if argument.endswith(" ."))
+    assert {argument.split()[0] for argument in before[:installed]} >= {"pyproject.toml", "ml_backend", "label_config"}
 
 
 def test_the_image_does_not_run_as_root_and_its_volumes_belong_to_the_user() -> None:
@@ -191,11 +188,9 @@ def test_the_image_knows_no_secret_no_unknown_setting_and_no_registry() -> None:
     assert "ADD" not in {name for name, _ in _instructions()}
 
 
-def test_the_image_runs_the_backend_as_serve_does(clean: pytest.MonkeyPatch) -> None:
-    image = _environment_of_image()
-    settings = load(host=image["TSAL_HOST"], port=int(image["TSAL_PORT"]))
-    assert json.loads(_all("CMD")[-1]) == _named(serve.backend_command(settings))
-    assert [image["TSAL_PORT"]] == _all("EXPOSE")
+def test_the_image_runs_the_backend_that_listens_where_the_image_says() -> None:
+    assert json.loads(_all("CMD")[-1]) == ["tsal", "backend"]
+    assert [_environment_of_image()["TSAL_PORT"]] == _all("EXPOSE")
 
 
 # Compose
@@ -283,12 +278,6 @@ def _reaches(name: str, url: str) -> str:
     return reached[0]
 
 
-def _named(command: list[str]) -> list[str]:
-    """A command as the image has it: programs by name, our scripts by their path in the project."""
-    first = Path(command[0]).name
-    return ["python" if first.startswith("python") else first, *(arg.removeprefix(f"{ROOT}/") for arg in command[1:])]
-
-
 @pytest.fixture
 def clean(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """An environment without settings."""
@@ -322,20 +311,14 @@ def test_everything_is_there() -> None:
 
 
 def test_the_commands_are_those_that_serve_starts(clean: pytest.MonkeyPatch, redis_url: str) -> None:
-    recorder, port = _Recorder(), free_port()
-    serve.start(recorder, load(host="0.0.0.0", port=port, redis_url=redis_url))
+    recorder = _Recorder()
+    serve.start(recorder, load(host="0.0.0.0", port=free_port(), redis_url=redis_url))
     assert set(recorder.commands) == {"backend", "worker", "sidecar"}
     for name, command in recorder.commands.items():
-        settings = _environment(name, _filled_in())
-        assert _service(name)["command"] == [
-            word.replace(f"0.0.0.0:{port}", f"{settings['TSAL_HOST']}:{settings['TSAL_PORT']}")
-            for word in _named(command)
-        ]
+        assert command == [sys.executable, "-m", "ml_backend", name]
+        assert _service(name)["command"] == ["tsal", name]
         assert "entrypoint" not in _service(name)
-    assert _service("backend", {**_filled_in(), "TSAL_THREADS": "3"})["command"] == _named(
-        serve.backend_command(load(host="0.0.0.0", port=9090, threads=3))
-    )
-    assert (ROOT / _service("tools")["command"][0]).is_file()
+    assert _service("tools")["entrypoint"] == ["tsal"]
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -1,72 +1,107 @@
-"""Model versions: look at them, go back to one, remove old ones."""
+"""`tsal versions`: look at the model versions, activate one, go back, remove old ones."""
 
 from __future__ import annotations
 
-import argparse
 import getpass
 import logging
 import time
+from typing import TYPE_CHECKING, Annotated
 
-from ml_backend.commands.sidecar import refresh_with_bar
+import typer
+
+from ml_backend.commands.order import show_refresh
 from ml_backend.errors import InvalidRequest, VersionUnknown
 from ml_backend.logs import configure, event
-from ml_backend.loop import confirm
-from ml_backend.loop import order as ordering
-from ml_backend.services import Services
-from ml_backend.settings import load
-from ml_backend.store.versions import Manifest, VersionStore
+
+if TYPE_CHECKING:
+    from ml_backend.services import Services
+    from ml_backend.store.versions import Manifest, VersionStore
 
 logger = logging.getLogger(__name__)
-KEPT = 10
 SIDECAR_SECONDS = 3.0  # in which a running sidecar has begun
 
+app = typer.Typer(
+    name="versions", no_args_is_help=True, help="Look at model versions, activate one, undo that, remove old ones."
+)
+Project = Annotated[
+    int | None, typer.Option("--project", metavar="ID", help="Project number.", show_default="the only connected one")
+]
+Version = Annotated[str, typer.Argument(metavar="VERSION", help="Its name, or its number.")]
 
-def main(arguments: list[str] | None = None) -> int:
-    """List the versions of a project, show one, activate one, undo the last activation, or remove old ones."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--project", type=int, help="project id (default: the only connected one)")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="every version: what it was trained on, how it compares with its parent, who")
-    shown = commands.add_parser("show", help="all that is known of one version")
-    shown.add_argument("version", nargs="?", help="its name, or its number (default: the active one)")
-    activated = commands.add_parser(
-        "activate", help="make a version the one that serves, and put the queue in its order"
-    )
-    activated.add_argument("version", help="its name, or its number")
-    commands.add_parser(
-        "rollback",
-        help="undo the last activation, whoever made it: the version that served before serves again; repeat it to go "
-        "further back. Use `activate` for any other version",
-    )
-    pruned = commands.add_parser("prune", help="remove old versions; those in use and the one to go back to stay")
-    pruned.add_argument("--keep", type=int, default=KEPT, help=f"newest versions that stay (default: {KEPT})")
-    options = parser.parse_args(arguments)
+
+@app.callback()
+def _project_for_all(context: typer.Context, project: Project = None) -> None:
+    context.obj = project
+
+
+@app.command("list")
+def list_versions(context: typer.Context, project: Project = None) -> None:
+    """List every version: what it was trained on, how it compares with its parent, who made it active."""
+    from ml_backend.loop import confirm
+
+    services, number, store = _opened(context, project)
+    print(listed(store))
+    parked = confirm.parked_now(services, number)
+    if parked:
+        print(f"fine-tune parked since {parked.at}: {parked.reason}")
+    for name in store.damaged():
+        print(f"set aside as damaged: {name}")
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    version: Annotated[
+        str | None, typer.Argument(metavar="[VERSION]", help="Its name, or its number.", show_default="the active one")
+    ] = None,
+    project: Project = None,
+) -> None:
+    """Show all that is known of one version."""
+    _, _, store = _opened(context, project)
+    print(described(store, _version(store, version or store.active())))
+
+
+@app.command()
+def activate(context: typer.Context, version: Version, project: Project = None) -> None:
+    """Make a version the one that serves, and put the queue in its order."""
+    services, number, store = _opened(context, project)
+    _activate(services, number, _version(store, version))
+
+
+@app.command()
+def rollback(context: typer.Context, project: Project = None) -> None:
+    """Undo the last activation, whoever made it: the version that served before serves again.
+
+    Repeat it to go further back. Use `activate` for any other version.
+    """
+    services, number, store = _opened(context, project)
+    before = store.before()
+    if before is None:
+        raise VersionUnknown("no other version served before the active one: there is nothing to go back to")
+    _activate(services, number, store.get(before), undo=True)
+
+
+@app.command()
+def prune(
+    context: typer.Context,
+    keep: Annotated[int, typer.Option(metavar="N", min=1, help="How many of the newest versions stay.")] = 10,
+    project: Project = None,
+) -> None:
+    """Remove old versions; those in use and the one to go back to stay."""
+    _, _, store = _opened(context, project)
+    removed = store.prune(keep)
+    print("\n".join(f"removed {name}" for name in removed) or "nothing to remove")
+
+
+def _opened(context: typer.Context, project: int | None) -> tuple[Services, int, VersionStore]:
+    """What every subcommand works on; the project may be named before or after the subcommand."""
+    from ml_backend.services import Services
+    from ml_backend.settings import load
+
     configure()
     services = Services(load())
-    project = _project(services, options.project)
-    store = services.versions(project)
-    if options.command == "list":
-        print(listed(store))
-        parked = confirm.parked_now(services, project)
-        if parked:
-            print(f"fine-tune parked since {parked.at}: {parked.reason}")
-        for name in store.damaged():
-            print(f"set aside as damaged: {name}")
-    elif options.command == "show":
-        print(described(store, _version(store, options.version or store.active())))
-    elif options.command == "activate":
-        _activate(services, project, _version(store, options.version))
-    elif options.command == "rollback":
-        before = store.before()
-        if before is None:
-            raise VersionUnknown("no other version served before the active one: there is nothing to go back to")
-        _activate(services, project, store.get(before), undo=True)
-    else:
-        if options.keep < 1:
-            raise InvalidRequest("--keep must be at least 1")
-        removed = store.prune(options.keep)
-        print("\n".join(f"removed {name}" for name in removed) or "nothing to remove")
-    return 0
+    number = _project(services, context.obj if project is None else project)
+    return services, number, services.versions(number)
 
 
 def listed(store: VersionStore) -> str:
@@ -134,6 +169,8 @@ def _activate(services: Services, project: int, version: Manifest, undo: bool = 
         VersionUnknown: if it cannot serve the project as it is now; the active version then stays.
         ActiveVersionChanged: if somebody activated another version meanwhile.
     """
+    from ml_backend.loop import order as ordering
+
     store = services.versions(project)
     active = store.active()
     configuration = services.configuration(services.studio.project(project).label_config)
@@ -152,7 +189,7 @@ def _activate(services: Services, project: int, version: Manifest, undo: bool = 
     # A running sidecar sees it within a second and has the activations in its cache: it goes first. Whoever went back
     # wants to know that it is done, and here it is done where no sidecar runs.
     time.sleep(SIDECAR_SECONDS)
-    refresh_with_bar(services, project, ordering.refresh_if_needed)
+    show_refresh(services, project, ordering.refresh_if_needed)
 
 
 def _version(store: VersionStore, named: str | None) -> Manifest:

@@ -155,6 +155,11 @@ def python(script: str, *arguments: str) -> list[str]:
     return [sys.executable, str(ROOT / "scripts" / script), *arguments]
 
 
+def tsal(*arguments: str) -> list[str]:
+    """Command that runs `tsal` with this interpreter."""
+    return [sys.executable, "-m", "ml_backend", *arguments]
+
+
 def _end(child: Child) -> None:
     """End a child and its session politely, then by force: RQ and gunicorn have processes in groups of their own."""
     for number in (signal.SIGTERM, signal.SIGKILL):

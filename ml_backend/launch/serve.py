@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from ml_backend.errors import InvalidRequest, RedisUnavailable
-from ml_backend.launch.processes import Child, Processes, embedded_redis, python, require_free
+from ml_backend.launch.processes import Child, Processes, embedded_redis, require_free, tsal
 from ml_backend.settings import PREFIX, Settings, load
 from ml_backend.store.pending import connect
 
@@ -47,23 +46,11 @@ def start(processes: Processes, settings: Settings) -> dict[str, Child]:
         wait_for_redis(url)
     else:
         connect(settings.redis_url).close()
-    commands = {"backend": backend_command(settings), "worker": python("worker.py")}
+    commands = {"backend": tsal("backend"), "worker": tsal("worker")}
     for number in range(2, settings.scoring_workers + 1):
-        commands[f"worker{number}"] = python("worker.py", "--scoring-only")
-    commands["sidecar"] = python("reorder_queue.py", "--watch")
+        commands[f"worker{number}"] = tsal("worker", "--scoring-only")
+    commands["sidecar"] = tsal("sidecar")
     return children | {name: processes.start(name, command, variables) for name, command in commands.items()}
-
-
-def backend_command(settings: Settings) -> list[str]:
-    """Gunicorn with one process: the network is loaded once, requests run in threads."""
-    return [
-        str(Path(sys.executable).with_name("gunicorn")),
-        *("--bind", f"{settings.host}:{settings.port}", "--workers", "1", "--threads", str(settings.threads)),
-        *("--timeout", "120", "--log-level", "warning", "--no-control-socket"),
-        # No proxy of ours sends any; a wrong SCRIPT_NAME from this machine would be answered with 500.
-        *("--forwarder-headers", ""),
-        "ml_backend.web.app:create_app()",
-    ]
 
 
 def keep_running(processes: Processes) -> None:

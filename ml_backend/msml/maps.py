@@ -49,7 +49,6 @@ def _library() -> Any:
         import pytorch_grad_cam  # type: ignore[import-untyped]
     except ImportError as error:
         raise BackendError(
-            f"Maps need the library grad-cam ({error}): pip install --constraint requirements/constraints.txt "
-            f"--requirement requirements/development.txt"
+            f"Maps need the library grad-cam ({error}): pip install --requirement requirements/development.txt"
         ) from error
     return pytorch_grad_cam

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ml_backend.commands import sidecar as reorder_queue
-from ml_backend.commands.command import run
+from ml_backend.__main__ import main
 from ml_backend.errors import StudioUnavailable
 from ml_backend.launch.processes import ROOT, free_port
 from ml_backend.loop import jobs, watch
@@ -120,7 +119,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> pytest.M
 
 def code(*arguments: str) -> int:
     with pytest.raises(SystemExit) as ended:
-        run(lambda: reorder_queue.main(list(arguments)))
+        main(["order", *arguments])
     assert isinstance(ended.value.code, int)
     return ended.value.code
 
@@ -153,9 +152,9 @@ def test_once_puts_the_queue_in_order_without_redis_and_ends(services: Services,
 def test_once_again_is_the_same_order_under_another_name(
     services: Services, project: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert code("--once", "--project", str(project)) == 0
+    assert code("--project", str(project)) == 0
     first = order(services, project)
-    assert code("--once", "--project", str(project)) == 0
+    assert code("--project", str(project)) == 0
     second = order(services, project)
     assert capsys.readouterr().out.splitlines()[-1] == f"project {project}: {FRAMES} frames in the order diversity.2"
     assert (first.about.name, second.about.name) == ("diversity.1", "diversity.2")
@@ -166,29 +165,29 @@ def test_once_again_is_the_same_order_under_another_name(
 def test_once_without_a_project_takes_the_connected_ones(
     services: Services, project: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert code("--once") == 2
+    assert code() == 2
     assert "no project is connected" in one_line(capsys)
     services.folder(project).mkdir(parents=True)
-    assert code("--once") == 0
+    assert code() == 0
     assert f"project {project}: {FRAMES} frames" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("environment")
 def test_once_on_an_empty_project_says_so(services: Services, empty: int, capsys: pytest.CaptureFixture[str]) -> None:
-    assert code("--once", "--project", str(empty)) == 0
+    assert code("--project", str(empty)) == 0
     assert capsys.readouterr().out == f"project {empty}: no frame is left to annotate\n"
     assert services.orders(empty).current() is None
 
 
 @pytest.mark.usefixtures("environment")
 def test_once_names_an_unknown_project(capsys: pytest.CaptureFixture[str]) -> None:
-    assert code("--once", "--project", "999999") == 5
+    assert code("--project", "999999") == 5
     assert "project 999999" in one_line(capsys)
 
 
 def test_once_names_a_wrong_token(environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     environment.setenv("TSAL_LABEL_STUDIO_TOKEN", "1" * 40)
-    assert code("--once", "--project", "1") == 5
+    assert code("--project", "1") == 5
     assert "access token" in one_line(capsys)
 
 
@@ -196,7 +195,7 @@ def test_once_names_a_label_studio_that_is_not_there(
     environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environment.setenv("TSAL_LABEL_STUDIO_URL", f"http://127.0.0.1:{free_port()}")
-    assert code("--once", "--project", "1") == 4
+    assert code("--project", "1") == 4
     assert "does not answer" in one_line(capsys)
 
 
@@ -204,7 +203,7 @@ def test_once_names_a_strategy_that_there_is_not(
     environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environment.setenv("TSAL_STRATEGY", "best")
-    assert code("--once", "--project", "1") == 2
+    assert code("--project", "1") == 2
     assert "TSAL_STRATEGY" in one_line(capsys)
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from ml_backend.__main__ import main
 from ml_backend.commands import versions
-from ml_backend.commands.command import run
 from ml_backend.loop import train as training
 from ml_backend.loop.watch import Watched, look
 from ml_backend.services import Services
@@ -24,7 +24,7 @@ HELD = ["held", "back:", "it", "fell", "from", "0.75"]
 
 def code(*arguments: str) -> int:
     with pytest.raises(SystemExit) as ended:
-        run(lambda: versions.main(list(arguments)))
+        main(["versions", *arguments])
     assert isinstance(ended.value.code, int)
     return ended.value.code
 

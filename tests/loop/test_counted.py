@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_backend.commands import worker
-from ml_backend.loop import confirm, jobs
+from ml_backend.loop import confirm, jobs, work
 from ml_backend.loop import score as scoring
 from ml_backend.services import Services
 from ml_backend.settings import Settings
@@ -34,7 +33,7 @@ def test_a_fine_tune_that_is_killed_has_failed(settings: Settings, monkeypatch: 
     monkeypatch.setattr(confirm, "recover", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     monkeypatch.setattr(os, "nice", lambda _: 0)
     jobs.enqueue(services, PROJECT, confirm.REQUEST, "a test")
-    worker.main(["--burst"])
+    work.work(burst=True)
     assert Counters(services.redis).read() == {"fine-tunes failed": 1}
 
 

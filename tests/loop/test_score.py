@@ -25,7 +25,7 @@ from rq.serializers import JSONSerializer
 
 from ml_backend.frames.activations import CHUNK
 from ml_backend.frames.frame import Frame
-from ml_backend.launch.processes import Processes, python
+from ml_backend.launch.processes import Processes, tsal
 from ml_backend.loop import score as scoring
 from ml_backend.services import Services
 from ml_backend.settings import Settings
@@ -114,7 +114,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def running_workers(settings: Settings, count: int) -> Iterator[None]:
     with Processes(lambda name, line: None) as processes:
         for number in range(count):
-            processes.start(str(number), python("worker.py", "--scoring-only"), environment_of(settings))
+            processes.start(str(number), tsal("worker", "--scoring-only"), environment_of(settings))
         queue = Services(settings).queue(scoring.QUEUE)
         wait_until(lambda: Worker.count(queue=queue) == count)
         yield

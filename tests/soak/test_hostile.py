@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from ml_backend.launch import serve
-from ml_backend.launch.processes import Processes, free_port
+from ml_backend.launch.processes import Processes, free_port, tsal
 from ml_backend.loop.confirm import ACTIONS
 from ml_backend.services import Services
 from soak import hostile
@@ -196,7 +196,7 @@ def test_the_backend_refuses_or_ignores_all_of_it(tmp_path: Path, redis_url: str
     url = f"http://127.0.0.1:{settings.port}"
     log: list[str] = []
     with Processes(lambda name, line: log.append(line)) as processes:
-        processes.start("backend", serve.backend_command(settings), serve.environment(settings))
+        processes.start("backend", tsal("backend"), serve.environment(settings))
         _wait_for(url)
         tally = assault(url, CREDENTIALS, PROJECT, XML, count=400)
         body = {"tasks": [task], "project": str(PROJECT), "label_config": XML}

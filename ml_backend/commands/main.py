@@ -1,0 +1,45 @@
+"""`tsal`: all subcommands in one application.
+
+Their modules import what they need when they run, so that `tsal --help` and shell completion are fast.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ml_backend import __version__
+from ml_backend.commands import backend, order, sidecar, versions, worker
+from ml_backend.commands.command import run
+
+__all__ = ["app", "run"]
+
+app = typer.Typer(
+    help="A Label Studio ML backend that learns while a team annotates lung ultrasound. "
+    "Settings come from environment variables (TSAL_*).",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(backend.backend)
+app.command()(worker.worker)
+app.command()(sidecar.sidecar)
+app.command()(order.order)
+app.add_typer(versions.app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"tsal {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def tsal(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Only what all subcommands share: nothing but --version."""
