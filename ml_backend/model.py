@@ -1,6 +1,6 @@
 """The hook class that Label Studio's ML framework knows: ``predict`` and ``fit``, both thin.
 
-It runs under label-studio-ml 1.0.9 and under the 2.x interface; what differs between them is absorbed here.
+It runs under label-studio-ml 1.0.9, under the 2.x interface and without either; what differs is absorbed here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from label_studio_ml.model import LabelStudioMLBase
 
 from ml_backend.errors import BackendError, ConfigurationUnusable, InvalidRequest
 from ml_backend.frames.frame import Frame
@@ -28,6 +27,17 @@ from ml_backend.store.orders import Order
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import Checker, Prediction
 from ml_backend.tsal.acquisition import score
+
+try:
+    from label_studio_ml.model import LabelStudioMLBase
+except ImportError:
+
+    class LabelStudioMLBase:  # type: ignore[no-redef]
+        """Stand in for the framework's base class if label-studio-ml is not installed."""
+
+        def __init__(self, label_config: str | None = None, **_: object) -> None:
+            self.label_config = label_config
+
 
 logger = logging.getLogger(__name__)
 UNTRAINED = "untrained"

@@ -22,7 +22,7 @@ from ml_backend.launch import serve
 from ml_backend.launch.processes import python, tsal
 from ml_backend.setup.connect import connect
 from ml_backend.setup.label_configuration import render
-from ml_backend.web.app import SECRET_HEADER
+from ml_backend.web.access import SECRET_HEADER
 from soak.site import PATIENCE_SECONDS, Site, SoakFailed
 from soak.team import Team
 

@@ -23,7 +23,8 @@ from urllib.parse import urlsplit
 from ml_backend.loop.confirm import ACTIONS, TRAIN
 from ml_backend.settings import load
 from ml_backend.studio.configuration import Configuration
-from ml_backend.web.app import MAX_BODY_BYTES, SECRET_HEADER, create_app
+from ml_backend.web.access import SECRET_HEADER
+from ml_backend.web.app import MAX_BODY_BYTES, create_app
 
 FRAME = "/data/local-files/?d=1.png"
 ANSWER_SECONDS = 60.0

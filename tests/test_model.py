@@ -370,3 +370,45 @@ def test_under_2(
     assert "<Choices>" in answer["refused"]
     assert answer["shared"]
     assert list(jobs.queue(as_installed).job_ids) == [job]
+
+
+WITHOUT = """
+import json, sys
+sys.modules["label_studio_ml"] = None  # any import of it fails, as where it is not installed
+from ml_backend.model import LabelStudioMLBase
+from ml_backend.web.app import create_app
+request = json.loads(sys.argv[1])
+client = create_app().test_client()
+answers = [client.get("/health"), *(client.post(path, json=body) for path, body in request)]
+print(json.dumps([LabelStudioMLBase.__module__, *((one.status_code, one.get_json()) for one in answers)]))
+"""
+
+
+def test_without_label_studio_ml_the_backend_serves_the_same(
+    installation: Installation, as_installed: Services, active: Manifest, tasks: list[dict[str, Any]]
+) -> None:
+    body = {"project": f"{PROJECT}.1795374234", "label_config": XML, "schema": XML, "tasks": tasks}
+    broken = body | {"schema": "<View/>"}
+    request = [
+        ("/setup", body),
+        ("/predict", body),
+        ("/webhook", webhook(1)),
+        ("/webhook", webhook(2)),
+        ("/setup", broken),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, json.dumps(request)],
+        cwd=ROOT,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    base, health, setup, predicted, first, second, refused = json.loads(done.stdout.splitlines()[-1])
+    assert base == "ml_backend.model"
+    assert health[0] == 200
+    assert setup == [200, {"model_version": active.version}]
+    assert said(predicted[1]["results"]) == expected(as_installed, tasks, active)[0]
+    assert (first, second) == ([200, {}], [200, {"job": f"finetune-{PROJECT}-after-{installation.second.version}"}])
+    assert refused[0] == 400

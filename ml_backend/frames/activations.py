@@ -21,6 +21,7 @@ from ml_backend.msml import frames as msml_frames
 from ml_backend.msml.network import Network, build
 from ml_backend.settings import Settings
 from ml_backend.store.features import FeatureStore, key
+from ml_backend.store.problems import ModelProblem
 from ml_backend.store.quantised import CODEC, quantise, restore
 
 logger = logging.getLogger(__name__)
@@ -80,8 +81,14 @@ class Activations:
 
     def fresh(self, label_count: int) -> Network:
         """A network of its own for training, with the pre-trained tail."""
-        settings = self._settings
-        return build(settings.backbone, label_count, settings.weights, settings.seed, settings.precision)
+        settings, problem = self._settings, ModelProblem(self._settings.data_dir)
+        try:
+            network = build(settings.backbone, label_count, settings.weights, settings.seed, settings.precision)
+        except BackendError as error:
+            problem.note(str(error))
+            raise
+        problem.clear()
+        return network
 
     def activations(
         self, frames: Sequence[Frame], label_count: int, views: int = 1, without_studio: bool = False

@@ -12,7 +12,7 @@ from ml_backend.loop.queue import SAMPLING
 from ml_backend.services import Services
 from ml_backend.studio.client import Webhook
 from ml_backend.studio.configuration import Configuration
-from ml_backend.web.app import SECRET_HEADER
+from ml_backend.web.access import SECRET_HEADER
 
 TITLE = "Lung ultrasound annotator"
 CONNECTED = "CO"  # Label Studio's code

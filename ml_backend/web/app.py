@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import json
 import logging
 import time
@@ -21,11 +20,11 @@ from ml_backend.model import LungUltrasoundModel, project_number
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
 from ml_backend.store.pending import connect
+from ml_backend.web.access import require_access
 from ml_backend.web.health import Health
 from ml_backend.web.metrics import Monitoring
 
 logger = logging.getLogger(__name__)
-SECRET_HEADER = "X-TSAL-Secret"  # noqa: S105  the header's name, no secret
 MAX_BODY_BYTES = 64_000_000
 HEALTH_SECONDS = 0.5  # Label Studio waits one second for /health
 Body = TypeVar("Body", bound=BaseModel)
@@ -70,9 +69,18 @@ def create_app(settings: Settings | None = None) -> Flask:
     configure()
     services = Services(settings)
     monitoring = Monitoring(services)
-    health = Health(services)
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    _measure(app, monitoring)
+    app.before_request(lambda: require_access(request, settings))
+    _answer_status(app, services, monitoring)
+    _answer_label_studio(app, services, monitoring)
+    _answer_errors(app)
+    return app
+
+
+def _measure(app: Flask, monitoring: Monitoring) -> None:
+    """Time every request, refused ones too."""
 
     @app.before_request
     def begin() -> None:
@@ -85,20 +93,25 @@ def create_app(settings: Settings | None = None) -> Flask:
         monitoring.requests.labels(endpoint, str(response.status_code)).observe(seconds)
         return response
 
-    @app.before_request
-    def authenticate() -> None:
-        if request.endpoint in ("health", None):
-            return
-        if request.endpoint == "webhook" and _secret_matches(settings):
-            return
-        _require_basic_auth(settings)
+
+def _answer_status(app: Flask, services: Services, monitoring: Monitoring) -> None:
+    """Answer those who watch the backend."""
+    health = Health(services)
 
     @app.get("/", endpoint="health")
     @app.get("/health", endpoint="health")
     def answer_health() -> Response:
         # Label Studio takes any other status than 200 for a backend that is gone, and it can predict without Redis.
-        states = {"redis": _redis_state(settings), **health.known()}
+        states = {"redis": _redis_state(services.settings), **health.known()}
         return jsonify(status="UP", model_class=LungUltrasoundModel.__name__, **states)
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(generate_latest(monitoring.registry), content_type=CONTENT_TYPE_LATEST)
+
+
+def _answer_label_studio(app: Flask, services: Services, monitoring: Monitoring) -> None:
+    """Answer what Label Studio asks an ML backend."""
 
     @app.post("/setup")
     def setup() -> Response:
@@ -123,13 +136,13 @@ def create_app(settings: Settings | None = None) -> Flask:
         names = [name for project in services.projects() for name in services.versions(project).names()]
         return jsonify(versions=names)
 
-    @app.get("/metrics")
-    def metrics() -> Response:
-        return Response(generate_latest(monitoring.registry), content_type=CONTENT_TYPE_LATEST)
+
+def _answer_errors(app: Flask) -> None:
+    """Turn every error into JSON that says what to change and nothing of our insides."""
 
     @app.errorhandler(BackendError)
     def refused(error: BackendError) -> tuple[Response, int]:
-        if isinstance(error, Unauthorized):  # Label Studio tells nobody that it was turned away
+        if isinstance(error, Unauthorized):  # Label Studio shows nobody that it was turned away
             event(logger, "request refused", level=logging.WARNING, path=request.path, reason=error)
         return jsonify(error=str(error)), error.http_status
 
@@ -150,8 +163,6 @@ def create_app(settings: Settings | None = None) -> Flask:
         logger.exception("unexpected error")
         return jsonify(error="unexpected error; the backend's log has the details"), 500
 
-    return app
-
 
 def _model(services: Services, project: str, label_config: str | None = None) -> LungUltrasoundModel:
     return LungUltrasoundModel(str(project_number(project)), label_config, services)
@@ -171,7 +182,7 @@ def _parse(shape: type[Body]) -> Body:
 
 
 def _project_of(body: _Webhook) -> str:
-    """The project that a webhook is about, by its address or its payload.
+    """Find the project that a webhook is about, by its address or its payload.
 
     Raises:
         InvalidRequest: where neither names one, or they name two.
@@ -181,39 +192,6 @@ def _project_of(body: _Webhook) -> str:
     if named and told and named != told:
         raise InvalidRequest(f"the webhook's address names project {named!r}, its payload project {told}")
     return named or told or ""
-
-
-def _secret_matches(settings: Settings) -> bool:
-    """Whether the webhook carries our secret; without one configured (loopback only) every webhook does."""
-    if settings.webhook_secret is None:
-        return True
-    sent = request.headers.get(SECRET_HEADER, "")
-    return hmac.compare_digest(sent.encode(), settings.webhook_secret.get_secret_value().encode())
-
-
-def _require_basic_auth(settings: Settings) -> None:
-    """Compare in constant time.
-
-    Raises:
-        Unauthorized: where user or password differ.
-    """
-    if settings.basic_auth_user is None or settings.basic_auth_password is None:
-        if request.endpoint == "webhook" and settings.webhook_secret is not None:
-            raise Unauthorized(
-                f"the webhook needs the header {SECRET_HEADER} with the backend's secret; Label Studio's own calls, as "
-                "Start Training, need TSAL_BASIC_AUTH_USER and TSAL_BASIC_AUTH_PASSWORD set"
-            )
-        return
-    try:
-        sent = request.authorization
-    except ValueError:  # werkzeug's, where what should be base64 is not even ASCII
-        sent = None
-    user = (sent.username or "") if sent else ""
-    password = (sent.password or "") if sent else ""
-    right_user = hmac.compare_digest(user.encode(), settings.basic_auth_user.encode())
-    right_password = hmac.compare_digest(password.encode(), settings.basic_auth_password.get_secret_value().encode())
-    if not (right_user and right_password):
-        raise Unauthorized("the backend needs its user name and password (Label Studio: Settings, Model, Basic auth)")
 
 
 def _redis_state(settings: Settings) -> str:

@@ -1,4 +1,4 @@
-"""How what the backend depends on fares, looked at in the background so that nobody waits for the answer."""
+"""The state of what the backend depends on, checked in the background so that nobody waits for the answer."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ml_backend.errors import BackendError, StudioUnavailable
 from ml_backend.services import Services
+from ml_backend.store.problems import ModelProblem
 from ml_backend.studio.client import Studio
 
 SECONDS = 15.0
@@ -20,13 +21,14 @@ ANSWER_SECONDS = 5.0
 """How long Label Studio is waited for."""
 LEAST_FREE = 500_000_000
 """Bytes of the disk below which it counts as full: a version and its order must fit."""
-UNKNOWN = {"label_studio": "UNKNOWN", "disk": "UNKNOWN"}
+UNKNOWN = {"label_studio": "UNKNOWN", "disk": "UNKNOWN", "model": "UNKNOWN"}
 
 
 class Health:
-    """Label Studio and the disk: ``UP``, or in a word what is wrong.
+    """Label Studio, the disk and the model: ``UP``, or in a few words what is wrong.
 
-    ``UNKNOWN`` before the first look has ended, and while one hangs.
+    ``UNKNOWN`` before the first check has ended, and while one hangs. The model is not built for this: whichever
+    process last tried to build it has left the reason if it failed.
     """
 
     def __init__(self, services: Services) -> None:
@@ -37,18 +39,18 @@ class Health:
         self._known = dict(UNKNOWN)
 
     def known(self) -> dict[str, str]:
-        """What the last look found; a new one is begun in the background where that is too old."""
+        """Return what the last check found, and start a new one in the background if that is too old."""
         now = time.monotonic()
         if now - self._looked > SECONDS and self._looking.acquire(blocking=False):
             self._begun = now
             threading.Thread(target=self._look, name="health", daemon=True).start()
-        # A disk that hangs, or an answer that drips in, ends no look: what was found before it is no news any more.
+        # A disk that hangs or an answer that drips in keeps a check from ending; then what was found before is stale.
         hangs = self._begun > self._looked and now - self._begun > SECONDS
         return dict(UNKNOWN if hangs else self._known)
 
     @cached_property
     def _studio(self) -> Studio:
-        """Label Studio, waited for less long than where there is work to do."""
+        """Label Studio with a shorter time-out than for real work."""
         settings = self._services.settings
         return Studio(settings.label_studio_url, settings.token(), timeout=ANSWER_SECONDS)
 
@@ -57,6 +59,7 @@ class Health:
             self._known = {
                 "label_studio": _studio(lambda: self._studio.me()),
                 "disk": _disk(self._services.settings.data_dir),
+                "model": _model(self._services.settings.data_dir),
             }
         finally:
             self._looked = time.monotonic()
@@ -64,7 +67,7 @@ class Health:
 
 
 def _studio(ask: Callable[[], object]) -> str:
-    """``DOWN`` where it does not answer, ``REFUSED`` where it does not take the token or is no Label Studio."""
+    """``DOWN`` if it does not answer, ``REFUSED`` if it refuses the token or is not Label Studio."""
     try:
         ask()
     except StudioUnavailable:
@@ -75,7 +78,7 @@ def _studio(ask: Callable[[], object]) -> str:
 
 
 def _disk(folder: Path) -> str:
-    """``FULL`` where too little is free, ``READ ONLY`` where nothing can be written, ``DOWN`` without an answer."""
+    """``FULL`` if too little is free, ``READ ONLY`` if nothing can be written, ``DOWN`` if it does not answer."""
     try:
         there = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
         free = shutil.disk_usage(there).free
@@ -84,3 +87,8 @@ def _disk(folder: Path) -> str:
     if free < LEAST_FREE:
         return "FULL"
     return "UP" if os.access(there, os.W_OK) else "READ ONLY"
+
+
+def _model(data_dir: Path) -> str:
+    problem = ModelProblem(data_dir).read()
+    return f"CANNOT BE BUILT ({problem})" if problem else "UP"

@@ -28,8 +28,10 @@ from ml_backend.services import Services
 from ml_backend.store.counters import Counters
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.payloads import Checker
+from ml_backend.web import access
 from ml_backend.web import app as server
-from ml_backend.web.app import MAX_BODY_BYTES, SECRET_HEADER, create_app
+from ml_backend.web.access import SECRET_HEADER
+from ml_backend.web.app import MAX_BODY_BYTES, create_app
 from tests.installation import (
     CONFIGURATION,
     PROJECT,
@@ -346,7 +348,7 @@ class TestAuthentication:
             compared.append((one, other))
             return one == other
 
-        monkeypatch.setattr(server.hmac, "compare_digest", compare)
+        monkeypatch.setattr(access.hmac, "compare_digest", compare)
         client = self.client(tmp_path, redis_url, **ALL)
         client.post("/webhook?project=7", json=annotated(1), headers=SECRET_WRONG | WRONG_USER)
         assert compared == [
@@ -358,6 +360,57 @@ class TestAuthentication:
     def test_no_server_for_other_machines_without_authentication(self, tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match="TSAL_WEBHOOK_SECRET"):
             create_app(settings_in(tmp_path, host="0.0.0.0"))
+
+    @pytest.mark.parametrize(
+        ("peer", "host", "headers", "inside"),
+        [
+            ("127.0.0.1", "localhost:9090", {}, True),
+            ("127.0.0.1", "127.0.0.1", {}, True),
+            ("::1", "[::1]:9090", {}, True),
+            ("::ffff:127.0.0.1", "localhost", {}, True),
+            ("192.0.2.9", "localhost:9090", {}, False),
+            ("::ffff:192.0.2.9", "localhost", {}, False),
+            ("", "localhost", {}, False),
+            ("127.0.0.1", "backend.example.com", {}, False),
+            ("127.0.0.1", "localhost.example.com", {}, False),
+            ("127.0.0.1", "192.0.2.2:9090", {}, False),
+            ("127.0.0.1", "", {}, False),
+            ("127.0.0.1", "localhost", {"X-Forwarded-For": "127.0.0.1"}, False),
+            ("127.0.0.1", "localhost", {"X-Forwarded-Proto": "https"}, False),
+            ("127.0.0.1", "localhost", {"Forwarded": "for=192.0.2.9"}, False),
+            ("127.0.0.1", "localhost", {"X-Real-IP": "192.0.2.9"}, False),
+            ("127.0.0.1", "localhost", {"Via": "1.1 proxy"}, False),
+        ],
+    )
+    def test_without_secrets_only_this_machine_gets_in(
+        self, tmp_path: Path, redis_url: str, peer: str, host: str, headers: dict[str, str], inside: bool
+    ) -> None:
+        """The server may be bound to any address whatever TSAL_HOST says, and a proxy may stand on this machine."""
+        client = self.client(tmp_path, redis_url)
+        origin = {"REMOTE_ADDR": peer, "HTTP_HOST": host}
+        for method, path in (("POST", "/predict"), ("POST", "/webhook?project=7"), ("GET", "/versions")):
+            predict = {"tasks": [], "project": "7", "label_config": XML}
+            sent = {"json": annotated(1) if "webhook" in path else predict} if method == "POST" else {}
+            response = client.open(path, method=method, headers=headers, environ_overrides=origin, **sent)
+            if inside:
+                assert response.status_code == 200
+            else:
+                error = error_of(response, 401)
+                assert "TSAL_WEBHOOK_SECRET" in error
+                assert "TSAL_BASIC_AUTH_PASSWORD" in error
+        assert client.get("/health", headers=headers, environ_overrides=origin).status_code == 200
+
+    @pytest.mark.parametrize("configured", [{"webhook_secret": SECRET}, BOTH])
+    def test_half_of_the_secrets_open_nothing_to_other_machines(
+        self, tmp_path: Path, redis_url: str, configured: dict[str, Any]
+    ) -> None:
+        client = self.client(tmp_path, redis_url, **configured)
+        origin = {"REMOTE_ADDR": "192.0.2.9"}
+        for path in ("/predict", "/setup", "/webhook?project=7"):
+            error_of(client.post(path, json=annotated(1), environ_overrides=origin), 401)
+        right = SECRET_SENT if "webhook_secret" in configured else RIGHT
+        sent = client.post("/webhook?project=7", json=annotated(1), headers=right, environ_overrides=origin)
+        assert sent.status_code == 200
 
 
 class TestErrors:

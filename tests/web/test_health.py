@@ -1,4 +1,4 @@
-"""What /health says of Label Studio and the disk, and that nobody waits for it."""
+"""What /health says about Label Studio, the disk and the model, and that nobody waits for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_backend.errors import StudioRefused, StudioUnavailable
+from ml_backend.errors import StudioRefused, StudioUnavailable, WeightsUnavailable
 from ml_backend.services import Services
 from ml_backend.studio.client import Studio
 from ml_backend.web import health
@@ -38,7 +38,7 @@ def looked(looker: Health) -> dict[str, str]:
 
 def test_label_studio_that_takes_the_token_is_up(tmp_path: Path, studio_server: StudioServer) -> None:
     settings = settings_in(tmp_path, label_studio_url=studio_server.url, label_studio_token=studio_server.token)
-    assert looked(Health(Services(settings))) == {"label_studio": "UP", "disk": "UP"}
+    assert looked(Health(Services(settings))) == {"label_studio": "UP", "disk": "UP", "model": "UP"}
     wrong = settings_in(tmp_path, label_studio_url=studio_server.url, label_studio_token="0" * 40)
     assert looked(Health(Services(wrong)))["label_studio"] == "REFUSED"
 
@@ -78,7 +78,7 @@ def test_nobody_waits_and_one_look_at_a_time_is_taken(services: Services, monkey
     monkeypatch.setattr(Studio, "me", lambda _: me())
     looker = Health(services)
     for _ in range(5):
-        assert looker.known() == {"label_studio": "UNKNOWN", "disk": "UNKNOWN"}
+        assert looker.known() == {"label_studio": "UNKNOWN", "disk": "UNKNOWN", "model": "UNKNOWN"}
     answer.set()
     assert looked(looker)["label_studio"] == "DOWN"
     assert looks == ["look"]
@@ -93,7 +93,7 @@ def test_what_is_refused_names_no_secret(services: Services, monkeypatch: pytest
         raise StudioRefused("the token token-of-the-tests is not known")
 
     monkeypatch.setattr(Studio, "me", lambda _: me())
-    assert looked(Health(services)) == {"label_studio": "REFUSED", "disk": "UP"}
+    assert looked(Health(services)) == {"label_studio": "REFUSED", "disk": "UP", "model": "UP"}
 
 
 def test_a_disk_that_does_not_answer_is_down(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ def test_a_disk_that_does_not_answer_is_down(services: Services, monkeypatch: py
         raise OSError("input/output error")
 
     monkeypatch.setattr(shutil, "disk_usage", broken)
-    assert looked(Health(services)) == {"label_studio": "DOWN", "disk": "DOWN"}
+    assert looked(Health(services)) == {"label_studio": "DOWN", "disk": "DOWN", "model": "UP"}
 
 
 def test_what_is_known_does_not_outlive_a_look_that_hangs(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,6 +112,19 @@ def test_what_is_known_does_not_outlive_a_look_that_hangs(services: Services, mo
     monkeypatch.setattr(looker, "_looked", time.monotonic() - 3 * health.SECONDS)
     assert looker.known()["disk"] == "UP"  # the look has only begun
     monkeypatch.setattr(looker, "_begun", time.monotonic() - health.SECONDS - 1)
-    assert looker.known() == {"label_studio": "UNKNOWN", "disk": "UNKNOWN"}
+    assert looker.known() == {"label_studio": "UNKNOWN", "disk": "UNKNOWN", "model": "UNKNOWN"}
     answer.set()
-    assert looked(looker) == {"label_studio": "UP", "disk": "UP"}
+    assert looked(looker) == {"label_studio": "UP", "disk": "UP", "model": "UP"}
+
+
+def test_a_model_that_cannot_be_built_is_reported_until_it_can(tmp_path: Path) -> None:
+    broken = Services(settings_in(tmp_path, weights=str(tmp_path / "missing.pth")))
+    with pytest.raises(WeightsUnavailable) as caught:
+        broken.predictor.network(3)
+    # Another process of the same installation, as the backend is when a worker fails.
+    state = looked(Health(Services(settings_in(tmp_path))))["model"]
+    assert state == f"CANNOT BE BUILT ({caught.value})"
+    assert "missing.pth" in state
+    mended = Services(settings_in(tmp_path, weights="random"))
+    mended.predictor.network(3)
+    assert looked(Health(mended))["model"] == "UP"

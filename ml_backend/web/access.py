@@ -1,0 +1,95 @@
+"""Who may call the backend: Label Studio with our secrets, and without secrets only this machine itself."""
+
+from __future__ import annotations
+
+import hmac
+from ipaddress import IPv6Address, ip_address
+from urllib.parse import urlsplit
+
+from flask import Request
+
+from ml_backend.errors import Unauthorized
+from ml_backend.settings import Settings
+
+SECRET_HEADER = "X-TSAL-Secret"  # noqa: S105  the header's name, no secret
+# A proxy on this machine connects from a loopback address, whoever its own client is; one of these gives it away.
+_FORWARDING = ("Forwarded", "Via", "X-Real-Ip", "X-Client-Ip", "X-Original-Host", "True-Client-Ip", "Cf-Connecting-Ip")
+
+
+def require_access(request: Request, settings: Settings) -> None:
+    """Let a request in by our secret (webhooks), by user name and password, or, where none is set, from this machine.
+
+    Raises:
+        Unauthorized: saying what is missing.
+    """
+    if request.endpoint in ("health", None):  # container health checks send no password
+        return
+    webhook = request.endpoint == "webhook"
+    if webhook and settings.webhook_secret is not None and _secret_matches(request, settings):
+        return
+    if settings.basic_auth_user is not None and settings.basic_auth_password is not None:
+        if _password_matches(request, settings):
+            return
+        if not (webhook and settings.webhook_secret is None):
+            raise Unauthorized(
+                "the backend needs its user name and password (Label Studio: Settings, Model, Basic auth)"
+            )
+    elif webhook and settings.webhook_secret is not None:
+        raise Unauthorized(
+            f"the webhook needs the header {SECRET_HEADER} with the backend's secret; Label Studio's own calls, as "
+            "Start Training, need TSAL_BASIC_AUTH_USER and TSAL_BASIC_AUTH_PASSWORD set"
+        )
+    if not is_local(request):
+        raise Unauthorized(
+            "without its secrets the backend answers requests from its own machine only; set TSAL_WEBHOOK_SECRET, "
+            "TSAL_BASIC_AUTH_USER and TSAL_BASIC_AUTH_PASSWORD, and connect the project again"
+        )
+
+
+def is_local(request: Request) -> bool:
+    """Whether a request began on this machine: its peer, its Host header, and no proxy in between.
+
+    What the server is bound to does not count, because a container or a command line can bind it to any address.
+    """
+    headers = request.headers
+    forwarded = any(name in headers for name in _FORWARDING) or any(
+        name.lower().startswith("x-forwarded")
+        for name in headers.keys()  # noqa: SIM118  headers are no dict
+    )
+    return not forwarded and _is_loopback(request.remote_addr or "") and _is_loopback(_host_of(headers.get("Host", "")))
+
+
+def _host_of(header: str) -> str:
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    inner = address.ipv4_mapped if isinstance(address, IPv6Address) else None  # ::ffff:127.0.0.1 of a dual-stack socket
+    return (inner or address).is_loopback
+
+
+def _secret_matches(request: Request, settings: Settings) -> bool:
+    secret = settings.webhook_secret
+    sent = request.headers.get(SECRET_HEADER, "")
+    return secret is not None and hmac.compare_digest(sent.encode(), secret.get_secret_value().encode())
+
+
+def _password_matches(request: Request, settings: Settings) -> bool:
+    """Compare both in constant time, whichever is wrong."""
+    try:
+        sent = request.authorization
+    except ValueError:  # werkzeug's, where what should be base64 is not even ASCII
+        sent = None
+    user = (sent.username or "") if sent else ""
+    password = (sent.password or "") if sent else ""
+    wanted = settings.basic_auth_password.get_secret_value() if settings.basic_auth_password else ""
+    right_user = hmac.compare_digest(user.encode(), (settings.basic_auth_user or "").encode())
+    right_password = hmac.compare_digest(password.encode(), wanted.encode())
+    return right_user and right_password
