@@ -23,7 +23,7 @@ from ml_backend.ingest.pictures import ClipFrame
 from ml_backend.ingest.plan import Imported, Plan, reconciled
 from ml_backend.ingest.report import Report
 from ml_backend.ingest.served import picture_name, served_address, write_picture
-from ml_backend.progress import track
+from ml_backend.progress import Progress
 from ml_backend.studio.client import Studio
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.keys import DataKeys
@@ -116,11 +116,13 @@ class Importer:
         for path, reason in plan.failed:
             _fail(report, path, reason)
         waiting: list[dict[str, object]] = []
-        for file, origin in track(list(plan.clips.items()), "import", "files"):
-            for task in self._tasks(file, origin, plan, report):
-                waiting.append(task)
-                if len(waiting) == PIECE:
-                    self._send(waiting, report)
+        with Progress("import", "file", len(plan.clips)) as progress:
+            for file, origin in plan.clips.items():
+                for task in self._tasks(file, origin, plan, report):
+                    waiting.append(task)
+                    if len(waiting) == PIECE:
+                        self._send(waiting, report)
+                progress.advance()
         self._send(waiting, report)
         return report
 
