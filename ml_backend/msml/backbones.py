@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import requests
+import httpx
 import safetensors.torch
 import torch
 import torchvision
@@ -21,7 +21,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from ml_backend.errors import WeightsUnavailable
 
 RANDOM = "random"
-DOWNLOAD_TIMEOUT_SECONDS = (10, 20)  # to connect, and between two pieces that arrive
+DOWNLOAD_TIMEOUT = httpx.Timeout(20.0, connect=10.0)  # seconds; the first between two pieces that arrive
 
 State = dict[str, Tensor]
 
@@ -119,7 +119,7 @@ def _download(url: str, name: str) -> State:
     if not path.is_file():
         try:
             _fetch(url, path)
-        except (requests.RequestException, OSError) as error:
+        except (httpx.HTTPError, OSError) as error:
             raise WeightsUnavailable(
                 f"The ImageNet weights of {name} cannot be downloaded from {url} ({_brief(error)}). Either fetch that "
                 f"file elsewhere and set TSAL_WEIGHTS to its path, or set TSAL_BACKBONE=efficientnet_lite0, whose "
@@ -133,9 +133,12 @@ def _fetch(url: str, path: Path) -> None:
     digest = hashlib.sha256()
     aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     try:
-        with requests.get(url, stream=True, timeout=DOWNLOAD_TIMEOUT_SECONDS) as response, aside.open("xb") as file:
+        with (
+            httpx.stream("GET", url, timeout=DOWNLOAD_TIMEOUT, follow_redirects=True) as response,
+            aside.open("xb") as file,
+        ):
             response.raise_for_status()
-            for piece in response.iter_content(1 << 20):
+            for piece in response.iter_bytes(1 << 20):
                 digest.update(piece)
                 file.write(piece)
         expected = path.stem.rsplit("-", 1)[1]  # file names end in the first digits of their own SHA-256

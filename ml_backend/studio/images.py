@@ -2,6 +2,11 @@
 
 Task data comes from whoever can write to a project, so an address in it is not trusted. Nothing is implicit here: no
 proxy, no cookie, no ``.netrc``, no redirect that is not checked, no decompression.
+
+Everything else speaks HTTP through httpx. Frames use http.client, because one frame may take only so long in all: the
+time-outs of httpx start again with every byte, and it hands out the socket only after the response's headers, so a
+server that drips its handshake or its headers could hold a request for ever. Here the socket is ours from the start and
+is cut at the deadline.
 """
 
 from __future__ import annotations
@@ -15,25 +20,29 @@ import ssl
 import stat
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cache
-from itertools import islice
 from pathlib import Path
-from urllib.parse import SplitResult, parse_qs, quote, unquote, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 import certifi
 
 from ml_backend.errors import FrameUnreadable, SettingsError, StudioUnavailable
+from ml_backend.studio.addresses import (
+    LOCAL_FILES,
+    PORTS,
+    Origin,
+    allowed_host,
+    local_path,
+    origin_of,
+    shown_address,
+    split,
+)
 
-_LOCAL_FILES = "/data/local-files/"
 # Where Label Studio keeps files. A token goes nowhere else, so that no task can make us call its API.
-_FILES = (_LOCAL_FILES, "/data/upload/", "/storage-data/")
+_FILES = (LOCAL_FILES, "/data/upload/", "/storage-data/")
 _CLOUD = ("s3", "gs", "azure-blob")
-_PORTS = {"http": 80, "https": 443}
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HOPS = 5
 _HEALTH_SECONDS = 5.0  # that Label Studio may take to say how it is
@@ -45,13 +54,6 @@ _HINTS = {
     403: "; check the access token",
     404: "; it is not there, or no storage of the project covers it",
 }
-
-
-@dataclass(frozen=True)
-class _Origin:
-    scheme: str
-    host: str
-    port: int
 
 
 class FrameFetcher:
@@ -74,13 +76,13 @@ class FrameFetcher:
         seconds: float = 20.0,
     ) -> None:
         base = urlsplit(url.rstrip("/"))
-        origin = _origin(base)
+        origin = origin_of(base)
         if origin is None:
             raise SettingsError("the address of Label Studio must be of the form http://HOST:PORT or https://HOST")
         self._studio, self._base = origin, base
         self._authorization = authorization
         self._document_root = document_root
-        self._allowed = frozenset(_allowed_host(host) for host in allowed_hosts)
+        self._allowed = frozenset(allowed_host(host) for host in allowed_hosts)
         self._max_bytes = max_bytes
         self._seconds = seconds
 
@@ -93,45 +95,18 @@ class FrameFetcher:
             StudioUnavailable: where Label Studio is not there at all, which is no fault of the frame.
         """
         try:
-            if url.startswith(_LOCAL_FILES) and self._document_root is not None:
-                return self._read(_local_path(url), self._document_root)
+            if url.startswith(LOCAL_FILES) and self._document_root is not None:
+                return self._read(local_path(url), self._document_root)
             return self._download(self._address(url, task), time.monotonic() + self._seconds)
         except FrameUnreadable as error:
-            raise FrameUnreadable(f"{_shown(url)}: {error}") from None
-
-    def fetch_many(self, frames: Iterable[tuple[str, int | None]], workers: int) -> Iterator[bytes | FrameUnreadable]:
-        """Read the files of (address, task) pairs with some workers at a time, in the order of the pairs.
-
-        A frame that cannot be read is yielded as its error; no more than twice as many as there are workers are held.
-
-        Raises:
-            StudioUnavailable: where Label Studio is not there at all.
-        """
-        pairs = iter(frames)
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="fetch")
-        try:
-            waiting: deque[Future[bytes | FrameUnreadable]] = deque(
-                pool.submit(self._tried, *pair) for pair in islice(pairs, 2 * workers)
-            )
-            while waiting:
-                content = waiting.popleft().result()
-                waiting.extend(pool.submit(self._tried, *pair) for pair in islice(pairs, 1))
-                yield content
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _tried(self, url: str, task: int | None) -> bytes | FrameUnreadable:
-        try:
-            return self.fetch(url, task)
-        except FrameUnreadable as error:
-            return error
+            raise FrameUnreadable(f"{shown_address(url)}: {error}") from None
 
     def _address(self, url: str, task: int | None) -> SplitResult:
         """Where to ask for what a task's data names."""
         if url.startswith(_FILES):
             return urlsplit(self._base.geturl() + url)
-        parts = _split(url)
-        if parts.scheme in _PORTS:
+        parts = split(url)
+        if parts.scheme in PORTS:
             return parts
         if parts.scheme not in _CLOUD:
             raise FrameUnreadable(
@@ -168,7 +143,7 @@ class FrameFetcher:
         """Follow an address over its redirects, each hop checked; the token goes no further than Label Studio."""
         own = True
         for _ in range(_HOPS + 1):
-            origin = _origin(address)
+            origin = origin_of(address)
             if origin is None:
                 raise FrameUnreadable("leads to an address that is not http(s) or has a user name in it")
             own = own and origin == self._studio
@@ -180,16 +155,16 @@ class FrameFetcher:
             content = self._exchange(origin, address, headers, deadline)
             if isinstance(content, bytes):
                 return content
-            address = _split(urljoin(address.geturl(), content))
+            address = split(urljoin(address.geturl(), content))
         raise FrameUnreadable(f"is sent on more than {_HOPS} times")
 
-    def _require_allowed(self, origin: _Origin, address: SplitResult) -> None:
+    def _require_allowed(self, origin: Origin, address: SplitResult) -> None:
         if origin == self._studio:
             path = unquote(address.path).removeprefix(unquote(self._base.path))
             if ".." in path.split("/") or not (path.startswith(_FILES) or re.fullmatch(r"/tasks/\d+/resolve/", path)):
                 raise FrameUnreadable(f"{path} is not among the files of Label Studio")
             return
-        if (origin.host, None) in self._allowed and origin.port == _PORTS[origin.scheme]:
+        if (origin.host, None) in self._allowed and origin.port == PORTS[origin.scheme]:
             return
         if (origin.host, origin.port) not in self._allowed:
             raise FrameUnreadable(
@@ -197,7 +172,7 @@ class FrameFetcher:
                 "allowed hosts"
             )
 
-    def _exchange(self, origin: _Origin, address: SplitResult, headers: dict[str, str], deadline: float) -> bytes | str:
+    def _exchange(self, origin: Origin, address: SplitResult, headers: dict[str, str], deadline: float) -> bytes | str:
         """One request: the file, or the address that it is sent on to."""
         path = quote(f"{address.path or '/'}{'?' if address.query else ''}{address.query}", safe=_SAFE)
         try:
@@ -219,7 +194,7 @@ class FrameFetcher:
                 raise self._too_slow() from None
             raise FrameUnreadable(f"{origin.host}:{origin.port} does not answer ({type(error).__name__})") from None
 
-    def _require_studio(self, origin: _Origin) -> None:
+    def _require_studio(self, origin: Origin) -> None:
         """Tell a frame that Label Studio cannot give from a Label Studio that is not there, by asking how it is.
 
         Raises:
@@ -268,7 +243,7 @@ class FrameFetcher:
 
 
 @contextmanager
-def _connected(origin: _Origin, deadline: float) -> Iterator[http.client.HTTPConnection]:
+def _connected(origin: Origin, deadline: float) -> Iterator[http.client.HTTPConnection]:
     """Connect, and cut the connection at the deadline: a timeout alone starts again with every byte that drips in."""
     connection = http.client.HTTPConnection(origin.host, origin.port)
     plain = socket.create_connection((origin.host, origin.port), timeout=max(deadline - time.monotonic(), 0.001))
@@ -298,59 +273,3 @@ def _trust() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     return context
-
-
-def _split(url: str) -> SplitResult:
-    try:
-        return urlsplit(url)
-    except ValueError:
-        raise FrameUnreadable("is not an address") from None
-
-
-def _origin(address: SplitResult) -> _Origin | None:
-    """Scheme, host and port of an http(s) address without a user name; None for any other."""
-    try:
-        port = address.port
-    except ValueError:
-        return None
-    if address.scheme not in _PORTS or not address.hostname or "@" in address.netloc:
-        return None
-    return _Origin(address.scheme, _host(address.hostname), port if port is not None else _PORTS[address.scheme])
-
-
-def _host(name: str) -> str:
-    return name.lower().rstrip(".")
-
-
-def _allowed_host(entry: str) -> tuple[str, int | None]:
-    parts = urlsplit(f"//{entry}")
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    if not parts.hostname or parts.netloc != entry or "@" in entry or (port is not None and port < 1):
-        raise SettingsError(f"the allowed host {entry!r} must be of the form HOST or HOST:PORT")
-    return _host(parts.hostname), port
-
-
-def _local_path(url: str) -> str:
-    """The file that ``/data/local-files/?d=…`` names, relative to the document root."""
-    values = parse_qs(urlsplit(url).query).get("d", [])
-    if len(values) != 1 or "\0" in values[0]:
-        raise FrameUnreadable("names no file; it must end in ?d=PATH")
-    if values[0].startswith("/"):
-        raise FrameUnreadable("names its file by an absolute path; it must be relative to the folder of local files")
-    return values[0]
-
-
-def _shown(url: str) -> str:
-    """An address as messages may show it: local files in full, others without user name, query and fragment."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "an address"
-    if url.startswith(_LOCAL_FILES):
-        shown = url
-    else:
-        shown = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl() or "no address"
-    return shown if len(shown) <= 200 else f"{shown[:200]}…"

@@ -415,8 +415,6 @@ def test_a_label_studio_that_is_away_is_no_fault_of_the_frame(studio: Site) -> N
     url = f"http://127.0.0.1:{free_port()}"
     fetch = FrameFetcher(url, lambda: SECRET)
     assert "does not answer (ConnectionRefusedError)" in away(fetch, "/data/upload/1/x.png")
-    with pytest.raises(StudioUnavailable):
-        list(fetch.fetch_many([("/data/upload/1/x.png", 1)], workers=1))
 
 
 def test_a_proxy_speaks_for_a_label_studio_that_is_away(studio: Site) -> None:
@@ -499,47 +497,6 @@ def test_a_handshake_that_never_ends_is_given_up(studio: Site) -> None:
         host = f"127.0.0.1:{listener.getsockname()[1]}"
         fetch = FrameFetcher(studio.url, lambda: SECRET, allowed_hosts=[host], seconds=0.3)
         assert "took longer" in refused(fetch, f"https://{host}/x.png")
-
-
-# Many
-
-
-def test_many_come_side_by_side_and_in_order(studio: Site, other: Site) -> None:
-    second_is_there = threading.Event()
-
-    def first(handler: BaseHTTPRequestHandler) -> None:
-        assert second_is_there.wait(20)
-        studio.pages["/data/upload/2"](handler)
-
-    def second(handler: BaseHTTPRequestHandler) -> None:
-        second_is_there.set()
-        studio.pages["/data/upload/3"](handler)
-
-    studio.serves("/data/upload/2", b"first")
-    studio.serves("/data/upload/3", b"second")
-    studio.answers("/data/upload/0", first)
-    studio.answers("/data/upload/1", second)
-    frames = [("/data/upload/0", 1), ("/data/upload/1", 2), ("nonsense", 3)] + [("/data/upload/3", None)] * 9
-    found = list(fetcher(studio).fetch_many(frames, workers=2))
-    assert found[:2] == [b"first", b"second"]
-    assert isinstance(found[2], FrameUnreadable)
-    assert found[3:] == [b"second"] * 9
-    assert list(fetcher(studio).fetch_many([], workers=2)) == []
-
-
-def test_many_are_not_read_far_ahead(studio: Site) -> None:
-    studio.serves("/data/upload/1")
-    taken: list[int] = []
-
-    def frames() -> Iterator[tuple[str, int | None]]:
-        for number in range(1000):
-            taken.append(number)
-            yield "/data/upload/1", number
-
-    contents = fetcher(studio).fetch_many(frames(), workers=3)
-    assert next(contents) == PICTURE
-    contents.close()  # type: ignore[attr-defined]
-    assert len(taken) <= 7
 
 
 # A real Label Studio
