@@ -13,6 +13,8 @@ from ml_backend.errors import SettingsError
 
 PREFIX = "TSAL_"
 TEST_PREFIX = "TSAL_TEST_"
+DEMO_LABEL_STUDIO = "TSAL_DEMO_LABEL_STUDIO"
+"""Names the demo's Label Studio; it is read by the demo alone, so it is no setting of the product."""
 SECRETS = "TSAL_SECRETS_DIR"
 Disagreement = Literal["latest", "majority", "leave out"]
 
@@ -205,7 +207,7 @@ def load(**overrides: object) -> Settings:
     Raises:
         SettingsError: naming each variable that cannot be used and why.
     """
-    known = {SECRETS, *(f"{PREFIX}{name.upper()}" for name in Settings.model_fields)}
+    known = {SECRETS, DEMO_LABEL_STUDIO, *(f"{PREFIX}{name.upper()}" for name in Settings.model_fields)}
     folder = os.environ.get(SECRETS) or None
     if folder is not None and not Path(folder).is_dir():
         raise SettingsError(f"{SECRETS}={folder} is not a folder")

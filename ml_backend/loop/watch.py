@@ -15,6 +15,7 @@ from ml_backend.logs import event, stages
 from ml_backend.loop import confirm, jobs
 from ml_backend.loop import order as ordering
 from ml_backend.services import Services
+from ml_backend.store import heartbeat
 from ml_backend.store.files import remove_leftovers
 from ml_backend.studio.client import Counts
 
@@ -50,6 +51,7 @@ def watch(services: Services, projects: list[int] | None) -> None:
     offset = time.time() - time.monotonic()
     while not stop.is_set():
         offset = tell_of_clock(offset)
+        heartbeat.beat(lambda: services.redis, heartbeat.SIDECAR)
         for project in projects or services.projects():
             try_look(services, project, states.setdefault(project, Watched()))
         stop.wait(TICK_SECONDS)

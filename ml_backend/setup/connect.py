@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
-from ml_backend.errors import FrameUnreadable, SettingsError, StudioRefused
+from ml_backend.errors import StudioRefused
 from ml_backend.loop.queue import SAMPLING
 from ml_backend.services import Services
+from ml_backend.setup import address, machine
+from ml_backend.setup import project as found_in_project
+from ml_backend.setup.address import require_dot
+from ml_backend.setup.findings import Finding
+from ml_backend.setup.webhook import ACTIONS, differing_fields, secret_header, wanted_fields, webhook_url
 from ml_backend.studio.client import Webhook
-from ml_backend.studio.configuration import Configuration
-from ml_backend.web.access import SECRET_HEADER
 
 TITLE = "Lung ultrasound annotator"
 CONNECTED = "CO"  # Label Studio's code
-ACTIONS = (
-    "ANNOTATION_CREATED",
-    "ANNOTATIONS_CREATED",
-    "ANNOTATION_UPDATED",
-    "ANNOTATIONS_DELETED",
-    "TASKS_CREATED",
-    "TASKS_DELETED",
-)
 Say = Callable[[str], None]
 
 
@@ -40,13 +34,15 @@ def connect(services: Services, project: int, say: Say, *, dry_run: bool = False
     info = studio.project(project)
     tell.ok(f"Label Studio {studio.version()}, project {project}: {info.title}")
     configuration = services.configuration(info.label_config)
-    names = ", ".join(configuration.label_names[1:])
-    tell.ok(f"symptoms: {names}; healthy: {configuration.label_set.healthy}")
-    _require_dot(services.settings.backend_url)
+    tell.found(found_in_project.symptoms(configuration))
+    require_dot(services.settings.backend_url)
+    tell.found(machine.model(services.settings))
     _backend(services, project, tell)
     _webhook(services, project, tell)
     _fields(services, project, tell)
-    _frames(services, project, configuration, tell)
+    tell.found(found_in_project.frames(services, project, configuration))
+    tell.found(found_in_project.data_keys(services, project))
+    tell.found(found_in_project.answers(services, project))
     if services.settings.webhook_secret and not services.settings.basic_auth_user:
         tell.missing(
             "the button Start Training: Label Studio presses it without our secret, so set TSAL_BASIC_AUTH_USER and "
@@ -67,7 +63,7 @@ class _Telling:
 
     def __init__(self, say: Say, dry_run: bool) -> None:
         self._say = say
-        self._dry_run = dry_run
+        self.dry_run = dry_run
 
     def ok(self, what: str) -> None:
         self._say(f"ok       {what}")
@@ -75,19 +71,15 @@ class _Telling:
     def missing(self, what: str) -> None:
         self._say(f"missing  {what}")
 
+    def found(self, findings: Iterable[Finding]) -> None:
+        """Say what a check found; what only a person can change is missing."""
+        for finding in findings:
+            self._say(f"{'missing' if finding.state == 'change' else finding.state:8} {finding.text}")
+
     def change(self, what: str, make: Callable[[], Any]) -> None:
-        self._say(f"{'would' if self._dry_run else 'change':8} {what}")
-        if not self._dry_run:
+        self._say(f"{'would' if self.dry_run else 'change':8} {what}")
+        if not self.dry_run:
             make()
-
-
-def _require_dot(url: str) -> None:
-    host = urlsplit(url).hostname or ""
-    if not set(".:") & set(host) and host != "localhost":
-        raise SettingsError(
-            "Label Studio sends no webhook to a host without a dot: set TSAL_BACKEND_URL to an IP address or a dotted "
-            f"name instead of {url}"
-        )
 
 
 def _backend(services: Services, project: int, tell: _Telling) -> None:
@@ -106,7 +98,11 @@ def _backend(services: Services, project: int, tell: _Telling) -> None:
         except StudioRefused as error:
             raise StudioRefused(f"{error}. {_backend_hint(url)}") from None
 
+    if tell.dry_run:
+        tell.found([address.from_here(settings)])
     if ours is None:
+        if tell.dry_run:
+            tell.found(address.from_label_studio(studio, project, url))
         tell.change(f"register the backend {url}", register)
     elif ours.basic_auth_user != user:
         tell.change(f"correct the user name that Label Studio sends to the backend {url}", register)
@@ -123,27 +119,13 @@ def _backend(services: Services, project: int, tell: _Telling) -> None:
 
 
 def _backend_hint(url: str) -> str:
-    return (
-        f"Is the backend running at {url} (`make serve`), and can Label Studio reach it? For a private or loopback "
-        "address start Label Studio with USE_DEFAULT_BANNED_SUBNETS=false, or with SSRF_PROTECTION_ENABLED=false and "
-        "ML_BLOCK_LOCAL_IP=false together"
-    )
+    return f"Is the backend running at {url} (`tsal serve`), and can Label Studio reach it? {address.PRIVATE_ADDRESS}"
 
 
 def _webhook(services: Services, project: int, tell: _Telling) -> None:
     """Put our webhook in the place of the one that Label Studio makes, which has no secret and sends everything."""
     studio, settings = services.studio, services.settings
-    url = f"{settings.backend_url}/webhook?project={project}"
-    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
-    headers = {SECRET_HEADER: secret} if secret else {}
-    wanted = {
-        "url": url,
-        "headers": headers,
-        "actions": tuple(sorted(ACTIONS)),
-        "send_payload": True,
-        "send_for_all_actions": False,
-        "is_active": True,
-    }
+    url, headers = webhook_url(settings, project), secret_header(settings)
     ours: Webhook | None = None
     for webhook in studio.webhooks(project):
         if webhook.url == url and ours is None:
@@ -155,13 +137,13 @@ def _webhook(services: Services, project: int, tell: _Telling) -> None:
     if ours is None:
         tell.change(f"add the webhook {url}", partial(studio.create_webhook, project, url, ACTIONS, headers))
         return
-    differing = [name for name, value in wanted.items() if getattr(ours, name) != value]
+    differing = differing_fields(settings, project, ours)
     if not differing:
         tell.ok(f"the webhook {url} is there")
     else:
         tell.change(
             f"correct the webhook {url}: {', '.join(differing)}",
-            partial(studio.update_webhook, ours.id, **{**wanted, "actions": list(ACTIONS)}),
+            partial(studio.update_webhook, ours.id, **{**wanted_fields(settings, project), "actions": list(ACTIONS)}),
         )
 
 
@@ -181,21 +163,3 @@ def _fields(services: Services, project: int, tell: _Telling) -> None:
                 f"set {name} to {value} (it is {getattr(info, name)})",
                 partial(studio.update_project, project, **{name: value}),
             )
-
-
-def _frames(services: Services, project: int, configuration: Configuration, tell: _Telling) -> None:
-    """Say whether the first frame can be read, and what is missing if it cannot."""
-    task = next(iter(services.studio.tasks(project)), None)
-    if task is None:
-        tell.missing("frames: import some with scripts/import_frames.py, or in Label Studio")
-        return
-    url = str(task.data.get(configuration.image_key, ""))
-    try:
-        services.fetcher.fetch(url, task.id)
-        tell.ok(f"frames can be read ({url})")
-    except FrameUnreadable as error:
-        tell.missing(
-            f"the frame of task {task.id} cannot be read: {error}. Frames in Label Studio's local files need "
-            "a file storage in the project (Settings, Cloud Storage, Local files); frames on other hosts need "
-            "TSAL_ALLOWED_HOSTS"
-        )

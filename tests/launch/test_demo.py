@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from ml_backend.commands import demo
 from ml_backend.commands.command import run
 from ml_backend.errors import InvalidRequest
-from ml_backend.launch import label_studio
 from ml_backend.launch.clips import Clips, held_out_clips, read_clips
 from ml_backend.phantom.clips import generate
 from ml_backend.setup.label_configuration import render
@@ -29,15 +28,6 @@ def folder(tmp_path: Path) -> Path:
     for name in ("one.mp4", "two.mp4", "three.mp4"):
         (clips / name).touch()
     return clips
-
-
-@pytest.fixture(autouse=True)
-def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The program of Label Studio; these tests end before it would be run."""
-    program = tmp_path / "label-studio"
-    program.touch()
-    monkeypatch.setattr(label_studio, "STUDIO", program)
-    return program
 
 
 def table(folder: Path, *lines: str) -> Path:
@@ -207,8 +197,3 @@ def test_rounds_and_batches_must_be_there(arguments: tuple[object, ...], capsys:
 def test_a_folder_of_an_earlier_demo_is_not_used_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "demo" / "data").mkdir(parents=True)
     assert "choose another --folder" in refused(capsys, "--folder", tmp_path / "demo")
-
-
-def test_label_studio_must_be_installed(installed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    installed.unlink()
-    assert "make install" in refused(capsys, "--folder", tmp_path / "demo")

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from ml_backend.errors import InvalidRequest, RedisUnavailable
-from ml_backend.launch import processes
+from ml_backend.launch import processes, serve
 from ml_backend.launch.processes import ENDINGS, ROOT, Processes, embedded_redis, free_port, require_free
 from ml_backend.store.pending import connect
 
@@ -299,7 +299,11 @@ def test_keep_running_restarts_what_ends_until_it_is_told_to_stop(started: list[
     first = numbers(process)
     os.kill(first[0], signal.SIGKILL)
     assert process.stdout is not None
-    assert process.stdout.readline() == "child    ended with -9: starting it again\n"
+    assert process.stdout.readline() == (
+        "child    ended with -9: starting it again in 0 s. It cannot go on as it is: "
+        + " ".join(map(str, first))
+        + "\n"
+    )
     second = numbers(process)
     assert second[0] != first[0]
     process.send_signal(signal.SIGTERM)
@@ -307,6 +311,40 @@ def test_keep_running_restarts_what_ends_until_it_is_told_to_stop(started: list[
     assert output == "stopping\n"
     assert process.returncode == 0
     assert not any(map(alive, first + second))
+
+
+FAILING = "import sys; print('no weights'); sys.exit(3)"
+
+
+def test_a_child_that_cannot_start_is_started_again_after_a_growing_wait(
+    started: list[subprocess.Popen[str]],
+) -> None:
+    code = KEEPING.format(child=FAILING).replace("RESTART_SECONDS = 0", "RESTART_SECONDS = 0.2")
+    process = command(code.replace("serve.RESTART", "serve.LONGEST_WAIT_SECONDS = 0.8; serve.RESTART", 1), started)
+    assert process.stdout is not None
+    lines: list[str] = []
+    while sum("ended with 3" in line for line in lines) < 4:
+        lines.append(process.stdout.readline())
+    told = [line for line in lines if "ended with 3" in line]
+    assert ["cannot go on" in line for line in told] == [True, False, False, False]
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+
+
+def test_waits_double_up_to_the_longest_and_begin_anew_after_a_good_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "LONGEST_WAIT_SECONDS", 15.0)
+    with Processes(Lines()) as running:
+        child = running.start("one", python("import sys; sys.exit(3)"), {})
+        child.process.wait()
+        wait = serve.Wait()
+        seconds = []
+        for _ in range(4):
+            wait.begin(child)
+            seconds.append(wait.seconds)
+        assert seconds == [5.0, 10.0, 15.0, 15.0]
+        child.started -= serve.STABLE_SECONDS
+        wait.begin(child)
+        assert wait.seconds == 5.0
 
 
 def test_a_free_port_can_be_listened_on() -> None:

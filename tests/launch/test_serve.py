@@ -32,6 +32,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.Monke
     monkeypatch.setenv("TSAL_LABEL_STUDIO_TOKEN", TOKEN)
     monkeypatch.setenv("TSAL_PORT", str(free_port()))
     monkeypatch.setenv("TSAL_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("TSAL_BACKBONE", "efficientnet_lite0")
     monkeypatch.setattr(serve, "keep_running", lambda processes: pytest.fail("everything was started"))
     return monkeypatch
 
@@ -98,6 +99,17 @@ def test_two_do_not_write_the_same_redis(tmp_path: Path, capsys: pytest.CaptureF
         assert f"process {child.process.pid}" in error
         assert "TSAL_DATA_DIR" in error
         assert child.process.poll() is None
+
+
+def test_without_weights_nothing_starts(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    environment.setenv("TSAL_WEIGHTS", "/nonexistent")
+    code, error = refused(capsys)
+    assert code == 3
+    assert "TSAL_WEIGHTS" in error
+    assert "efficientnet_lite0" in error
+    assert not (tmp_path / "data").exists()
 
 
 def test_every_setting_reaches_the_processes(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:

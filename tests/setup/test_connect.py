@@ -20,8 +20,11 @@ from ml_backend.services import Services
 from ml_backend.settings import Settings, load
 from ml_backend.setup.connect import ACTIONS, connect
 from ml_backend.setup.label_configuration import render
+from ml_backend.setup.project import answers, data_keys
 from ml_backend.store.orders import About, Order
 from ml_backend.studio.client import Studio
+from ml_backend.studio.configuration import Configuration
+from ml_backend.studio.payloads import choices_result
 from ml_backend.web.app import create_app
 from tests.studio_server import StudioServer
 
@@ -59,6 +62,7 @@ def settings(studio_server: StudioServer, tmp_path: Path) -> Settings:
         basic_auth_user="label-studio",
         basic_auth_password="frames",
         data_dir=tmp_path / "data",
+        backbone="efficientnet_lite0",
     )
 
 
@@ -114,7 +118,8 @@ def first_words(lines: list[str]) -> set[str]:
 
 def pushed(services: Services, project: int) -> str:
     """Push an order and make it the one in force, as the sidecar does."""
-    (task,) = services.studio.import_tasks(project, [{"image": "/data/local-files/?d=none.png"}])
+    data = {"image": "/data/local-files/?d=none.png", "patient": "P1", "clip": "one", "time": 0.0}
+    (task,) = services.studio.import_tasks(project, [data])
     name = "diversity.1"
     about = About(name=name, version=None, strategy="diversity", created_at="", seed=0, unreadable={}, seconds={})
     services.orders(project).save(Order(about, np.array([task]), np.array([0.0])))
@@ -133,7 +138,7 @@ def test_takes_a_fresh_project_to_the_working_state(services: Services, settings
         "change   set sampling to Uncertainty sampling (it is Sequential sampling)",
         f"change   let the sidecar watch the project ({services.folder(project)})",
     ]
-    assert any(line.startswith("missing  frames") for line in lines)
+    assert any(line.startswith("missing  the project has no frames") for line in lines)
     assert any("symptoms: B-line, Pleural lesion, Pleural effusion; healthy: A-line" in line for line in lines)
 
     (registered,) = services.studio.backends(project)
@@ -170,6 +175,10 @@ def test_a_dry_run_says_the_same_and_changes_nothing(
     assert dump(project) == before
     assert services.projects() == []
     really = [line for line in said(services, project) if "that Label Studio made" not in line]
+    tried = [line for line in lines if "the backend answers at" in line or "Label Studio reaches" in line]
+    assert first_words(tried) == {"ok"}
+    assert len(tried) == 2
+    lines = [line for line in lines if line not in tried]
     assert [line.replace("would   ", "change  ") for line in lines] == really
 
 
@@ -242,7 +251,7 @@ def test_another_backend_in_the_first_place_is_told(
 
 
 def test_a_backend_that_does_not_answer_is_told(services: Services, settings: Settings, project: int) -> None:
-    with pytest.raises(StudioRefused, match=r"make serve.*USE_DEFAULT_BANNED_SUBNETS") as refused:
+    with pytest.raises(StudioRefused, match=r"tsal serve.*USE_DEFAULT_BANNED_SUBNETS") as refused:
         said(services, project)
     assert settings.backend_url in str(refused.value)
     assert "\n" not in str(refused.value)
@@ -254,7 +263,7 @@ def test_a_registered_backend_that_does_not_answer_is_told_until_it_does(
 ) -> None:
     with served(settings):
         said(services, project)
-    with pytest.raises(StudioRefused, match="make serve"):
+    with pytest.raises(StudioRefused, match="tsal serve"):
         said(services, project)
     with served(settings):
         assert first_words(said(services, project)) == {"ok", "missing"}
@@ -345,6 +354,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> pytest.M
     monkeypatch.setenv("TSAL_LABEL_STUDIO_TOKEN", settings.token())
     monkeypatch.setenv("TSAL_BACKEND_URL", settings.backend_url)
     monkeypatch.setenv("TSAL_DATA_DIR", str(settings.data_dir))
+    monkeypatch.setenv("TSAL_BACKBONE", settings.backbone)
     monkeypatch.setenv("TSAL_BASIC_AUTH_USER", "label-studio")
     monkeypatch.setenv("TSAL_BASIC_AUTH_PASSWORD", "frames")
     return monkeypatch
@@ -405,7 +415,7 @@ def test_the_command_names_a_label_studio_that_is_not_there(
 @pytest.mark.usefixtures("environment")
 def test_the_command_names_a_backend_that_is_not_there(project: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert code("--project", str(project)) == 5
-    assert "make serve" in one_line(capsys)
+    assert "tsal serve" in one_line(capsys)
 
 
 @pytest.mark.usefixtures("environment")
@@ -422,3 +432,38 @@ def test_the_token_stands_in_no_line(services: Services, settings: Settings, pro
         assert settings.token() not in line
         assert "phantom" not in line
     assert isinstance(services.studio, Studio)
+
+
+@pytest.mark.usefixtures("backend")
+def test_answers_count_until_the_first_version(services: Services, project: int) -> None:
+    configuration = Configuration.parse(services.studio.project(project).label_config)
+    tasks = services.studio.import_tasks(project, [{"image": f"/data/{n}.png", "patient": "P1"} for n in range(3)])
+    services.studio.submit(tasks[0], [choices_result(np.array([1, 0, 0, 0], np.uint8), configuration)], lead_time=1.0)
+    found = list(answers(services, project))
+    assert [finding.subject for finding in found] == ["answers"]
+    assert "1 frames are answered; 99 more" in found[0].text
+
+
+@pytest.mark.usefixtures("backend")
+def test_missing_data_keys_are_reported_with_the_keys_that_are_there(services: Services, project: int) -> None:
+    services.studio.import_tasks(project, [{"image": "/data/1.png", "pat": "P1", "clip": "one"}])
+    states = {(finding.text.split(" (key ")[0], finding.state) for finding in data_keys(services, project)}
+    assert ("0 of 1 tasks name a patient", "change") in states
+    assert ("0 of 1 tasks name a time", "note") in states
+    assert any("image, pat" in finding.text for finding in data_keys(services, project))
+
+
+def test_a_dry_run_says_that_no_backend_answers(services: Services, project: int) -> None:
+    lines = said(services, project, dry_run=True)
+    assert sum(line.startswith("missing  no backend answers at") for line in lines) == 1
+    assert sum(line.startswith("missing  Label Studio cannot reach") for line in lines) == 1
+    assert services.studio.backends(project) == []
+
+
+@pytest.mark.usefixtures("backend")
+def test_a_model_that_cannot_be_built_is_reported(settings: Settings, project: int) -> None:
+    without = Services(settings.model_copy(update={"weights": "/nonexistent"}))
+    assert any(
+        line.startswith("missing  the model cannot be built") and "efficientnet_lite0" in line
+        for line in said(without, project)
+    )

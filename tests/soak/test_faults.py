@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from ml_backend.errors import InvalidRequest
-from ml_backend.launch.label_studio import STUDIO
+from ml_backend.launch.label_studio_environment import installed_program
 from ml_backend.setup.connect import connect
 from soak import audit
 from soak.faults import FAULTS, Fault, settle, suffer, train_the_rest
@@ -26,7 +26,7 @@ TEAM_FRAMES = 300  # at most
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    if not STUDIO.is_file():
+    if installed_program() is None:
         pytest.skip("no Label Studio: run `make install`")
     try:
         with postgresql():

@@ -1,0 +1,108 @@
+"""The program of the demo's Label Studio, and the environment of its own that it is installed in at first use."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from ml_backend.errors import BackendError, InvalidRequest
+from ml_backend.settings import DEMO_LABEL_STUDIO
+from ml_backend.store.files import write_aside
+from ml_backend.store.locks import alone
+
+RELEASE = "1.23.2"
+VARIABLES = (DEMO_LABEL_STUDIO, "TSAL_TEST_LABEL_STUDIO")
+IN_REPOSITORY = Path(".venv-label-studio") / "bin" / "label-studio"
+WHOLE = "installed"
+"""Name of the file that says that an installation came to its end."""
+TOLD_SECONDS = 5.0
+LAST_LINES = 5
+
+
+def installed_program() -> Path | None:
+    """Return the Label Studio program that is here already, or None.
+
+    Looks in TSAL_DEMO_LABEL_STUDIO, in the current folder's ``.venv-label-studio`` (the repository's), and in the
+    user's cache folder.
+
+    Raises:
+        InvalidRequest: where the variable names no file.
+    """
+    for variable in VARIABLES:
+        if os.environ.get(variable):
+            named = Path(os.environ[variable])
+            if not named.is_file():
+                raise InvalidRequest(f"{variable}={named} is no file: name the program of Label Studio, or unset it")
+            return named
+    if IN_REPOSITORY.is_file():
+        return IN_REPOSITORY.resolve()
+    folder = cache_folder()
+    return _program(folder) if (folder / WHOLE).is_file() else None
+
+
+def program(say: Callable[[str], None]) -> Path:
+    """Return the Label Studio program; where there is none, install it into the user's cache folder, once.
+
+    Raises:
+        BackendError: where it cannot be installed, with pip's last words.
+    """
+    found = installed_program()
+    if found is not None:
+        return found
+    folder = cache_folder()
+    with alone(folder.with_name(f"{folder.name}.lock")):
+        if not (folder / WHOLE).is_file():
+            say(f"installing Label Studio {RELEASE} into {folder}: only this once, it takes a few minutes")
+            install(folder, [f"label-studio=={RELEASE}"], say)
+    return _program(folder)
+
+
+def install(folder: Path, packages: list[str], say: Callable[[str], None]) -> None:
+    """Make an environment in ``folder`` and install packages; what an interrupted try left there is removed first.
+
+    A file is written at the end, so that an installation that was interrupted is not taken for a whole one.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _run([sys.executable, "-m", "venv", str(folder)], say)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--progress-bar=off"]
+    _run([*pip, *packages], say)
+    write_aside(folder / WHOLE, "\n".join(packages))
+
+
+def cache_folder() -> Path:
+    """Return the folder in the user's cache that this release of Label Studio is installed in."""
+    return user_cache_path("tsal") / f"label-studio-{RELEASE}"
+
+
+def _program(folder: Path) -> Path:
+    return folder / "bin" / "label-studio"
+
+
+def _run(command: list[str], say: Callable[[str], None]) -> None:
+    """Run a command, and say one of its lines every few seconds, so that one sees that it goes on."""
+    last: deque[str] = deque(maxlen=LAST_LINES)
+    told = time.monotonic()
+    with subprocess.Popen(  # noqa: S603  the commands are ours
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            last.append(line.strip())
+            if time.monotonic() - told > TOLD_SECONDS:
+                say(line.strip()[:100])
+                told = time.monotonic()
+    if process.returncode:
+        raise BackendError(
+            f"Label Studio cannot be installed ({' | '.join(last)}): see that this machine reaches its package "
+            "registry, "
+            f"or set {VARIABLES[0]} to the program of a Label Studio {RELEASE} that you have"
+        )

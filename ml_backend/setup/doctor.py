@@ -1,0 +1,157 @@
+"""Look at everything that a new team stumbles over, and say of each thing that it is right or what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from ml_backend.errors import SettingsError
+from ml_backend.services import Services
+from ml_backend.settings import load
+from ml_backend.setup import address, machine, project
+from ml_backend.setup.findings import Check, Finding, run
+from ml_backend.setup.webhook import differing_fields, webhook_url
+from ml_backend.studio.client import ProjectInfo, Studio
+
+CONNECTED = "CO"
+"""How Label Studio says that a backend answered it."""
+SECONDS = 30.0
+"""The longest that a check may take; Label Studio's calls have shorter limits of their own."""
+MODEL_SECONDS = 300.0
+"""Building the network may begin with a download of 100 MB."""
+CALL_SECONDS = 10.0
+KNOWN_STUDIO = ((1, 20), (1, 23))
+"""First and last release of Label Studio that this was tried with."""
+
+
+def examine(say: Callable[[str], None], only: int | None = None) -> bool:
+    """Say a line of each thing that was looked at; returns whether nothing has to be changed.
+
+    Looks at project ``only``, or at every connected one. Changes nothing, except that the network's weights are
+    downloaded where they are missing, as the backend would. Never hangs.
+    """
+    well = True
+    for finding in findings(only):
+        say(str(finding))
+        well = well and finding.state != "change"
+    return well
+
+
+def findings(only: int | None = None) -> Iterator[Finding]:
+    """Check the settings, this machine, Label Studio, and each project, in that order."""
+    try:
+        settings = load()
+        settings.token()
+        settings.require_authentication()
+    except SettingsError as error:
+        yield Finding("settings", "change", str(error))
+        return
+    yield Finding("settings", "ok", "the settings are valid")
+    yield from run("disk", partial(machine.disk, settings), SECONDS)
+    yield from run("redis", partial(machine.redis, settings), SECONDS)
+    yield from run("model", partial(machine.model, settings), MODEL_SECONDS)
+    yield from run("backend from here", lambda: [address.from_here(settings)], SECONDS)
+    yield from run("sdk", machine.sdk, SECONDS)
+    services = Services(settings)
+    services.studio = Studio(settings.label_studio_url, settings.token(), timeout=CALL_SECONDS, slow=SECONDS)
+    there = list(run("label studio", partial(_label_studio, services.studio), SECONDS))
+    yield from there
+    if any(finding.state == "change" for finding in there):
+        return
+    numbers = [only] if only is not None else services.projects()
+    if not numbers:
+        yield Finding("project", "note", "no project is connected yet: run `tsal connect --project ID`")
+    for number in numbers:
+        yield from _project(services, number)
+
+
+def _label_studio(studio: Studio) -> Iterator[Finding]:
+    user = studio.me()
+    release = studio.version()
+    first, last = KNOWN_STUDIO
+    known = first <= _numbers(release) <= last
+    yield Finding(
+        "label studio version",
+        "ok" if known else "note",
+        f"Label Studio {release} answers to {user.email}"
+        + ("" if known else f"; this was tried with {_dotted(first)} to {_dotted(last)} only"),
+    )
+
+
+def _project(services: Services, number: int) -> Iterator[Finding]:
+    """Check one project; without its settings and its labelling configuration nothing else can be looked at."""
+    info: list[ProjectInfo] = []
+
+    def read() -> Iterator[Finding]:
+        info.append(services.studio.project(number))
+        yield Finding("project", "ok", f"project {number}: {info[0].title}")
+        yield from project.symptoms(services.configuration(info[0].label_config))
+
+    read_well = list(run("project", read, SECONDS))
+    yield from read_well
+    if not info or any(finding.subject == "project" and finding.state == "change" for finding in read_well):
+        return
+    configuration = services.configuration(info[0].label_config)
+    checks: dict[str, Check] = {
+        "backend from Label Studio": partial(_backend, services, number),
+        "webhook": partial(_webhook, services, number),
+        "frames": partial(project.frames, services, number, configuration),
+        "data keys": partial(project.data_keys, services, number),
+        "answers": partial(project.answers, services, number),
+        "versions": partial(_versions, services, number),
+    }
+    for subject, check in checks.items():
+        yield from run(subject, check, SECONDS)
+
+
+def _backend(services: Services, number: int) -> Iterator[Finding]:
+    subject, url = "backend from Label Studio", services.settings.backend_url
+    ours = next((one for one in services.studio.backends(number) if one.url.rstrip("/") == url), None)
+    if ours is None:
+        yield Finding(
+            "backend registered", "change", f"the backend is not registered: run `tsal connect --project {number}`"
+        )
+        yield from address.from_label_studio(services.studio, number, url)
+    elif ours.state == CONNECTED:
+        yield Finding(subject, "ok", f"Label Studio reaches the backend {url}")
+    else:
+        yield Finding(
+            subject,
+            "change",
+            f"Label Studio cannot reach the backend {url} as it is registered ({_first_line(ours.error)}): see that it "
+            f"runs, then run `tsal connect --project {number}`",
+        )
+
+
+def _webhook(services: Services, number: int) -> Iterator[Finding]:
+    url = webhook_url(services.settings, number)
+    ours = next((one for one in services.studio.webhooks(number) if one.url == url), None)
+    remedy = f"run `tsal connect --project {number}`"
+    if ours is None:
+        yield Finding("webhook", "change", f"the webhook {url} is not there: {remedy}")
+        return
+    differing = differing_fields(services.settings, number, ours)
+    if "is_active" in differing:
+        yield Finding("webhook", "change", f"Label Studio has switched the webhook {url} off: {remedy}")
+    elif differing:
+        yield Finding("webhook", "change", f"the webhook {url} has another {', '.join(differing)}: {remedy}")
+    else:
+        yield Finding("webhook", "ok", f"the webhook {url} is there and active")
+
+
+def _versions(services: Services, number: int) -> Iterator[Finding]:
+    store = services.versions(number)
+    for name in store.damaged():
+        yield Finding("versions", "change", f"version {name} was damaged and set aside: look at it, then remove it")
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(int(part) if part.isdigit() else 0 for part in release.split(".")[:2])
+
+
+def _dotted(numbers: tuple[int, ...]) -> str:
+    return ".".join(map(str, numbers))
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "no reason given").strip().splitlines()[0][:200]

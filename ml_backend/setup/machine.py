@@ -1,0 +1,96 @@
+"""What this machine must have: a disk, Redis with worker and sidecar behind it, a network that can be built."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+
+from redis import Redis
+from rq import Worker
+
+from ml_backend.errors import RedisUnavailable
+from ml_backend.loop import jobs
+from ml_backend.settings import Settings
+from ml_backend.setup.findings import Finding
+from ml_backend.setup.model import model_problem
+from ml_backend.store.embedded import embedded_redis_url
+from ml_backend.store.heartbeat import SIDECAR, alive
+from ml_backend.store.pending import connect
+from ml_backend.web.health import LEAST_FREE
+
+OLDEST_REDIS = 5  # RQ needs it
+KNOWN_SDK = ((2, 0), (2, 1))  # releases of label-studio-sdk that this was tried with
+
+
+def disk(settings: Settings) -> Iterator[Finding]:
+    """Say whether the data folder can be written and has room for a version and its order."""
+    folder = settings.data_dir.resolve()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        yield Finding("disk", "change", f"{there} cannot be written: correct its rights, or set TSAL_DATA_DIR")
+    elif free < LEAST_FREE:
+        yield Finding(
+            "disk", "change", f"only {free / 1e9:.1f} GB are free in {there}: make room, or set TSAL_DATA_DIR"
+        )
+    else:
+        yield Finding("disk", "ok", f"{folder} can be written, {free / 1e9:.0f} GB are free")
+
+
+def model(settings: Settings) -> Iterator[Finding]:
+    """Say whether the network can be built; missing weights are downloaded, as the backend would."""
+    problem = model_problem(settings)
+    if problem:
+        yield Finding("model", "change", problem)
+    else:
+        yield Finding("model", "ok", f"the model can be built ({settings.backbone})")
+
+
+def redis(settings: Settings) -> Iterator[Finding]:
+    """Say whether Redis answers, and whether a worker and the sidecar are there."""
+    embedded = settings.redis_url is None
+    try:
+        connection = connect(settings.redis_url or embedded_redis_url(settings.data_dir / "redis"))
+    except RedisUnavailable as error:
+        yield Finding(
+            "redis",
+            "change",
+            f"the embedded Redis of {settings.data_dir} does not run: start everything with `tsal serve`"
+            if embedded
+            else str(error),
+        )
+        return
+    with connection:
+        release = str(connection.info("server")["redis_version"])
+        if int(release.split(".")[0]) < OLDEST_REDIS:
+            yield Finding("redis", "change", f"Redis {release} is too old: {OLDEST_REDIS}.0 or newer is needed")
+        else:
+            yield Finding("redis", "ok", f"Redis {release} answers{' (embedded)' if embedded else ''}")
+        yield from _processes(connection)
+
+
+def _processes(connection: Redis) -> Iterator[Finding]:
+    queues = {name for worker in Worker.all(connection=connection) for name in worker.queue_names()}
+    if jobs.QUEUE in queues:
+        yield Finding("worker", "ok", "a worker is there")
+    else:
+        yield Finding("worker", "change", "no worker fine-tunes: start `tsal worker` (`tsal serve` starts one)")
+    if alive(connection, SIDECAR):
+        yield Finding(SIDECAR, "ok", "the sidecar is there")
+    else:
+        yield Finding(SIDECAR, "change", "no sidecar orders the queue: start `tsal sidecar` (`tsal serve` starts one)")
+
+
+def sdk() -> Iterator[Finding]:
+    """Say whether the release of Label Studio's client is one that this was tried with."""
+    try:
+        release = version("label-studio-sdk")
+    except PackageNotFoundError:
+        yield Finding("sdk", "change", "label-studio-sdk is not installed: install this package again")
+        return
+    if tuple(int(part) for part in release.split(".")[:2]) in KNOWN_SDK:
+        yield Finding("sdk", "ok", f"label-studio-sdk {release} is known to work")
+    else:
+        yield Finding("sdk", "note", f"label-studio-sdk {release} has not been tried with this release")

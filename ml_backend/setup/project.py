@@ -1,0 +1,98 @@
+"""What a project brings along: symptoms, frames, the keys of its tasks' data, answers. Nothing here changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from ml_backend.errors import FrameUnreadable
+from ml_backend.services import Services
+from ml_backend.setup.findings import Finding
+from ml_backend.studio.configuration import Configuration
+from ml_backend.studio.keys import found_keys
+
+LOOKED_AT = 1000
+"""Tasks whose data is looked at for keys: one page."""
+WITHOUT = {
+    "patient": "no patient can be held out as a whole, so versions are not judged on patients they have never seen",
+    "clip": "frames of one clip cannot be told apart from others, so a batch may ask for near-duplicates",
+    "time": "frames of one clip have no order in time",
+}
+
+
+def symptoms(configuration: Configuration) -> Iterator[Finding]:
+    """Say which choices are symptoms and which one means healthy; doubt it where another one looks more like it."""
+    healthy, *others = configuration.label_names
+    yield Finding("symptoms", "ok", f"symptoms: {', '.join(others)}; healthy: {healthy}")
+    doubt = configuration.healthy_doubt
+    if doubt is not None:
+        yield Finding(
+            "healthy label",
+            "change",
+            f"the first choice, {healthy}, is taken for the healthy one, but {doubt} looks like it: set "
+            f"TSAL_HEALTHY_LABEL='{doubt}' for backend, worker and sidecar, or TSAL_HEALTHY_LABEL='{healthy}' if it is "
+            "meant",
+        )
+
+
+def frames(services: Services, project: int, configuration: Configuration) -> Iterator[Finding]:
+    """Say whether the first frame can be read."""
+    task = next(iter(services.studio.tasks(project)), None)
+    if task is None:
+        yield Finding("frames", "change", "the project has no frames: import some with `tsal import`")
+        return
+    url = str(task.data.get(configuration.image_key, ""))
+    try:
+        services.fetcher.fetch(url, task.id)
+        yield Finding("frames", "ok", f"frames can be read ({url})")
+    except FrameUnreadable as error:
+        yield Finding(
+            "frames",
+            "change",
+            f"the frame of task {task.id} cannot be read: {error}. Frames in Label Studio's local files need a file "
+            "storage in the project (Settings, Cloud Storage, Local files); frames on other hosts need "
+            "TSAL_ALLOWED_HOSTS",
+        )
+
+
+def data_keys(services: Services, project: int) -> Iterator[Finding]:
+    """Say which of the keys of patient, clip and time the tasks have, and what is missing without one."""
+    data = [task.data for task in islice(services.studio.tasks(project), LOOKED_AT)]
+    if not data:
+        return
+    keys = services.data_keys
+    named = {"patient": keys.patient, "clip": keys.clip, "time": keys.time}
+    found = found_keys(data, keys)
+    there = [f"{what} ({key})" for what, key in named.items() if found[key] == len(data)]
+    if there:
+        yield Finding("data keys", "ok", f"task data names {', '.join(there)}")
+    for what, key in named.items():
+        if found[key] < len(data):
+            others = ", ".join(sorted({name for one in data[:20] for name in one} - set(named.values()))) or "none"
+            yield Finding(
+                "data keys",
+                "change" if what == "patient" else "note",
+                f"{found[key]} of {len(data)} tasks name a {what} (key {key}): {WITHOUT[what]}. Set "
+                f"TSAL_{what.upper()}_KEY if your tasks call it otherwise; their other keys: {others}",
+            )
+
+
+def answers(services: Services, project: int) -> Iterator[Finding]:
+    """Say how many frames are answered and how many are missing until the first version."""
+    annotations = services.studio.confirmed_annotations(project)
+    unseen = {one.task for one in annotations if one.accepted_unseen}
+    answered = {one.task for one in annotations if not one.accepted_unseen}
+    newest = services.versions(project).newest()
+    if newest is None:
+        left = max(0, services.settings.k_max - len(answered))
+        text = f"{len(answered)} frames are answered; {left} more until the first version (TSAL_K_MAX)"
+    else:
+        text = f"{len(answered)} frames are answered; the newest version is {newest.version}"
+    yield Finding("answers", "ok", text)
+    if unseen:
+        yield Finding(
+            "accepted unseen",
+            "note",
+            f"{len(unseen)} frames have annotations that were made from predictions without anybody looking (Create "
+            "Annotations From Predictions); they do not count as answers",
+        )

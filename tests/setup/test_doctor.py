@@ -1,0 +1,165 @@
+"""The doctor before a real Label Studio and a real Redis, with one real fault at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rq import Worker
+from rq.serializers import JSONSerializer
+
+from ml_backend.commands import doctor
+from ml_backend.launch.processes import free_port
+from ml_backend.launch.serve import environment
+from ml_backend.loop import jobs
+from ml_backend.services import Services
+from ml_backend.settings import Settings
+from ml_backend.setup.connect import connect
+from ml_backend.setup.doctor import findings
+from ml_backend.setup.webhook import webhook_url
+from ml_backend.store import heartbeat
+from ml_backend.studio.client import Studio
+from ml_backend.studio.reach import Reach, reach
+from tests.setup.test_connect import backend, dump, project, served, services, settings
+from tests.studio_server import StudioServer, executable, running_studio
+
+__all__ = ["backend", "dump", "project", "services", "settings"]
+
+
+@pytest.fixture
+def installation(
+    settings: Settings, project: int, redis_url: str, studio_server: StudioServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Services]:
+    """A connected project with a frame, a backend, a worker that is registered, and a sidecar that was alive now."""
+    whole = settings.model_copy(update={"redis_url": redis_url})
+    for name, value in environment(whole).items():
+        monkeypatch.setenv(name, value)
+    there = Services(whole)
+    frame = studio_server.files / "doctor.png"
+    frame.write_bytes(PIXEL)
+    there.studio.import_tasks(
+        project, [{"image": "/data/local-files/?d=doctor.png", "patient": "P1", "clip": "one", "time": 0.0}]
+    )
+    worker = Worker([there.queue(jobs.QUEUE)], connection=there.redis, serializer=JSONSerializer)
+    worker.register_birth()
+    heartbeat.beat(lambda: there.redis, heartbeat.SIDECAR)
+    with served(whole):
+        connect(there, project, lambda line: None)
+        yield there
+    worker.register_death()
+
+
+PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010800000000" + "3a7e9b55"
+    "0000000a49444154789c63600000000200015de8d4a5" + "0000000049454e44ae426082"
+)
+
+
+def changes(only: int | None = None) -> set[str]:
+    """What has to be changed, by subject."""
+    return {finding.subject for finding in findings(only) if finding.state == "change"}
+
+
+def test_a_whole_installation_is_well_and_stays_as_it_is(
+    installation: Services, project: int, dump: Callable[[int], dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = dump(project)
+    found = list(findings())
+    assert [finding for finding in found if finding.state != "ok"] == []
+    assert {finding.subject for finding in found} >= {
+        *("settings", "disk", "redis", "worker", "sidecar", "model", "backend from here", "sdk"),
+        *("label studio version", "project", "symptoms", "backend from Label Studio", "webhook", "frames"),
+        *("data keys", "answers"),
+    }
+    assert dump(project) == before
+    assert doctor.main(["--project", str(project)]) == 0
+    assert all(line.startswith("ok ") for line in capsys.readouterr().out.splitlines())
+
+
+def test_a_setting_that_cannot_be_used_is_all_that_is_said(
+    installation: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TSAL_K_MAX", "none")
+    assert [(finding.subject, finding.state) for finding in findings()] == [("settings", "change")]
+    assert doctor.main([]) == 1
+
+
+def test_a_wrong_token_is_found(installation: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TSAL_LABEL_STUDIO_TOKEN", "1" * 40)
+    assert changes() == {"label studio"}
+
+
+def test_a_label_studio_that_is_not_there_is_found(installation: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TSAL_LABEL_STUDIO_URL", f"http://127.0.0.1:{free_port()}")
+    assert changes() == {"label studio"}
+
+
+def test_an_unknown_project_is_found(installation: Services) -> None:
+    assert changes(999999) == {"project"}
+
+
+def test_missing_weights_are_found(installation: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TSAL_WEIGHTS", "/nonexistent")
+    assert changes() == {"model"}
+
+
+def test_a_redis_that_is_not_there_is_found(installation: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TSAL_REDIS_URL", f"redis://127.0.0.1:{free_port()}")
+    assert changes() == {"redis"}
+
+
+def test_an_absent_worker_and_sidecar_are_found(installation: Services) -> None:
+    for worker in Worker.all(connection=installation.redis):
+        worker.register_death()
+    installation.redis.delete("tsal:alive:sidecar")
+    assert changes() == {"worker", "sidecar"}
+
+
+def test_a_switched_off_and_a_changed_webhook_are_found(installation: Services, project: int) -> None:
+    (webhook,) = installation.studio.webhooks(project)
+    actions = list(webhook.actions)
+    installation.studio.update_webhook(webhook.id, actions=actions, is_active=False)
+    assert changes() == {"webhook"}
+    installation.studio.update_webhook(webhook.id, actions=actions, is_active=True, headers={"X-TSAL-Secret": "old"})
+    assert changes() == {"webhook"}
+    installation.studio.delete_webhook(webhook.id)
+    assert changes() == {"webhook"}
+    assert webhook.url == webhook_url(installation.settings, project)
+
+
+def test_a_stopped_backend_is_found_from_both_sides(
+    settings: Settings, project: int, monkeypatch: pytest.MonkeyPatch, redis_url: str
+) -> None:
+    for name, value in environment(settings.model_copy(update={"redis_url": redis_url})).items():
+        monkeypatch.setenv(name, value)
+    with served(settings):
+        connect(Services(settings), project, lambda line: None)
+    assert changes() >= {"backend from here", "backend from Label Studio"}
+
+
+def test_a_backend_that_is_not_registered_is_found_and_tried(
+    settings: Settings, project: int, backend: None, monkeypatch: pytest.MonkeyPatch, redis_url: str
+) -> None:
+    for name, value in environment(settings.model_copy(update={"redis_url": redis_url})).items():
+        monkeypatch.setenv(name, value)
+    found = {finding.subject: finding.state for finding in findings(project)}
+    assert found["backend registered"] == "change"
+    assert found["backend from Label Studio"] == "ok"
+    assert Services(settings).studio.backends(project) == []
+
+
+def test_an_address_that_label_studio_refuses_is_known_without_trying(
+    settings: Settings, backend: None, tmp_path: Path
+) -> None:
+    program = executable()
+    if program is None:
+        pytest.skip("no Label Studio is installed")
+    stock = {"SSRF_PROTECTION_ENABLED": "true", "ML_BLOCK_LOCAL_IP": "true"}
+    with running_studio(program, tmp_path / "studio", stock) as server:
+        studio = Studio(server.url, server.token)
+        number = studio.create_project("Stock", "<View></View>")
+        assert reach(studio, number, settings.backend_url) is Reach.REFUSED
+        assert studio.backends(number) == []
+        assert studio.webhooks(number) == []
