@@ -21,6 +21,7 @@ from ml_backend.store.features import FeatureStore
 from ml_backend.store.orders import OrderStore
 from ml_backend.store.parked import ParkedStore
 from ml_backend.store.pending import Pending, connect
+from ml_backend.store.symptoms import SymptomStore
 from ml_backend.store.versions import VersionStore
 from ml_backend.studio.client import Studio
 from ml_backend.studio.configuration import Configuration
@@ -108,6 +109,10 @@ class Services:
     def parked(self, project: int) -> ParkedStore:
         """A project's fine-tune that is not tried again until something changes."""
         return ParkedStore(self.folder(project))
+
+    def symptoms(self, project: int) -> SymptomStore:
+        """Since when a project has had its symptoms."""
+        return SymptomStore(self.folder(project))
 
     def pending(self, project: int) -> Pending:
         """A project's annotations since the newest version."""

@@ -17,6 +17,7 @@ DEMO_LABEL_STUDIO = "TSAL_DEMO_LABEL_STUDIO"
 """Names the demo's Label Studio; it is read by the demo alone, so it is no setting of the product."""
 SECRETS = "TSAL_SECRETS_DIR"
 Disagreement = Literal["latest", "majority", "leave out"]
+Accepted = Literal["keep apart", "train"]
 
 
 class Settings(BaseSettings):
@@ -128,17 +129,22 @@ class Settings(BaseSettings):
         0.05,
         ge=0,
         le=1,
-        description="how far exact match on held-out patients may fall before a new version is kept but not used; a "
-        "fall that chance would give does not count",
+        description="how far exact match may fall before a new version is kept but not used; a fall that chance would "
+        "give over patients does not count",
     )
     disagreement: Disagreement = Field(
         "latest",
         description="what counts where annotations of one frame disagree: `latest`, `majority`, or `leave out` the "
         "frame",
     )
+    accepted: Accepted = Field(
+        "keep apart",
+        description="annotations made of predictions that nobody looked at: `keep apart` counts them and never learns "
+        "from them or judges by them; `train` takes them like all others",
+    )
     annotation_budget: int | None = Field(None, ge=1, description="confirmed annotations after which the loop ends")
     target_exact_match: float | None = Field(
-        None, gt=0, le=1, description="exact match on held-out patients at which the loop ends"
+        None, gt=0, le=1, description="exact match at which the loop ends; the lower end of its interval counts"
     )
     poll_seconds: float = Field(30.0, gt=0, description="how often the sidecar looks for what webhooks did not tell")
     keep_pushed: int = Field(2, ge=1, description="pushed orders whose predictions stay in Label Studio")

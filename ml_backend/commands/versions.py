@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import logging
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -122,8 +122,8 @@ def listed(store: VersionStore) -> str:
                 one.parent or "none",
                 str(len(one.trained_on)),
                 str(len(one.held_out)),
-                _figure(one.metrics.get("exact_match")),
-                _figure(one.metrics.get("exact_match_parent")),
+                _shown(one.metrics.get("exact_match")),
+                _shown(one.metrics.get("exact_match_parent")),
                 _made_active(store, one),
             )
         )
@@ -142,16 +142,20 @@ def described(store: VersionStore, one: Manifest) -> str:
         "symptoms": ", ".join(one.label_names),
         "network": f"{one.backbone}, {one.weights}",
         "trained on": f"{len(one.trained_on)} frames",
-        "held out": f"{len(one.held_out)} frames of other patients",
+        "held out": f"{len(one.held_out)} frames never trained on",
         "left out": f"{len(one.left_out)} frames that could not be read",
-        "exact match": f"{_figure(one.metrics.get('exact_match'))} on held-out patients, the parent's on the same "
-        f"frames {_figure(one.metrics.get('exact_match_parent'))}",
+        "accepted unseen": f"{one.accepted} annotations that nobody looked at",
+        "judged on": f"{one.metrics.get('frames', 0)} frames, {one.metrics.get('judged_on', 'held-out patients')}",
+        "sample": one.metrics.get("sample") or "none",
+        "exact match": f"{_shown(one.metrics.get('exact_match'))}, the parent's on the same frames "
+        f"{_shown(one.metrics.get('exact_match_parent'))}",
     }
     for symptom, figures in one.metrics.get("symptoms", {}).items():
-        facts[symptom] = ", ".join(f"{name} {_figure(value)}" for name, value in figures.items())
+        facts[symptom] = ", ".join(f"{name} {_shown(value)}" for name, value in figures.items())
     facts |= {
         "labelled by hand": f"{_figure(one.batch.get('manual_share_validated'))} of the newest batch, plain "
         f"pseudo-labels {_figure(one.batch.get('manual_share_plain'))}",
+        "ticks that stood": f"{_shown(one.ticks.get('stood'))} of the audit frames with a tick",
         "next batch": "; ".join(one.choice.get("reasons", ())) or "as set",
         "settings": ", ".join(f"{name} {value}" for name, value in one.settings.items()),
         "seed": str(one.seed),
@@ -219,6 +223,13 @@ def _made_active(store: VersionStore, one: Manifest) -> str:
     if not entries:
         return f"held back: {one.held_back}" if one.held_back else "never"
     return f"{entries[-1].at[:16]} by {entries[-1].by}" + (", held back first" if one.held_back else "")
+
+
+def _shown(content: Any) -> str:
+    from ml_backend.tsal.judgement import Figure
+
+    found = Figure.read(content)
+    return "–" if found is None else str(found) if found.patients else _figure(found.value)
 
 
 def _figure(value: float | None) -> str:

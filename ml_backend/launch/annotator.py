@@ -73,6 +73,8 @@ def unattended(
                 "labelled": len(manifest.seen),
                 "manual_share_plain": manifest.batch["manual_share_plain"],
                 "manual_share_validated": manifest.batch["manual_share_validated"],
+                "ticks": manifest.ticks,
+                "judged": {name: manifest.metrics[name] for name in ("judged_on", "sample", "exact_match")},
                 "served_in_order": in_order,
                 "metrics": figures["symptoms"],
                 "exact_match": figures["exact_match"],

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ml_backend import __version__
 from ml_backend.errors import BackendError
 from ml_backend.logs import event
-from ml_backend.loop import train as training
+from ml_backend.loop import collect
 from ml_backend.services import Services
 from ml_backend.settings import Settings
 from ml_backend.store.parked import Parked
@@ -78,7 +78,7 @@ def progress(services: Services, project: int, pool: int | None) -> Progress:
     newest, active = store.newest(), store.active_manifest()
     waiting = services.pending(project).tasks()
     seen = {one.task for one in newest.seen} if newest else set()
-    exact_match = active.metrics.get("exact_match") if active else None
+    exact_match = active.figure("exact_match") if active else None
     return Progress(confirmed=len(seen | waiting), pending=len(waiting), pool=pool, exact_match=exact_match)
 
 
@@ -133,8 +133,8 @@ def catch_up(services: Services, project: int) -> tuple[int, int]:
 def _fresh(services: Services, project: int) -> tuple[list[TrainedOn], str]:
     """The annotations that the newest version has not seen, and a digest of the labelling configuration."""
     text = services.studio.project(project).label_config
-    labelled = training.confirmed(services, project, services.configuration(text))
-    fresh = training.changed_since(labelled, services.versions(project).newest())
+    labelled = collect.confirmed(services, project, services.configuration(text))
+    fresh = collect.changed_since(labelled, services.versions(project).newest())
     return [one.seen for one in fresh], _digest(text)
 
 

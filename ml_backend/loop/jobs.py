@@ -18,7 +18,7 @@ from rq.timeouts import JobTimeoutException
 
 from ml_backend.errors import BackendError, NotEnoughLabels, VersionSuperseded
 from ml_backend.logs import event, place, stages
-from ml_backend.loop import confirm
+from ml_backend.loop import collect, confirm
 from ml_backend.loop import train as training
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
@@ -224,7 +224,7 @@ def _is_of_the_future(services: Services, job: Job) -> bool:
     return False
 
 
-def _reporter(job: Job | None, project: int) -> training.Report:
+def _reporter(job: Job | None, project: int) -> collect.Report:
     """Show progress in the job's meta, and in the log when the stage changes."""
     log = stages(logger, project, job.id if job else None)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -13,102 +13,59 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_backend.errors import FrameUnreadable, NotEnoughLabels, UnknownLabel, VersionUnknown
+from ml_backend.errors import FrameUnreadable, NotEnoughLabels, VersionUnknown
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.predictor import Predictor
 from ml_backend.logs import event
+from ml_backend.loop.collect import Collected, Labelled, Material, Report, changed_since, collect, read
+from ml_backend.loop.judge import Split, judge, split, ticks
 from ml_backend.msml import finetune
 from ml_backend.msml.network import Network
 from ml_backend.services import Services
-from ml_backend.settings import Disagreement, Settings
-from ml_backend.store.versions import Manifest, TrainedOn, VersionStore
-from ml_backend.studio.client import ConfirmedAnnotation
-from ml_backend.studio.configuration import Configuration
-from ml_backend.studio.payloads import default_of, labels_of
-from ml_backend.tsal import adaptive, metrics, regression
+from ml_backend.settings import Settings
+from ml_backend.store.versions import Manifest, VersionStore
+from ml_backend.tsal import adaptive
 from ml_backend.tsal.audit import AuditSample
-from ml_backend.tsal.correlation import CorrelationTable, build, plain_labels
+from ml_backend.tsal.correlation import CorrelationTable, build, countable
+from ml_backend.tsal.labels import columns_of
 from ml_backend.tsal.round import generator
-from ml_backend.tsal.split import held_out
 from ml_backend.tsal.strengths import StrengthTable
 from ml_backend.tsal.ticks import Tables
 
 logger = logging.getLogger(__name__)
-_SHOWN = 20  # numbers that a log line or a note names
 REMEMBERED = 20  # trials that the choice of strategy and validator looks back on
-Report = Callable[[str, int, int], None]
+RECORDED = {
+    "epochs",
+    "minimum_steps",
+    "learning_rate",
+    "views",
+    "k_max",
+    "strategy",
+    "validator",
+    "hold_out",
+    "disagreement",
+    "accepted",
+    "largest_fall",
+}
+"""Settings that a version's manifest keeps."""
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """A frame with the confirmed annotation that counts for it."""
+class Start:
+    """Where training goes on from.
 
-    annotation: ConfirmedAnnotation
-    labels: NDArray[np.uint8]
+    ``network`` carries the weights of ``parent``, or the pre-trained ones where a new line of versions begins (None);
+    ``columns`` (l,) are the places of the symptoms among the parent's, None for one that it does not know.
+    """
+
+    network: Network
+    parent: Manifest | None
+    columns: list[int | None]
 
     @property
-    def seen(self) -> TrainedOn:
-        """What a manifest remembers of it."""
-        one = self.annotation
-        return TrainedOn(annotation=one.id, task=one.task, updated_at=one.updated_at)
-
-
-def confirmed(
-    services: Services, project: int, configuration: Configuration, notes: list[str] | None = None
-) -> list[Labelled]:
-    """Pull the confirmed annotations, one a frame: of several that disagree the one that the settings' rule names.
-
-    An annotation that the configuration does not know is left out, and so is a frame whose annotations disagree where
-    the rule is to leave it out; how many, the log says in a line, and ``notes`` get it.
-    """
-    unknown: list[int] = []
-    disagreeing: list[int] = []
-    of_frame: dict[int, list[Labelled]] = defaultdict(list)
-    for annotation in services.studio.confirmed_annotations(project):
-        try:
-            labelled = Labelled(annotation, labels_of(annotation.result, configuration))
-        except UnknownLabel:
-            unknown.append(annotation.id)
-            continue
-        of_frame[annotation.task].append(labelled)
-    rule = services.settings.disagreement
-    found: list[Labelled] = []
-    for task, several in sorted(of_frame.items()):
-        settled = settle(several, rule)
-        if settled is None:
-            disagreeing.append(task)
-        else:
-            found.append(settled)
-    for what, numbers in (
-        ("annotations with symptoms that the configuration does not have", unknown),
-        ("tasks whose annotations disagree", disagreeing),
-    ):
-        if numbers:
-            shown = ", ".join(map(str, numbers[:_SHOWN])) + (", …" if len(numbers) > _SHOWN else "")
-            event(logger, "left out", level=logging.WARNING, project=project, kind=what, count=len(numbers), ids=shown)
-            if notes is not None:
-                notes.append(f"left out {len(numbers)} {what}: {shown}")
-    return found
-
-
-def settle(several: Sequence[Labelled], rule: Disagreement) -> Labelled | None:
-    """The annotation that counts for a frame, None where the rule leaves the frame out.
-
-    ``latest``: the one that was changed last. ``majority``: of the labels that most annotations give, the one that was
-    changed last; of a tie the last of all that tie. ``leave out``: the last one if all agree.
-    """
-    votes = Counter(one.labels.tobytes() for one in several)
-    if rule == "leave out" and len(votes) > 1:
-        return None
-    most = max(votes.values())
-    heard = [one for one in several if rule != "majority" or votes[one.labels.tobytes()] == most]
-    return max(heard, key=lambda one: (one.annotation.updated_at, one.annotation.id))
-
-
-def changed_since(labelled: Sequence[Labelled], manifest: Manifest | None) -> list[Labelled]:
-    """The annotations that a version has not seen in their present form."""
-    seen = set(manifest.seen) if manifest else set()
-    return [one for one in labelled if one.seen not in seen]
+    def shared(self) -> list[int]:
+        """Columns of the symptoms that the parent knows too."""
+        return [place for place, column in enumerate(self.columns) if column is not None]
 
 
 def fine_tune(
@@ -123,144 +80,68 @@ def fine_tune(
         VersionSuperseded: where another job stored a version meanwhile.
     """
     started = time.monotonic()
-    settings = services.settings
-    store = services.versions(project)
+    settings, store = services.settings, services.versions(project)
     newest, serving = store.newest(), store.active()
-    info = services.studio.project(project)
-    configuration = services.configuration(info.label_config)
-    names = configuration.label_set.names
-    notes: list[str] = []
+    basis = store.active_manifest() or newest
+    configuration = services.configuration(services.studio.project(project).label_config)
+    names = configuration.label_names
 
     report("reading annotations", 0, 1)
-    labelled = confirmed(services, project, configuration, notes)
-    _require_two_combinations(labelled)
-    fresh = changed_since(labelled, newest)
-
-    frames = [
-        Frame.of(one.annotation.task, one.annotation.data, configuration.image_key, settings.clip_key)
-        for one in labelled
-    ]
-    predictor = services.predictor
-    readable: list[Frame] = []
-    digests: list[bytes] = []
-    for chunk in predictor.activations(frames, len(names), settings.views):
-        readable.extend(chunk.frames)
-        digests.extend(chunk.digests)
-        report("reading frames", len(readable), len(frames))
-    there = {frame.task for frame in readable}
-    left_out = [one for one in labelled if one.annotation.task not in there]
-    labelled = [one for one in labelled if one.annotation.task in there]
-    if left_out:
-        notes.append(f"{len(left_out)} frames could not be read and were left out")
-    labels = np.array([one.labels for one in labelled], np.uint8).reshape(len(labelled), len(names))
-    bank = predictor.bank(readable, digests, len(names))
+    collected = collect(services, project, configuration)
+    _require_two_combinations(collected.labelled)
+    fresh = changed_since(collected.labelled, newest)
+    material = read(services, collected.labelled, configuration, report)
     read_seconds = time.monotonic() - started
 
-    validation = _validation(labelled, labels, settings, notes)
-    network = predictor.fresh(len(names))
-    held = {one.annotation.task for one, kept in zip(labelled, validation, strict=True) if kept}
-    parent = _parent(store.active_manifest() or newest, names, network.trunk_key, held, notes)
-    held_frames = [frame for frame, kept in zip(readable, validation, strict=True) if kept]
-    before: NDArray[np.float32] | None = None
-    if parent is not None:
-        network.load_tail(store.tail(parent.version))
-        before = _probabilities(predictor, network, held_frames) if held_frames else None
+    notes = _notes(collected, material)
     audited = services.audits(project).tasks()
-    trial = _trial(predictor, network, parent, {one.annotation.task for one in fresh} & audited, readable, labels)
-    training_rows = np.flatnonzero(~validation)
-    training_started = time.monotonic()
-    losses = finetune.finetune(
-        network,
-        lambda rows, rng: bank.sample(training_rows[rows], rng),
-        labels[~validation],
-        epochs=settings.epochs,
-        minimum_steps=settings.minimum_steps,
-        learning_rate=settings.learning_rate,
-        seed=settings.seed,
-        progress=lambda epoch, epochs, loss: report("training", epoch, epochs),
-    )
-    training_seconds = time.monotonic() - training_started
+    seen = {one.task for one in (*(newest.seen if newest else ()), *(basis.trained_on if basis else ()))}
+    parts = split(material, audited, seen, settings, notes)
+    start = _start(services.predictor, store, basis, names, material, parts, notes)
+    tried = _tried(start.parent, names, material, {one.annotation.task for one in fresh} & audited)
+    before = _before(services.predictor, start, material, parts.judged | tried)
+    trial = _trial(start.parent, before, material, tried)
+    losses, training_seconds = _learn(services, start.network, material, parts, report)
 
-    probabilities = _probabilities(predictor, network, readable)
-    table = CorrelationTable.from_json(parent.table) if parent else CorrelationTable.empty(len(names))
-    table = table.update(build(labels[~validation], probabilities[~validation]))
-    strengths = StrengthTable.build(labels[~validation], probabilities[~validation])
-    comparison = None
-    if before is not None:
-        truth, after = labels[validation], probabilities[validation]
-        comparison = regression.compare(truth, plain_labels(before), plain_labels(after))
-    held_back = comparison.regression(settings.largest_fall) if comparison else ""
-    trials = [*_trials(store, parent), *([trial] if trial else [])]
-    choice = adaptive.choose(trials)
+    after = _probabilities(services.predictor, start.network, material.frames)
+    table, strengths = _tables(start, material, parts, after)
+    figures, held_back = judge(material, parts, before, after, start.shared, table, names, settings)
+    batch, figures_of_ticks = ticks(services, project, fresh, audited - seen, configuration)
+    choice = adaptive.choose([*_trials(store, start.parent), *([trial] if trial else [])])
     manifest = store.create(
         Manifest(
-            parent=parent.version if parent else None,
+            parent=start.parent.version if start.parent else None,
             project=project,
             created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             job=job,
             trigger=trigger,
-            backbone=settings.backbone,
-            weights=settings.weights or "ImageNet",
-            trunk_key=network.trunk_key,
+            trunk_key=start.network.trunk_key,
             label_names=names,
-            trained_on=tuple(one.seen for one, held in zip(labelled, validation, strict=True) if not held),
-            held_out=tuple(one.seen for one, held in zip(labelled, validation, strict=True) if held),
-            left_out=tuple(one.seen for one in left_out),
             table=table.to_json(),
             strengths=strengths.to_json(),
-            metrics=_metrics(labels[validation], probabilities[validation], table, names)
-            | {"exact_match_parent": comparison.before if comparison else None},
-            batch=_batch(services, project, fresh, configuration),
+            metrics=figures,
+            batch=batch,
+            ticks=figures_of_ticks,
             trial=asdict(trial) if trial else None,
             choice=asdict(choice) | {"reasons": list(choice.reasons)},
-            clips=dict(Counter(frame.clip for frame in readable)),
-            positives=dict(zip(names, labels.sum(axis=0, dtype=int).tolist(), strict=True)),
             losses=tuple(losses),
             seconds={
                 "read": round(read_seconds, 3),
                 "finetune": round(training_seconds, 3),
                 "total": round(time.monotonic() - started, 3),
             },
-            settings=settings.model_dump(
-                mode="json",
-                include={
-                    "epochs",
-                    "minimum_steps",
-                    "learning_rate",
-                    "views",
-                    "k_max",
-                    "strategy",
-                    "validator",
-                    "hold_out",
-                    "disagreement",
-                    "largest_fall",
-                },
-            ),
-            seed=settings.seed,
+            accepted=collected.accepted,
             notes=tuple(notes),
             held_back=held_back,
+            **_learnt_from(material, parts, names),
+            **_made_with(settings),
         ),
-        lambda path: network.save_tail(path, {"labels": " | ".join(names)}),
+        lambda path: start.network.save_tail(path, {"labels": " | ".join(names)}),
         number=newest.number + 1 if newest else 1,
         by=job or "fine-tune",
         expected=serving,
     )
-    held_back = manifest.held_back  # a person may have activated another version meanwhile
-    event(
-        logger,
-        "version held back" if held_back else "version active",
-        level=logging.WARNING if held_back else logging.INFO,
-        project=project,
-        version=manifest.version,
-        job=job,
-        annotations=len(labelled),
-        held_out=int(validation.sum()),
-        exact_match=manifest.metrics["exact_match"],
-        parent=manifest.parent,
-        exact_match_parent=manifest.metrics["exact_match_parent"],
-        reason=held_back or None,
-        seconds=manifest.seconds["total"],
-    )
+    _log(manifest)
     return manifest
 
 
@@ -272,48 +153,123 @@ def _require_two_combinations(labelled: Sequence[Labelled]) -> None:
         )
 
 
-def _parent(
-    newest: Manifest | None, names: tuple[str, ...], trunk_key: str, held: set[int], notes: list[str]
-) -> Manifest | None:
-    """The version whose weights and table are gone on from; None where a new line of versions begins."""
-    if newest is None:
-        return None
-    if newest.label_names != names:
-        reason = "has other symptoms"
-    elif newest.trunk_key != trunk_key:
-        reason = "has another backbone or other weights"
-    elif any(one.task in held for one in newest.trained_on):
-        # Weights that have seen them would make the figures on held-out patients look better than they are.
-        reason = "was trained on patients that are held out now"
-    else:
-        return newest
-    notes.append(f"starts anew: {newest.version} {reason}")
-    event(logger, "new line of versions", project=newest.project, version=newest.version, reason=reason)
+def _notes(collected: Collected, material: Material) -> list[str]:
+    notes = list(collected.notes)
+    if material.left_out:
+        notes.append(f"{len(material.left_out)} frames could not be read and were left out")
+    partly = int((~material.known.all(axis=1)).sum())
+    if partly:
+        notes.append(f"{partly} frames were annotated before a symptom was added: it counts as unknown there")
+    return notes
+
+
+def _start(
+    predictor: Predictor,
+    store: VersionStore,
+    basis: Manifest | None,
+    names: tuple[str, ...],
+    material: Material,
+    parts: Split,
+    notes: list[str],
+) -> Start:
+    """Load the weights of the version that is gone on from, its outputs placed by name, or begin a new line."""
+    network = predictor.fresh(len(names))
+    held = {task for task, trained in zip(material.tasks, parts.training, strict=True) if not trained}
+    columns = columns_of(names, basis.label_names if basis else ())
+    reason = _unusable(basis, columns, network.trunk_key, held) if basis else None
+    if basis is None or reason:
+        if basis:
+            notes.append(f"starts anew: {basis.version} {reason}")
+            event(logger, "new line of versions", project=basis.project, version=basis.version, reason=reason)
+        return Start(network, None, [None] * len(names))
+    if basis.label_names != names:
+        known = ", ".join(basis.label_names)
+        notes.append(f"the symptoms changed: {basis.version} knew {known}; outputs that stay keep their weights")
+    network.load_tail(store.tail(basis.version), columns)
+    return Start(network, basis, columns)
+
+
+def _unusable(basis: Manifest, columns: Sequence[int | None], trunk_key: str, held: set[int]) -> str | None:
+    """Why a version's weights cannot be gone on from, or None."""
+    if all(column is None for column in columns):
+        return "has other symptoms"
+    if basis.trunk_key != trunk_key:
+        return "has another backbone or other weights"
+    if any(one.task in held for one in basis.trained_on):
+        # Weights that have seen them would make the figures look better than they are.
+        return "was trained on patients that are held out now"
     return None
 
 
-def _trial(
-    predictor: Predictor,
-    network: Network,
-    parent: Manifest | None,
-    fresh: set[int],
-    frames: Sequence[Frame],
-    labels: NDArray[np.uint8],
-) -> adaptive.Trial | None:
-    """Try on the ``fresh`` audited tasks what the parent, whose weights the network has, could have chosen and ticked.
+def _before(
+    predictor: Predictor, start: Start, material: Material, wanted: NDArray[np.bool_]
+) -> NDArray[np.float32] | None:
+    """The parent's probabilities (n, l) of the ``wanted`` frames, 0 for the others; None without a parent."""
+    if start.parent is None:
+        return None
+    probabilities = np.zeros(material.labels.shape, np.float32)
+    rows = np.flatnonzero(wanted)
+    if len(rows):
+        probabilities[rows] = _probabilities(predictor, start.network, [material.frames[row] for row in rows])
+    return probabilities
 
-    ``labels`` (n, l) are those of the n frames. A frame whose annotation was changed after the parent had learnt it is
-    no fair test. None without a parent, from before there were strengths, or a frame to try.
+
+def _learn(
+    services: Services, network: Network, material: Material, parts: Split, report: Report
+) -> tuple[list[float], float]:
+    """Train the network on its part of the frames; returns the losses and the seconds that it took."""
+    started, settings = time.monotonic(), services.settings
+    bank = services.predictor.bank(material.frames, material.digests, material.labels.shape[1])
+    rows = np.flatnonzero(parts.training)
+    losses = finetune.finetune(
+        network,
+        lambda drawn, rng: bank.sample(rows[drawn], rng),
+        material.labels[rows],
+        known=material.known[rows],
+        epochs=settings.epochs,
+        minimum_steps=settings.minimum_steps,
+        learning_rate=settings.learning_rate,
+        seed=settings.seed,
+        progress=lambda epoch, epochs, loss: report("training", epoch, epochs),
+    )
+    return losses, time.monotonic() - started
+
+
+def _tables(
+    start: Start, material: Material, parts: Split, probabilities: NDArray[np.float32]
+) -> tuple[CorrelationTable, StrengthTable]:
+    """Both tables of the new network, with rows only for combinations that are among the confirmed frames now."""
+    rows = np.flatnonzero(parts.training)
+    rows = rows[countable(material.labels[rows], material.known[rows])]
+    labels = material.labels[rows]
+    table = CorrelationTable.empty(labels.shape[1])
+    if start.parent is not None:
+        table = CorrelationTable.from_json(start.parent.table).relabel(start.columns)
+    table = table.update(build(labels, probabilities[rows])).only(labels)
+    return table, StrengthTable.build(labels, probabilities[rows])
+
+
+def _tried(parent: Manifest | None, names: tuple[str, ...], material: Material, fresh: set[int]) -> NDArray[np.bool_]:
+    """The frames to try the parent's strategies and validators on: the ``fresh`` audited ones it has not learnt.
+
+    None of them without a parent, with one of other symptoms, or with one from before there were strengths.
     """
-    if parent is None or not parent.strengths:
+    tried = np.zeros(len(material.frames), bool)
+    if parent is not None and parent.strengths and parent.label_names == names:
+        new = fresh - {one.task for one in parent.trained_on}
+        tried |= np.array([task in new for task in material.tasks], bool) & material.known.all(axis=1)
+    return tried
+
+
+def _trial(
+    parent: Manifest | None, before: NDArray[np.float32] | None, material: Material, tried: NDArray[np.bool_]
+) -> adaptive.Trial | None:
+    """Try what the parent could have chosen and labelled by, with its own probabilities and tables."""
+    if parent is None or before is None or not tried.any():
         return None
-    new = fresh - {one.task for one in parent.trained_on}
-    rows = [row for row, frame in enumerate(frames) if frame.task in new]
-    if not rows:
-        return None
-    probabilities = _probabilities(predictor, network, [frames[row] for row in rows])
+    tasks = [material.tasks[row] for row in np.flatnonzero(tried)]
     return adaptive.trial(
-        AuditSample.of(new, [frames[row].task for row in rows], probabilities, labels[rows]),
+        AuditSample.of(set(tasks), tasks, before[tried], material.labels[tried]),
         Tables.from_json(parent.table, parent.strengths),
         generator(parent.seed, parent.number),
     )
@@ -341,50 +297,44 @@ def _probabilities(predictor: Predictor, network: Network, frames: Sequence[Fram
     return np.concatenate(rows)
 
 
-def _validation(
-    labelled: Sequence[Labelled], labels: NDArray[np.uint8], settings: Settings, notes: list[str]
-) -> NDArray[np.bool_]:
-    """Rows of the patients that are never trained on; a frame without a patient is a patient of its own."""
-    named = [one.annotation.data.get(settings.patient_key) for one in labelled]
-    patients = [str(name or f"task {one.annotation.task}") for name, one in zip(named, labelled, strict=True)]
-    if not all(named):
-        notes.append("frames without a patient are held out one by one, which may leak near-duplicates")
-    validation = held_out(patients, settings.hold_out, settings.seed)
-    if len(np.unique(labels[~validation], axis=0)) < 2:
-        notes.append("nobody held out: the other patients have fewer than two label combinations")
-        validation[:] = False
-    return validation
-
-
-def _metrics(
-    truth: NDArray[np.uint8], probabilities: NDArray[np.float32], table: CorrelationTable, names: tuple[str, ...]
-) -> dict[str, Any]:
-    """Figures on held-out patients: of the 0.5 threshold per symptom, exact match of it and of the validated label."""
-    plain = (probabilities > 0.5).astype(np.uint8)
-    validated = table.validate(probabilities)[0] if len(truth) else plain
+def _learnt_from(material: Material, parts: Split, names: tuple[str, ...]) -> dict[str, Any]:
+    """What a manifest keeps of the frames."""
+    pairs = list(zip(material.labelled, parts.training, strict=True))
     return {
-        "frames": len(truth),
-        "symptoms": metrics.per_label(truth, plain, names),
-        "exact_match": metrics.exact_match(truth, plain),
-        "exact_match_validated": metrics.exact_match(truth, validated),
+        "trained_on": tuple(one.seen for one, trained in pairs if trained),
+        "held_out": tuple(one.seen for one, trained in pairs if not trained),
+        "left_out": tuple(one.seen for one in material.left_out),
+        "clips": dict(Counter(frame.clip for frame in material.frames)),
+        "positives": dict(zip(names, material.labels.sum(axis=0, dtype=int).tolist(), strict=True)),
     }
 
 
-def _batch(services: Services, project: int, fresh: Sequence[Labelled], configuration: Configuration) -> dict[str, Any]:
-    """How the defaults that annotators saw did on the new annotations: a test taken before training on them."""
-    shown = services.studio.shown_predictions(project, [one.annotation for one in fresh])
-    defaults = [default_of(shown.get(one.annotation.id), configuration) for one in fresh]
-    width = len(configuration.label_set.names)
-    nothing = np.zeros(width, np.uint8)
-    truth = np.array([one.labels for one in fresh], np.uint8).reshape(len(fresh), width)
-
-    def share(columns: list[NDArray[np.uint8] | None]) -> float | None:
-        rows = np.array([nothing if row is None else row for row in columns], np.uint8).reshape(len(fresh), width)
-        return metrics.manual_share(truth, rows, np.array([row is not None for row in columns], bool))
-
+def _made_with(settings: Settings) -> dict[str, Any]:
+    """What a manifest keeps of the settings."""
     return {
-        "annotations": len(fresh),
-        "with_default": sum(default.labels is not None for default in defaults),
-        "manual_share_validated": share([default.labels for default in defaults]),
-        "manual_share_plain": share([default.plain for default in defaults]),
+        "backbone": settings.backbone,
+        "weights": settings.weights or "ImageNet",
+        "settings": settings.model_dump(mode="json", include=RECORDED),
+        "seed": settings.seed,
     }
+
+
+def _log(manifest: Manifest) -> None:
+    event(
+        logger,
+        "version held back" if manifest.held_back else "version active",
+        level=logging.WARNING if manifest.held_back else logging.INFO,
+        project=manifest.project,
+        version=manifest.version,
+        job=manifest.job,
+        annotations=len(manifest.trained_on) + len(manifest.held_out),
+        held_out=len(manifest.held_out),
+        accepted_unseen=manifest.accepted or None,
+        judged_on=manifest.metrics["judged_on"],
+        sample=manifest.metrics["sample"] or None,
+        exact_match=manifest.figure("exact_match"),
+        parent=manifest.parent,
+        exact_match_parent=manifest.figure("exact_match_parent"),
+        reason=manifest.held_back or None,
+        seconds=manifest.seconds["total"],
+    )

@@ -43,6 +43,7 @@ def finetune(
     learning_rate: float = 2e-3,
     momentum: float = 0.9,
     positive_weights: NDArray[np.floating[Any]] | None = None,
+    known: NDArray[np.bool_] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[float]:
@@ -51,9 +52,9 @@ def finetune(
     The loss is the sigmoid cross-entropy of eq. 1, averaged over labels and frames. `sample(rows, rng)` returns the
     boundary activations (len(rows), c, h, w) of those rows, an augmented view drawn anew each time. Where `epochs`
     would give fewer than `minimum_steps` updates there are more of them: a few frames must not leave the classifier
-    where it started. `positive_weights` (l,) multiplies the loss of frames that have the label: above 1 for rare ones.
-    `progress(epoch, epochs, loss)` is called after every epoch, counted from 1. The same seed gives
-    the same weights.
+    where it started. Labels that are not `known` (n, l) booleans have no part in the loss. `positive_weights` (l,)
+    multiplies the loss of frames that have the label: above 1 for rare ones. `progress(epoch, epochs, loss)` is called
+    after every epoch, counted from 1. The same seed gives the same weights.
 
     Raises NotEnoughLabels with fewer than two label combinations, BackendError when the loss is no longer finite;
     whatever is raised, the network keeps the weights it came with.
@@ -76,7 +77,8 @@ def finetune(
                 network.train()
                 for start in range(0, len(order), batch_size):
                     rows = order[start : start + batch_size]
-                    total += len(rows) * _step(network, optimizer, sample(rows, rng), labels[rows], weights)
+                    told = None if known is None else known[rows]
+                    total += len(rows) * _step(network, optimizer, sample(rows, rng), labels[rows], weights, told)
                 network.train(False)
                 losses.append(total / len(labels))
                 if progress is not None:
@@ -130,12 +132,16 @@ def _step(
     activations: NDArray[np.floating[Any]],
     labels: NDArray[np.uint8],
     positive_weights: Tensor | None,
+    known: NDArray[np.bool_] | None,
 ) -> float:
     targets = torch.from_numpy(labels.astype(np.float32)).to(network.mean.device)
     optimizer.zero_grad()
     with network.autocast():
         logits = network.tail(network.tensor(activations))
-    loss = F.binary_cross_entropy_with_logits(logits.float(), targets, pos_weight=positive_weights)
+    mask = torch.ones_like(targets) if known is None else torch.from_numpy(known.astype(np.float32)).to(targets.device)
+    loss = F.binary_cross_entropy_with_logits(
+        logits.float(), targets, weight=mask, pos_weight=positive_weights, reduction="sum"
+    ) / mask.sum().clamp(min=1)
     if not bool(loss.isfinite()):
         raise BackendError("Training diverged, the loss is not finite any more: lower TSAL_LEARNING_RATE.")
     loss.backward()  # type: ignore[no-untyped-call]

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -198,8 +198,11 @@ class Network(nn.Module):
             aside.unlink(missing_ok=True)
             raise
 
-    def load_tail(self, path: Path) -> dict[str, str]:
+    def load_tail(self, path: Path, columns: Sequence[int | None] | None = None) -> dict[str, str]:
         """Load what `save_tail` wrote and return its metadata.
+
+        ``columns`` gives for each output of this network the output of the file that it goes on from; one with None
+        keeps the weights that it has, as `build` drew them from its seed. Without ``columns`` the outputs are the same.
 
         Raises VersionUnknown, changing nothing, for a missing or damaged file and for one of another backbone, trunk or
         number of labels.
@@ -216,8 +219,22 @@ class Network(nn.Module):
                     f"{path} was trained on {name} {metadata.get(name)}, this network has {own}: set TSAL_BACKBONE and "
                     f"TSAL_WEIGHTS as they were then, or train a new version."
                 )
-        self.load_trainable_state(state)
+        self.load_trainable_state(state if columns is None else self._with_outputs(state, columns))
         return metadata
+
+    def _with_outputs(
+        self, state: Mapping[str, NDArray[np.float32]], columns: Sequence[int | None]
+    ) -> dict[str, NDArray[np.float32]]:
+        grown = dict(state)
+        own = self.trainable_state()
+        for name in ("tail.classifier.weight", "tail.classifier.bias"):
+            if name not in state:  # refused by whoever loads it
+                continue
+            for place, column in enumerate(columns):
+                if column is not None:
+                    own[name][place] = state[name][column]
+            grown[name] = own[name]
+        return grown
 
     def _trainable(self) -> Iterable[tuple[str, Tensor]]:
         return ((name, value) for name, value in self.named_parameters() if value.requires_grad)

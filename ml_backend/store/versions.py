@@ -19,6 +19,7 @@ from ml_backend.store.activations import Activation, Activations
 from ml_backend.store.files import aside as aside_of
 from ml_backend.store.files import flush, folder_aside, write_aside
 from ml_backend.store.locks import alone
+from ml_backend.tsal.judgement import Figure
 
 MANIFEST = "manifest.json"
 TAIL = "tail.safetensors"
@@ -39,12 +40,14 @@ class TrainedOn(BaseModel):
 class Manifest(BaseModel):
     """What a version is and where it comes from; written once, never changed.
 
-    ``table`` is the correlation table as JSON, ``strengths`` the one with strengths kept; ``metrics`` are those on
-    held-out patients; ``batch`` is how the parent's defaults did on the annotations that are new in this version, taken
-    before training on them; ``trial`` is how each strategy and validator would have done on them, and ``choice`` what
-    follows for the next batch, with the reasons; ``clips`` counts the labelled frames of each clip,
-    ``positives`` those that show each symptom; ``held_back`` is why the version was not made active, empty where it
-    was.
+    ``held_out`` are the frames that its network was not trained on; ``table`` is the correlation table as JSON,
+    ``strengths`` the one with strengths kept; ``metrics`` are those on the frames that it was judged by, each figure
+    with its interval by patient; ``batch`` is how the parent's defaults did on the annotations that are new in this
+    version, taken before training on them, and ``ticks`` the same on their audit frames alone, a uniform sample of the
+    pool; ``accepted`` counts the annotations that nobody looked at; ``trial`` is how each strategy and validator would
+    have done on the new audit frames, and ``choice`` what follows for the next batch, with the reasons; ``clips``
+    counts the labelled frames of each clip, ``positives`` those that show each symptom; ``held_back`` is why the
+    version was not made active, empty where it was.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,6 +69,8 @@ class Manifest(BaseModel):
     strengths: dict[str, Any] = {}
     metrics: dict[str, Any]
     batch: dict[str, Any]
+    ticks: dict[str, Any] = {}
+    accepted: int = 0
     trial: dict[str, Any] | None = None
     choice: dict[str, Any] = {}
     clips: dict[str, int] = {}
@@ -82,6 +87,10 @@ class Manifest(BaseModel):
         """Place in the project's line of versions, from 1."""
         match = NAME.match(self.version)
         return int(match.group(1)) if match else 0
+
+    def figure(self, name: str) -> Figure | None:
+        """One of the figures in ``metrics``, None where it was not measured."""
+        return Figure.read(self.metrics.get(name))
 
     @property
     def seen(self) -> tuple[TrainedOn, ...]:

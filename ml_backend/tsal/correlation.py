@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,26 @@ class CorrelationTable:
             return self
         combinations, vectors = zip(*(merged[key] for key in sorted(merged)), strict=True)
         return CorrelationTable(np.array(combinations), np.array(vectors))
+
+    def only(self, labels: Labels) -> CorrelationTable:
+        """Keep the rows of the combinations that occur in labels (n, l): nobody holds the others any more."""
+        held = {tuple(z) for z in label_matrix(labels).tolist()}
+        rows = np.array([tuple(z) in held for z in self.combinations.tolist()], bool)
+        return CorrelationTable(self.combinations[rows], self.vectors[rows])
+
+    def relabel(self, columns: Sequence[int | None]) -> CorrelationTable:
+        """Give the table the columns of another label set: old column numbers in the new order, None for a new label.
+
+        A new label is 0 in every row. Where a label is gone, vectors are divided by what is left of their sum, a row of
+        which nothing is left goes, and of rows that became the same combination the one with the largest v . z stays.
+        """
+        combinations, vectors = pick_columns(self.combinations, columns), pick_columns(self.vectors, columns)
+        sums = vectors.sum(axis=1)
+        table = CorrelationTable.empty(len(columns))
+        for z, v, total in zip(combinations, vectors, sums, strict=True):
+            if total > 0.0:
+                table = table.update(CorrelationTable(z[None], v[None] / total))
+        return table
 
     def nearest(self, probabilities: Probabilities) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """Find the row of the table nearest to each frame's (n, l) probabilities divided by their sum (eq. 8).
@@ -135,6 +155,32 @@ def nearest_rows(
         indices[start : start + step] = to_rows.argmin(axis=0)
         distances[start : start + step] = to_rows.min(axis=0)
     return indices, distances
+
+
+def countable(labels: Labels, known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Tell which of n frames build the tables, where some labels (n, l) are not ``known`` (n, l).
+
+    A frame whose combination is known in full does. Another one does, with 0 for what is unknown, only where no fully
+    known frame shares what is known of it: its row then keeps the ticks of the labels that stayed and offers none for
+    the new one, and makes way as soon as somebody has said what the combination is.
+    """
+    truth = label_matrix(labels)
+    require_same_shape(truth, known, "labels and known")
+    full = np.asarray(known.all(axis=1))
+    counts: NDArray[np.bool_] = full.copy()
+    for row in np.flatnonzero(~full):
+        columns = known[row]
+        counts[row] = not bool((truth[full][:, columns] == truth[row, columns]).all(axis=1).any())
+    return counts
+
+
+def pick_columns(matrix: NDArray[Any], columns: Sequence[int | None]) -> NDArray[Any]:
+    """Return the columns of a matrix by number, zeros for None."""
+    picked = np.zeros((len(matrix), len(columns)), matrix.dtype)
+    for place, column in enumerate(columns):
+        if column is not None:
+            picked[:, place] = matrix[:, column]
+    return picked
 
 
 def group_means(labels: Labels, probabilities: Probabilities) -> tuple[Labels, NDArray[np.float64]]:

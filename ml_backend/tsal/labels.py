@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,24 +57,14 @@ class LabelSet:
         """Turn a (l,) combination of 0 and 1 into its label names, in the set's order; ValueError for anything else."""
         return [name for name, present in zip(self.names, self._checked(vector), strict=True) if present]
 
-    def combinations(self) -> Labels:
-        """List the N = 2^(l-1) + 1 medically expected combinations as (N, l) uint8, in ascending order.
-
-        They are every combination without the healthy label, the empty one first, and last the healthy label alone.
-        """
-        others = len(self) - 1
-        numbers = np.arange(2**others)[:, None]
-        diseased = np.zeros((2**others, len(self)), dtype=np.uint8)
-        diseased[:, 1:] = (numbers >> np.arange(others)[::-1]) & 1
-        return np.vstack([diseased, self.encode([self.healthy])])
-
-    def is_expected(self, vector: ArrayLike) -> bool:
-        """Tell whether a (l,) combination is the healthy label alone, or any combination without it."""
-        checked = self._checked(vector)
-        return bool(checked[0] == 0 or checked.sum() == 1)
-
     def _checked(self, vector: ArrayLike) -> Labels:
         row: Labels = label_matrix(np.asarray(vector)[None], "the combination")[0]
         if len(row) != len(self):
             raise ValueError(f"the combination has {len(row)} entries, the label set has {len(self)}")
         return row
+
+
+def columns_of(names: Sequence[str], others: Sequence[str]) -> list[int | None]:
+    """Return for each of ``names`` its place among ``others``, None where it is not there."""
+    places = {name: place for place, name in enumerate(others)}
+    return [places.get(name) for name in names]

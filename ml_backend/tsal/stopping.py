@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ml_backend.tsal.judgement import Figure
+
 
 @dataclass(frozen=True)
 class Progress:
     """Where a project stands.
 
     ``confirmed``: frames with a confirmed annotation; ``pending``: those of them that are new or changed since the
-    newest version; ``pool``: frames without one, None where unknown; ``exact_match``: the active version's on held-out
-    patients, in [0, 1], None where not measured.
+    newest version; ``pool``: frames without one, None where unknown; ``exact_match``: the active version's, None where
+    it was not measured.
     """
 
     confirmed: int
     pending: int
     pool: int | None = None
-    exact_match: float | None = None
+    exact_match: Figure | None = None
 
 
 def due(progress: Progress, k_max: int, budget: int | None, target: float | None) -> bool:
@@ -29,9 +31,14 @@ def due(progress: Progress, k_max: int, budget: int | None, target: float | None
 
 
 def reason_to_stop(progress: Progress, budget: int | None, target: float | None) -> str | None:
-    """Why the loop has ended, in words for people, or None while it goes on."""
-    if target is not None and progress.exact_match is not None and progress.exact_match >= target:
-        return f"the wanted exact match of {target:.2f} is reached ({progress.exact_match:.2f} on held-out patients)"
+    """Why the loop has ended, in words for people, or None while it goes on.
+
+    The target is reached when the lower end of the interval of exact match reaches it, so that a few lucky frames do
+    not end the loop.
+    """
+    figure = progress.exact_match
+    if target is not None and figure is not None and figure.low >= target:
+        return f"the wanted exact match of {target:.2f} is reached: {figure}"
     if budget is not None and progress.confirmed - progress.pending >= budget:
         return f"the annotation budget of {budget} is spent"
     if progress.pool == 0 and progress.pending == 0 and progress.confirmed:

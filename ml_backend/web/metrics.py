@@ -75,7 +75,9 @@ class _State(Collector):
         active = {project: one for project, store in projects.items() if (one := store.active_manifest()) is not None}
         yield _gauge("tsal_versions", "Versions in the store.", projects, lambda store: len(store.names()))
         yield _gauge("tsal_active_version", "Number of the active version.", active, lambda one: one.number)
-        yield _gauge("tsal_exact_match", "The active version's, on held-out patients.", active, _metric("exact_match"))
+        yield _gauge("tsal_exact_match", "The active version's exact match.", active, _end("exact_match", "value"))
+        yield _gauge("tsal_exact_match_low", "Lower end of its interval.", active, _end("exact_match", "low"))
+        yield _gauge("tsal_exact_match_high", "Upper end of its interval.", active, _end("exact_match", "high"))
         yield _gauge(
             "tsal_manual_share",
             "Share of the newest batch labelled by hand.",
@@ -115,8 +117,8 @@ def _jobs(queued: Mapping[str, int], counted: Mapping[str, float]) -> Iterator[M
     yield seconds
 
 
-def _metric(name: str) -> Callable[[Manifest], float | None]:
-    return lambda manifest: manifest.metrics.get(name)
+def _end(name: str, end: str) -> Callable[[Manifest], float | None]:
+    return lambda manifest: getattr(manifest.figure(name), end, None)
 
 
 def _gauge(name: str, about: str, projects: Mapping[str, One], value: Callable[[One], float | None]) -> Metric:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,14 @@ from ml_backend.services import Services
 from ml_backend.settings import Settings
 from ml_backend.setup.label_configuration import render
 from ml_backend.store.versions import MANIFEST, Manifest, TrainedOn, VersionStore
+from ml_backend.tsal.judgement import Figure
 from tests.commands.test_sidecar import empty, environment, order, project, served, services, settings, trained
 from tests.installation import manifest_of
 
 __all__ = ["empty", "environment", "project", "services", "settings", "trained"]
 
 PROJECT = 7
+JUDGED = Figure(0.75, 0.61, 0.86, 90, 12)
 HELD = ["held", "back:", "it", "fell", "from", "0.75"]
 
 
@@ -54,7 +57,7 @@ def three(store: VersionStore) -> list[Manifest]:
     """Two versions and a third that was held back."""
     return [
         add(store, 4, metrics={"exact_match": 0.5, "exact_match_parent": None}),
-        add(store, 8, metrics={"exact_match": 0.75, "exact_match_parent": 0.5}),
+        add(store, 8, metrics={"exact_match": asdict(JUDGED), "exact_match_parent": 0.5}),
         add(store, 12, metrics={"exact_match": 0.25, "exact_match_parent": 0.75}, held_back="it fell from 0.75"),
     ]
 
@@ -67,10 +70,24 @@ def test_a_list_tells_what_each_version_is_and_who_made_it_active(
     titles = ("version", "created", "parent", "trained on", "held out", "exact match", "parent's", "made active")
     assert head.split() == " ".join(titles).split()
     at = [one.at[:16] for one in store.activations()]
-    names = [one.version for one in three]
+    names, shown = [one.version for one in three], str(JUDGED).split()
     assert [row.split() for row in rows] == [
         [names[0], "2026-01-01T00:00", "none", "4", "1", "0.500", "–", at[0], "by", "job", "of", "4"],
-        ["*", names[1], "2026-01-01T00:00", names[0], "8", "1", "0.750", "0.500", at[1], "by", "job", "of", "8"],
+        [
+            "*",
+            names[1],
+            "2026-01-01T00:00",
+            names[0],
+            "8",
+            "1",
+            *shown,
+            "0.500",
+            at[1],
+            "by",
+            "job",
+            "of",
+            "8",
+        ],
         [
             names[2],
             "2026-01-01T00:00",
@@ -111,7 +128,7 @@ def test_one_version_is_shown(three: list[Manifest], capsys: pytest.CaptureFixtu
     shown = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
     assert shown["version"].strip() == f"{three[1].version} (active)"
     assert shown["trained on"].strip() == "8 frames"
-    assert "0.750 on held-out patients, the parent's on the same frames 0.500" in shown["exact match"]
+    assert "0.75 (0.61 to 0.86, 12 patients), the parent's on the same frames 0.500" in shown["exact match"]
     for named in ("3", three[2].version):
         assert code("show", named) == 0
         assert "held back: it fell from 0.75" in capsys.readouterr().out

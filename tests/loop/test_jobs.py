@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from ml_backend.store.parked import Parked
 from ml_backend.store.versions import Manifest, TrainedOn
 from ml_backend.studio.client import ConfirmedAnnotation, Counts, ProjectInfo
 from ml_backend.studio.payloads import choices_result
+from ml_backend.tsal.judgement import Figure
 from ml_backend.tsal.stopping import Progress
 from tests.installation import (
     COMBINATIONS,
@@ -318,14 +319,14 @@ class TestBoundary:
 
     def test_the_wanted_performance_ends_the_loop(self, tmp_path: Path, redis_url: str) -> None:
         services = Services(settings_in(tmp_path, redis_url, target_exact_match=0.9))
-        version(services, seen=4, metrics={"exact_match": 0.95})
+        version(services, seen=4, metrics={"exact_match": asdict(Figure(0.95, 0.91, 1.0, 90, 30))})
         assert created(services, *range(5, 20)) == [None] * 15
         assert "exact match of 0.90" in (confirm.ended(services, PROJECT, pool=50) or "")
 
     def test_the_performance_is_that_of_the_version_that_serves(self, services: Services) -> None:
         version(services, seen=4, metrics={"exact_match": 0.8})
         version(services, seen=8, metrics={"exact_match": 0.2}, held_back="it is worse")
-        assert confirm.progress(services, PROJECT, pool=9) == Progress(8, 0, 9, 0.8)
+        assert confirm.progress(services, PROJECT, pool=9) == Progress(8, 0, 9, Figure(0.8, 0.0, 1.0, 0, 0))
 
     def test_an_empty_pool_trains_on_the_rest_and_ends_the_loop(self, services: Services) -> None:
         version(services, seen=4)
@@ -338,7 +339,7 @@ class TestBoundary:
     def test_progress_counts_frames_seen_and_waiting_once(self, services: Services) -> None:
         version(services, seen=4)
         created(services, 4, 5)
-        assert confirm.progress(services, PROJECT, pool=9) == Progress(5, 2, 9, 0.5)
+        assert confirm.progress(services, PROJECT, pool=9) == Progress(5, 2, 9, Figure(0.5, 0.0, 1.0, 0, 0))
 
     def test_the_manifest_is_read_once_however_many_webhooks_come(
         self, services: Services, monkeypatch: pytest.MonkeyPatch

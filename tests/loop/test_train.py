@@ -2,129 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.numpy
 
-from ml_backend.errors import FrameUnreadable, NotEnoughLabels, StudioUnavailable, VersionSuperseded
-from ml_backend.frames.frame import Frame
-from ml_backend.frames.predictor import Predictor
+from ml_backend.errors import NotEnoughLabels, StudioUnavailable, VersionSuperseded
 from ml_backend.loop import confirm
 from ml_backend.loop import train as training
 from ml_backend.msml.network import Network
-from ml_backend.services import Services
 from ml_backend.store import versions
 from ml_backend.store.activations import Activations
-from ml_backend.store.audits import Draw
-from ml_backend.store.features import FeatureStore
 from ml_backend.store.locks import alone
 from ml_backend.store.versions import Manifest
-from ml_backend.studio.payloads import Prediction, prediction_payload
-from ml_backend.tsal import adaptive, metrics
+from ml_backend.tsal import adaptive
 from ml_backend.tsal.acquisition import STRATEGIES
 from ml_backend.tsal.audit import AuditSample
 from ml_backend.tsal.correlation import CorrelationTable, build
+from ml_backend.tsal.judgement import figure
 from ml_backend.tsal.split import held_out
 from ml_backend.tsal.strengths import StrengthTable
 from ml_backend.tsal.ticks import VALIDATORS, Tables
-from tests.installation import COMBINATIONS, CONFIGURATION, PROJECT, XML, settings_in, task_with_frame
-from tests.studio_stand_in import StudioStandIn, one_thread
+from tests.installation import CONFIGURATION, PROJECT, XML, task_with_frame
+from tests.loop.installed import HELD, PATIENTS, SHARE, TASKS, Installation, labels_of, tasks_of
+from tests.studio_stand_in import one_thread
 
 __all__ = ["one_thread"]
-
-# With seed 0 and a share of 0.3 the patient p2 is held out.
-TASKS = range(1, 13)
-PATIENTS = {task: f"p{(task - 1) // 3 + 1}" for task in TASKS}
-HELD = {task for task, patient in PATIENTS.items() if patient == "p2"}
-SHARE = 0.3
-
-
-@dataclass
-class Installation:
-    """One project on its own data folder; the network and its cache are shared."""
-
-    folder: Path
-    data: Path
-    studio: StudioStandIn
-    predictor: Predictor
-
-    def services(self, **changes: object) -> Services:
-        values = {"data_dir": self.data, "hold_out": SHARE, "minimum_steps": 4, "views": 2} | changes
-        services = Services(settings_in(self.folder, **values))
-        services.studio = self.studio  # type: ignore[assignment]
-        services.predictor = self.predictor
-        return services
-
-    def trained(self, **changes: object) -> Manifest:
-        return training.fine_tune(self.services(**changes), PROJECT, silent)
-
-    def tail(self, manifest: Manifest) -> dict[str, np.ndarray]:
-        return safetensors.numpy.load_file(self.services().versions(PROJECT).tail(manifest.version))
-
-    def digest(self, manifest: Manifest) -> str:
-        return hashlib.sha256(self.services().versions(PROJECT).tail(manifest.version).read_bytes()).hexdigest()
-
-    def network(self, manifest: Manifest | None) -> Network:
-        network = self.predictor.fresh(len(COMBINATIONS[0]))
-        if manifest is not None:
-            network.load_tail(self.services().versions(PROJECT).tail(manifest.version))
-        return network
-
-    def probabilities(self, manifest: Manifest, tasks: Sequence[int]) -> np.ndarray:
-        frames = [Frame(task, str(self.studio.task_data[task]["image"])) for task in tasks]
-        (chunk,) = self.predictor.activations(frames, len(COMBINATIONS[0]))
-        return self.network(manifest).probabilities(chunk.activations)
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    return None
-
-
-def labels_of(task: int) -> list[int]:
-    return COMBINATIONS[task % len(COMBINATIONS)].tolist()
-
-
-def tasks_of(seen: Sequence[Any]) -> set[int]:
-    return {one.task for one in seen}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("training")
-
-
-@pytest.fixture(scope="module")
-def predictor(folder: Path) -> Predictor:
-    return Services(settings_in(folder, views=2)).predictor
-
-
-@pytest.fixture
-def installed(folder: Path, tmp_path: Path, predictor: Predictor) -> Installation:
-    """Twelve frames of four patients in Label Studio, nothing annotated yet."""
-    studio = StudioStandIn()
-    for task in TASKS:
-        studio.add(folder, task, patient=PATIENTS[task])
-    return Installation(folder, tmp_path / "data", studio, predictor)
-
-
-@pytest.fixture
-def confirmed(installed: Installation) -> Installation:
-    """The same with everything annotated."""
-    for task in TASKS:
-        installed.studio.confirm(task, labels_of(task))
-    return installed
 
 
 def test_the_patients_of_these_tests_are_held_out_as_they_expect() -> None:
@@ -179,14 +89,20 @@ class TestVersion:
         np.testing.assert_allclose(stored.vectors, table.vectors, atol=1e-5)
         probabilities = confirmed.probabilities(manifest, held)
         truth = np.array([labels_of(task) for task in held], np.uint8)
-        plain = (probabilities > 0.5).astype(np.uint8)
-        assert manifest.metrics == {
+        right = ((probabilities > 0.5) == truth).all(axis=1)
+        validated = (stored.validate(probabilities)[0] == truth).all(axis=1)
+        assert (manifest.figure("exact_match"), manifest.figure("exact_match_validated")) == (
+            figure(right, ["p2"] * 3, 0),
+            figure(validated, ["p2"] * 3, 0),
+        )
+        assert manifest.figure("exact_match_parent") is None
+        assert {name: manifest.metrics[name] for name in ("frames", "patients", "judged_on", "sample")} == {
             "frames": 3,
-            "symptoms": metrics.per_label(truth, plain, CONFIGURATION.label_names),
-            "exact_match": metrics.exact_match(truth, plain),
-            "exact_match_validated": metrics.exact_match(truth, stored.validate(probabilities)[0]),
-            "exact_match_parent": None,
+            "patients": 1,
+            "judged_on": "held-out patients",
+            "sample": "not uniform",
         }
+        assert set(manifest.metrics["symptoms"]) == set(CONFIGURATION.label_names)
 
     @pytest.mark.parametrize("count", [0, 1])
     def test_too_little_leaves_everything_as_it_was(self, installed: Installation, count: int) -> None:
@@ -265,25 +181,20 @@ class TestChild:
         table = CorrelationTable.from_json(second.table)
         rows = {tuple(row): vector for row, vector in zip(table.combinations.tolist(), table.vectors, strict=True)}
         new = {tuple(row): vector for row, vector in zip(fresh.combinations.tolist(), fresh.vectors, strict=True)}
-        assert rows.keys() == {(0, 1, 0), (0, 1, 1), (1, 0, 0), (1, 1, 1)}
+        assert rows.keys() == {(0, 1, 0), (0, 1, 1), (1, 0, 0)}  # nobody holds 1, 1, 1 any more
         np.testing.assert_array_equal(rows[0, 1, 0], [0.0, 1.0, 0.0])
         np.testing.assert_allclose(rows[0, 1, 1], new[0, 1, 1], atol=1e-5)
         np.testing.assert_array_equal(rows[1, 0, 0], [0.9, 0.05, 0.05])
-        np.testing.assert_array_equal(rows[1, 1, 1], [0.2, 0.3, 0.5])
 
-    def test_other_symptoms_start_a_new_line(self, confirmed: Installation, caplog: pytest.LogCaptureFixture) -> None:
+    def test_entirely_other_symptoms_start_a_new_line(self, confirmed: Installation) -> None:
         first = confirmed.trained()
-        confirmed.studio.xml = XML.replace(
-            '<Choice value="Healthy"/>', '<Choice value="Healthy"/><Choice value="New"/>'
-        )
-        with caplog.at_level(logging.WARNING):
-            second = confirmed.trained()
+        confirmed.studio.xml = XML.replace('"Healthy"', '"X"').replace('"A-line"', '"Y"').replace('"B-line"', '"Z"')
+        confirmed.studio.annotations = []
+        for task in TASKS:
+            confirmed.studio.confirm(task, labels_of(task))
+        second = confirmed.trained()
         assert (second.number, second.parent) == (2, None)
-        assert second.label_names == ("Healthy", "New", "A-line", "B-line")
         assert [note for note in second.notes if first.version in note and "other symptoms" in note]
-        fresh = replace(confirmed, data=confirmed.data / "fresh")
-        assert confirmed.digest(second) == fresh.digest(fresh.trained())
-        assert confirmed.trained().parent == second.version
 
     def test_another_network_starts_a_new_line(self, confirmed: Installation) -> None:
         first = confirmed.trained()
@@ -328,190 +239,7 @@ class TestChild:
         assert tasks_of(manifest.held_out) == {task for task, held in zip(TASKS, expected, strict=True) if held}
 
 
-class TestAnnotations:
-    def test_of_several_annotations_of_a_frame_the_latest_counts(self, confirmed: Installation) -> None:
-        studio = confirmed.studio
-        studio.change(1, labels_of(1), at="2026-01-02")
-        studio.confirm(1, [0, 1, 1], number=50, at="2026-01-03")
-        studio.confirm(1, [1, 0, 0], number=49, at="2026-01-01")
-        studio.change(2, labels_of(2), at="2026-01-05")
-        studio.confirm(2, [1, 0, 0], number=51, at="2026-01-05")  # at the same time: the larger number
-        studio.change(3, labels_of(3), at="2026-01-05")
-        studio.confirm(3, [0, 1, 1], number=53, at="2026-01-05")
-        studio.confirm(3, [0, 1, 0], number=52, at="2026-01-05")
-        labelled = training.confirmed(confirmed.services(), PROJECT, CONFIGURATION)
-        assert [one.annotation.task for one in labelled] == list(TASKS)
-        assert [(one.annotation.id, one.labels.tolist()) for one in labelled[:3]] == [
-            (50, [0, 1, 1]),
-            (51, [1, 0, 0]),
-            (53, [0, 1, 1]),
-        ]
-        manifest = confirmed.trained()
-        assert {one.annotation for one in manifest.seen} == {50, 51, 53, *range(4, 13)}
-
-    def test_annotations_outside_the_configuration_are_left_out_by_name(
-        self, confirmed: Installation, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        value = {"choices": ["Rust"]}
-        result = [{"from_name": "symptoms", "to_name": "image", "type": "choices", "value": value}]
-        confirmed.studio.annotations[0] = replace(confirmed.studio.annotations[0], result=result)
-        with caplog.at_level(logging.WARNING):
-            manifest = confirmed.trained()
-        assert 1 not in tasks_of(manifest.seen)
-        (message,) = [message for message in caplog.messages if message.startswith("left out")]
-        assert message.endswith("count=1 ids=1")
-        assert manifest.notes[0] == ("left out 1 annotations with symptoms that the configuration does not have: 1")
-
-    def test_what_changes_in_label_studio_changes_the_next_training_set(self, confirmed: Installation) -> None:
-        first = confirmed.trained()
-        studio, services = confirmed.studio, confirmed.services()
-
-        def fresh() -> list[int]:
-            labelled = training.confirmed(services, PROJECT, CONFIGURATION)
-            return [one.annotation.task for one in training.changed_since(labelled, first)]
-
-        assert fresh() == []
-        studio.annotations = [one for one in studio.annotations if one.id != 5]
-        assert fresh() == []
-        studio.change(1, [0, 1, 1], at="later")
-        assert fresh() == [1]
-        second = confirmed.trained()
-        assert tasks_of(second.seen) == set(TASKS) - {5}
-        assert {one.updated_at for one in second.seen if one.task == 1} == {"later"}
-        assert second.batch["annotations"] == 1
-        # The same two versions without the change have other weights.
-        without = replace(confirmed, data=confirmed.data / "without")
-        studio.change(1, labels_of(1), at="then")
-        without.trained()
-        assert without.digest(without.trained()) != confirmed.digest(second)
-
-    def test_frames_that_cannot_be_read_are_left_out_noted_and_counted_as_seen(self, confirmed: Installation) -> None:
-        (place,) = [place for place, one in enumerate(confirmed.studio.annotations) if one.task == 2]
-        for at, data in ((place, {"image": "/data/local-files/?d=nowhere.png"}), (place + 1, {"text": "no image"})):
-            confirmed.studio.annotations[at] = replace(confirmed.studio.annotations[at], data=data)
-        manifest = confirmed.trained()
-        assert tasks_of(manifest.left_out) == {2, 3}
-        assert tasks_of(manifest.trained_on) == set(TASKS) - HELD - {2, 3}
-        assert "2 frames could not be read and were left out" in manifest.notes
-        labelled = training.confirmed(confirmed.services(), PROJECT, CONFIGURATION)
-        assert training.changed_since(labelled, manifest) == []
-        # As if they had never been annotated.
-        other = replace(confirmed, data=confirmed.data / "other")
-        other.studio.annotations = [one for one in other.studio.annotations if one.task not in (2, 3)]
-        assert other.digest(other.trained()) == confirmed.digest(manifest)
-
-    def test_a_frame_that_goes_while_the_job_runs_is_said(self, confirmed: Installation, tmp_path: Path) -> None:
-        gone = confirmed.folder / "files" / "1.png"
-        content = gone.read_bytes()
-        services = confirmed.services(hold_out=0)
-        services.predictor = Predictor(services.settings, services.fetcher, FeatureStore(tmp_path / "none", 0))
-        services.predictor._networks[3] = confirmed.predictor.network(3)
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage == "training" and done == total:
-                gone.unlink()
-
-        try:
-            with pytest.raises(FrameUnreadable, match=r"1\.png"):
-                training.fine_tune(services, PROJECT, report)
-        finally:
-            gone.write_bytes(content)
-        assert services.versions(PROJECT).names() == []
-
-
-class TestDisagreement:
-    A, B, AB = [0, 1, 0], [0, 0, 1], [0, 1, 1]
-
-    def settled(self, installed: Installation, rule: str, *opinions: list[int]) -> list[tuple[int, list[int]]]:
-        for number, opinion in enumerate(opinions, 101):
-            installed.studio.confirm(1, opinion, number=number, at=f"2026-01-{number}")
-        installed.studio.confirm(2, self.A, number=201)
-        found = training.confirmed(installed.services(disagreement=rule), PROJECT, CONFIGURATION)
-        return [(one.annotation.id, one.labels.tolist()) for one in found]
-
-    @pytest.mark.parametrize(
-        ("rule", "opinions", "settled"),
-        [
-            ("latest", (A, A, B), (103, B)),
-            ("majority", (A, A, B), (102, A)),
-            ("majority", (A, B, B, A), (104, A)),  # a tie: the last of all
-            ("majority", (A, B, AB), (103, AB)),
-            ("majority", (B,), (101, B)),
-            ("leave out", (A, A), (102, A)),
-        ],
-    )
-    def test_a_stated_rule_settles_it(
-        self, installed: Installation, rule: str, opinions: tuple[list[int], ...], settled: tuple[int, list[int]]
-    ) -> None:
-        assert self.settled(installed, rule, *opinions) == [settled, (201, self.A)]
-
-    def test_a_frame_is_left_out_and_reported(self, installed: Installation, caplog: pytest.LogCaptureFixture) -> None:
-        with caplog.at_level(logging.WARNING):
-            assert self.settled(installed, "leave out", self.A, self.A, self.B) == [(201, self.A)]
-        (message,) = [message for message in caplog.messages if message.startswith("left out")]
-        assert "tasks whose annotations disagree" in message
-        assert message.endswith("count=1 ids=1")
-
-    def test_an_opinion_that_turns_the_majority_is_new(self, confirmed: Installation) -> None:
-        services = confirmed.services(disagreement="majority")
-        first = training.fine_tune(services, PROJECT, silent)
-        confirmed.studio.confirm(1, [1, 1, 1], number=101, at="2027-01-01")
-        confirmed.studio.confirm(1, [1, 1, 1], number=102, at="2027-01-02")
-        fresh = training.changed_since(training.confirmed(services, PROJECT, CONFIGURATION), first)
-        assert [(one.annotation.id, one.labels.tolist()) for one in fresh] == [(102, [1, 1, 1])]
-
-
 class TestGuard:
-    @pytest.fixture
-    def many(self, installed: Installation) -> Installation:
-        """Twenty more frames of p2, so that a fall is more than chance, all annotated."""
-        for task in range(13, 33):
-            installed.studio.add(installed.folder, task, patient="p2")
-        for task in (*TASKS, *range(13, 33)):
-            installed.studio.confirm(task, labels_of(task))
-        return installed
-
-    def spoil(self, installed: Installation, monkeypatch: pytest.MonkeyPatch, good: Manifest) -> None:
-        """From now on the active version is right about every held-out frame, and new ones about none."""
-        active = installed.tail(good)
-        truth = {task: np.array(labels_of(task), np.float32) for task in range(1, 33)}
-        real = training._probabilities
-
-        def probabilities(predictor: Predictor, network: Network, frames: Sequence[Frame]) -> Any:
-            found = real(predictor, network, frames)
-            state = network.trainable_state()
-            old = np.array_equal(state["tail.classifier.weight"], active["tail.classifier.weight"])
-            right = np.stack([truth[frame.task] for frame in frames]) * 0.8 + 0.1
-            return right.astype(np.float32) if old else (1 - right).astype(np.float32) + 0 * found
-
-        monkeypatch.setattr(training, "_probabilities", probabilities)
-
-    def test_a_worse_version_is_kept_and_not_used(
-        self, many: Installation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        first = many.trained()
-        self.spoil(many, monkeypatch, first)
-        with caplog.at_level(logging.WARNING):
-            second = many.trained()
-        store = many.services().versions(PROJECT)
-        assert (store.names(), store.active()) == ([first.version, second.version], first.version)
-        assert second.held_back.startswith("exact match on 23 frames of held-out patients fell from 1.000 to 0.000")
-        assert (second.metrics["exact_match_parent"], second.metrics["exact_match"]) == (1.0, 0.0)
-        assert [message for message in caplog.messages if message.startswith("version held back")]
-        confirm.recover(many.services(), PROJECT)
-        assert store.active() == first.version
-        # The next one goes on from the version that serves, with everything that was confirmed.
-        third = many.trained(largest_fall=1.0)
-        assert (third.parent, third.held_back, store.active()) == (first.version, "", third.version)
-
-    def test_the_parents_figure_is_taken_on_the_same_frames_before_training(self, many: Installation) -> None:
-        first = many.trained()
-        second = many.trained()
-        held = sorted(tasks_of(second.held_out))
-        truth = np.array([labels_of(task) for task in held], np.uint8)
-        plain = (many.probabilities(first, held) > 0.5).astype(np.uint8)
-        assert second.metrics["exact_match_parent"] == metrics.exact_match(truth, plain)
-
     def test_after_a_rollback_the_older_version_is_gone_on_from(self, confirmed: Installation) -> None:
         first, _ = confirmed.trained(), confirmed.trained()
         store = confirmed.services().versions(PROJECT)
@@ -625,83 +353,15 @@ class TestGuard:
         assert "a crash had cut this off" in message
 
 
-class TestManualShare:
-    def shown(self, task: int, validated: Sequence[int] | None, plain: Sequence[int] | None) -> dict[str, Any]:
-        """A prediction as Label Studio stored it."""
-        audit = {} if plain is None else {"plain": CONFIGURATION.label_set.decode(np.array(plain, np.uint8))}
-        labels = None if validated is None else np.array(validated, np.uint8)
-        return prediction_payload(Prediction(task, labels, 0.5, "msml-0001-0123abcd.1", audit), CONFIGURATION)
-
-    def test_before_the_first_version_everything_is_by_hand(self, confirmed: Installation) -> None:
-        confirmed.studio.shown = {task: self.shown(task, None, None) for task in TASKS}
-        assert confirmed.trained().batch == {
-            "annotations": 12,
-            "with_default": 0,
-            "manual_share_validated": 1.0,
-            "manual_share_plain": 1.0,
-        }
-
-    def test_shares_are_those_of_a_count_by_hand(self, installed: Installation) -> None:
-        studio = installed.studio
-        for task in range(1, 7):
-            studio.confirm(task, labels_of(task))
-        installed.trained()
-
-        def wrong(task: int) -> list[int]:
-            return labels_of(task + 1)
-
-        right = labels_of
-        for task in range(7, 12):
-            studio.confirm(task, labels_of(task), number=task + 100)
-        studio.confirm(12, [0, 0, 0], number=112)
-        studio.change(1, [0, 1, 1], at="later")
-        studio.shown = {
-            107: self.shown(7, right(7), right(7)),  # by neither
-            108: self.shown(8, right(8), wrong(8)),  # by the plain label only
-            109: self.shown(9, wrong(9), right(9)),  # by the validated one only
-            110: self.shown(10, right(10), None),  # no plain label was kept
-            # 111 and 112 were shown nothing: by both, even where no symptom was confirmed
-            1: self.shown(1, [0, 1, 1], [0, 1, 0]),  # changed since, so it counts again: by the plain label only
-            2: self.shown(2, wrong(2), wrong(2)),  # of the last batch: not counted
-        }
-        assert installed.trained().batch == {
-            "annotations": 7,
-            "with_default": 5,
-            "manual_share_validated": pytest.approx(3 / 7),
-            "manual_share_plain": pytest.approx(5 / 7),
-        }
-
-    def test_nothing_new_has_no_share(self, confirmed: Installation) -> None:
-        confirmed.trained()
-        batch = confirmed.trained().batch
-        assert (batch["annotations"], batch["manual_share_validated"], batch["manual_share_plain"]) == (0, None, None)
-
-
 class TestTrial:
     @pytest.fixture
     def half(self, installed: Installation) -> Installation:
-        """The first two patients are annotated and a version is trained on them; p2, tasks 4 to 6, is held out.
-
-        Every frame was drawn for an audit.
-        """
+        """The first two patients, with p2 held out (tasks 4 to 6), are learnt; an audit has drawn every task."""
         for task in range(1, 7):
             installed.studio.confirm(task, labels_of(task))
         installed.trained()
-        drawn = Draw(order="diversity.1", version=None, drawn_at="then", seed=0, pool=12, tasks=tuple(TASKS))
-        installed.services().audits(PROJECT).add(drawn)
+        installed.audit(*TASKS)
         return installed
-
-    def test_only_audit_frames_are_tried(self, installed: Installation) -> None:
-        for task in range(1, 7):
-            installed.studio.confirm(task, labels_of(task))
-        installed.trained()
-        drawn = Draw(order="diversity.1", version=None, drawn_at="then", seed=0, pool=12, tasks=(8, 12))
-        installed.services().audits(PROJECT).add(drawn)
-        for task in (7, 8, 9):
-            installed.studio.confirm(task, labels_of(task))
-        assert (installed.trained().trial or {})["annotations"] == 1
-        installed.studio.confirm(10, labels_of(10))
-        assert installed.trained().trial is None
 
     def newest(self, installed: Installation) -> Manifest:
         newest = installed.services().versions(PROJECT).newest()
@@ -737,8 +397,7 @@ class TestTrial:
         assert second.parent == parent.version
         truth = np.array([labels_of(task) for task in new], np.uint8)
         tables = Tables.from_json(parent.table, parent.strengths)
-        sample = AuditSample(half.probabilities(parent, new), truth)
-        expected = adaptive.trial(sample, tables, np.random.default_rng(0))
+        expected = adaptive.trial(AuditSample(half.probabilities(parent, new), truth), tables, np.random.default_rng(0))
         assert expected is not None
         assert expected.annotations == 6
         assert second.trial == asdict(expected)
@@ -774,6 +433,21 @@ class TestTrial:
         assert second.choice["validator"] == "table"
         after = half.probabilities(second, list(range(7, 13)))
         assert ((after > 0.5) != [1, 0, 0]).any()  # what is said after training differs
+
+    def test_only_audit_frames_are_a_fair_test(self, half: Installation) -> None:
+        """The rest of a batch was chosen by one of the strategies that are tried."""
+        (half.data / "projects" / str(PROJECT) / "audits.json").unlink()
+        half.audit(8, 11)
+        for task in range(7, 13):
+            half.studio.confirm(task, labels_of(task))
+        parent, second = self.newest(half), half.trained()
+        truth = np.array([labels_of(8), labels_of(11)], np.uint8)
+        tables = Tables.from_json(parent.table, parent.strengths)
+        expected = adaptive.trial(
+            AuditSample(half.probabilities(parent, [8, 11]), truth), tables, np.random.default_rng(0)
+        )
+        assert expected is not None
+        assert second.trial == asdict(expected)
 
     def test_what_the_parent_was_trained_on_is_no_fair_test(self, half: Installation) -> None:
         parent = self.newest(half)

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from ml_backend.errors import NotEnoughLabels
 from ml_backend.tsal import correlation
-from ml_backend.tsal.correlation import CorrelationTable, build, group_means, nearest_rows, plain_labels
+from ml_backend.tsal.correlation import CorrelationTable, build, countable, group_means, nearest_rows, plain_labels
 
 
 def table(rows):
@@ -385,3 +385,32 @@ class TestPlainLabels:
     def test_unusable_probabilities_are_refused(self):
         with pytest.raises(ValueError, match="probabilities must be finite"):
             plain_labels(np.array([[0.5, np.nan]]))
+
+
+class TestLabelSetChanges:
+    TABLE = CorrelationTable(
+        np.array([[0, 1, 0], [0, 1, 1], [1, 0, 0]], np.uint8),
+        np.array([[0.1, 0.7, 0.2], [0.0, 0.5, 0.5], [0.8, 0.2, 0.0]]),
+    )
+
+    def test_combinations_that_nobody_holds_leave_the_table(self):
+        kept = self.TABLE.only(np.array([[1, 0, 0], [0, 1, 1], [1, 1, 1]]))
+        assert kept.combinations.tolist() == [[0, 1, 1], [1, 0, 0]]
+        np.testing.assert_array_equal(kept.vectors, self.TABLE.vectors[1:])
+
+    def test_a_new_label_is_zero_and_the_others_move_by_name(self):
+        moved = self.TABLE.relabel([2, None, 0, 1])
+        assert moved.combinations.tolist() == [[0, 0, 0, 1], [0, 0, 1, 0], [1, 0, 0, 1]]
+        np.testing.assert_allclose(moved.vectors, [[0.2, 0, 0.1, 0.7], [0, 0, 0.8, 0.2], [0.5, 0, 0, 0.5]])
+
+    def test_where_a_label_is_gone_the_better_of_equal_rows_stays(self):
+        left = self.TABLE.relabel([0, 1])
+        assert left.combinations.tolist() == [[0, 1], [1, 0]]
+        np.testing.assert_allclose(left.vectors, [[0.0, 1.0], [0.8, 0.2]])
+
+    def test_a_frame_that_is_not_known_in_full_counts_until_one_is(self):
+        labels = np.array([[1, 0, 0], [1, 0, 1], [0, 1, 0], [0, 1, 0]], np.uint8)
+        known = np.array([[1, 1, 0], [1, 1, 1], [1, 1, 0], [1, 1, 0]], bool)
+        # The second says what 1, 0, ? is; of 0, 1, ? nobody has said it yet.
+        assert countable(labels, known).tolist() == [False, True, True, True]
+        assert countable(labels, np.ones_like(known)).all()

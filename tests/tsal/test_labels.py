@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_backend.errors import ConfigurationUnusable, UnknownLabel
-from ml_backend.tsal.labels import LabelSet
+from ml_backend.tsal.labels import LabelSet, columns_of
 
 LUNG = LabelSet(("A-line", "B-line", "Pleural lesion", "Pleural effusion"))
 
@@ -50,39 +50,10 @@ def test_an_unknown_label_is_named_with_the_allowed_ones():
 def test_a_vector_of_another_form_is_refused(vector):
     with pytest.raises(ValueError, match=r"combination"):
         LUNG.decode(vector)
-    with pytest.raises(ValueError, match=r"combination"):
-        LUNG.is_expected(vector)
 
 
-def test_the_nine_combinations_of_four_symptoms():
-    assert LUNG.combinations().dtype == np.uint8
-    assert LUNG.combinations().tolist() == [
-        [0, 0, 0, 0],
-        [0, 0, 0, 1],
-        [0, 0, 1, 0],
-        [0, 0, 1, 1],
-        [0, 1, 0, 0],
-        [0, 1, 0, 1],
-        [0, 1, 1, 0],
-        [0, 1, 1, 1],
-        [1, 0, 0, 0],
-    ]
-
-
-@given(label_sets)
-def test_the_combinations_are_exactly_the_expected_vectors(labels):
-    listed = labels.combinations()
-    every = np.array(list(np.ndindex(*[2] * len(labels))))
-    assert len(listed) == 2 ** (len(labels) - 1) + 1
-    assert listed.tolist() == [vector.tolist() for vector in every if labels.is_expected(vector)]
-
-
-@pytest.mark.parametrize(
-    ("vector", "expected"),
-    [([1, 0, 0, 0], True), ([0, 0, 0, 0], True), ([0, 1, 1, 1], True), ([1, 1, 0, 0], False), ([1, 1, 1, 1], False)],
-)
-def test_the_healthy_label_stands_alone(vector, expected):
-    assert LUNG.is_expected(vector) is expected
+def test_columns_are_found_by_name():
+    assert columns_of(("B", "new", "A"), ("A", "B", "gone")) == [1, None, 0]
 
 
 def test_length_and_healthy_label():

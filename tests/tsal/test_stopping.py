@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import numpy as np
+
+from ml_backend.tsal.judgement import Figure, figure
 from ml_backend.tsal.stopping import Progress, due, reason_to_stop
 
 
@@ -24,14 +27,21 @@ def test_the_budget_ends_the_loop_after_a_last_fine_tune() -> None:
     assert reason_to_stop(trained, 50, None) == "the annotation budget of 50 is spent"
 
 
-def test_the_wanted_performance_ends_the_loop() -> None:
-    reached = Progress(confirmed=300, pending=100, pool=100, exact_match=0.91)
+def test_the_target_is_reached_when_the_lower_end_of_the_interval_reaches_it() -> None:
+    reached = Progress(confirmed=300, pending=100, pool=100, exact_match=Figure(0.95, 0.91, 0.98, 200, 40))
     assert not due(reached, 100, None, 0.9)
-    assert reason_to_stop(reached, None, 0.9) == (
-        "the wanted exact match of 0.90 is reached (0.91 on held-out patients)"
-    )
-    assert due(reached, 100, None, 0.95)
+    reason = reason_to_stop(reached, None, 0.9)
+    assert reason is not None
+    assert "0.95 (0.91 to 0.98, 40 patients)" in reason
+    assert due(reached, 100, None, 0.92)
     assert due(Progress(confirmed=300, pending=100, exact_match=None), 100, None, 0.9)
+
+
+def test_one_lucky_frame_does_not_end_the_loop() -> None:
+    lucky = figure(np.array([True]), ["p1"], seed=0)
+    assert lucky is not None
+    assert lucky.value == 1.0
+    assert reason_to_stop(Progress(confirmed=300, pending=0, pool=100, exact_match=lucky), None, 0.5) is None
 
 
 def test_an_empty_pool_ends_the_loop_and_an_empty_project_does_not() -> None:

@@ -1,0 +1,187 @@
+"""What a fine-tune learns from: the confirmed annotations that count, and their frames."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml_backend.errors import UnknownLabel
+from ml_backend.frames.frame import Frame
+from ml_backend.logs import event
+from ml_backend.services import Services
+from ml_backend.settings import Disagreement
+from ml_backend.store.symptoms import Periods, known_at
+from ml_backend.store.versions import Manifest, TrainedOn
+from ml_backend.studio.client import ConfirmedAnnotation
+from ml_backend.studio.configuration import Configuration
+from ml_backend.studio.payloads import labels_of
+
+logger = logging.getLogger(__name__)
+_SHOWN = 20  # numbers that a log line or a note names
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A frame with the confirmed annotation that counts for it.
+
+    ``labels`` (l,) of 0 and 1; ``known`` (l,) booleans: whether the annotation says anything of the symptom. One that
+    was added to the configuration later is unknown, not absent; its label is 0 then. ``named``: the patient that
+    the task's data names, or empty.
+    """
+
+    annotation: ConfirmedAnnotation
+    labels: NDArray[np.uint8]
+    known: NDArray[np.bool_]
+    named: str = ""
+
+    @property
+    def seen(self) -> TrainedOn:
+        """What a manifest remembers of it."""
+        one = self.annotation
+        return TrainedOn(annotation=one.id, task=one.task, updated_at=one.updated_at)
+
+    @property
+    def patient(self) -> str:
+        """The patient that the task names; a frame without one is a patient of its own."""
+        return self.named or f"task {self.annotation.task}"
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The annotations that count, one a frame; ``accepted`` counts those that nobody looked at and that do not."""
+
+    labelled: list[Labelled]
+    accepted: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Material:
+    """The n frames that can be read, with their labels.
+
+    ``digests`` of the frames' files; ``labels`` (n, l) of 0 and 1 and ``known`` (n, l) booleans as in `Labelled`;
+    ``left_out``: annotations whose frames cannot be read.
+    """
+
+    labelled: list[Labelled]
+    frames: list[Frame]
+    digests: list[bytes]
+    labels: NDArray[np.uint8]
+    known: NDArray[np.bool_]
+    left_out: list[Labelled]
+
+    @property
+    def tasks(self) -> list[int]:
+        """The frames' tasks, in order."""
+        return [frame.task for frame in self.frames]
+
+    @property
+    def patients(self) -> list[str]:
+        """The frames' patients, in order."""
+        return [one.patient for one in self.labelled]
+
+
+def collect(services: Services, project: int, configuration: Configuration) -> Collected:
+    """Read the confirmed annotations, one a frame: of several that disagree the one that the settings' rule names.
+
+    Left out are annotations that nobody looked at (unless TSAL_ACCEPTED=train), those with choices that the
+    configuration does not have, and frames whose annotations disagree where the rule is to leave them out. The log and
+    the notes say how many.
+    """
+    periods = symptoms(services, project, configuration)
+    accepted: list[int] = []
+    unknown: list[int] = []
+    of_frame: dict[int, list[Labelled]] = defaultdict(list)
+    for annotation in services.studio.confirmed_annotations(project):
+        if annotation.accepted_unseen and services.settings.accepted != "train":
+            accepted.append(annotation.id)
+            continue
+        try:
+            labels = labels_of(annotation.result, configuration)
+        except UnknownLabel:
+            unknown.append(annotation.id)
+            continue
+        known = [known_at(periods, name, annotation.updated_at) for name in configuration.label_names]
+        patient = str(annotation.data.get(services.settings.patient_key) or "")
+        of_frame[annotation.task].append(Labelled(annotation, labels, np.array(known) | (labels == 1), patient))
+    settled = {task: settle(several, services.settings.disagreement) for task, several in sorted(of_frame.items())}
+    left_out = {
+        "annotations with symptoms that the configuration does not have": unknown,
+        "tasks whose annotations disagree": [task for task, one in settled.items() if one is None],
+        "annotations that were accepted unseen": accepted,
+    }
+    notes = [_left_out(project, what, numbers) for what, numbers in left_out.items() if numbers]
+    return Collected([one for one in settled.values() if one is not None], len(accepted), notes)
+
+
+def confirmed(services: Services, project: int, configuration: Configuration) -> list[Labelled]:
+    """Read the annotations that count, as `collect`."""
+    return collect(services, project, configuration).labelled
+
+
+def symptoms(services: Services, project: int, configuration: Configuration) -> Periods:
+    """Note which symptoms the configuration has now; return since when it has had each."""
+    newest = services.versions(project).newest()
+    return services.symptoms(project).note(
+        configuration.label_names, newest.label_names if newest else configuration.label_names
+    )
+
+
+def settle(several: Sequence[Labelled], rule: Disagreement) -> Labelled | None:
+    """Return the annotation that counts for a frame, None where the rule leaves the frame out.
+
+    Annotations from before a symptom was added give way to those that say something of it. ``latest``: the one that was
+    changed last. ``majority``: of the labels that most annotations give, the one that was changed last; of a tie the
+    last of all that tie. ``leave out``: the last one if all agree.
+    """
+    most_known = max(one.known.sum() for one in several)
+    several = [one for one in several if one.known.sum() == most_known]
+    votes = Counter(one.labels.tobytes() for one in several)
+    if rule == "leave out" and len(votes) > 1:
+        return None
+    most = max(votes.values())
+    heard = [one for one in several if rule != "majority" or votes[one.labels.tobytes()] == most]
+    return max(heard, key=lambda one: (one.annotation.updated_at, one.annotation.id))
+
+
+def changed_since(labelled: Sequence[Labelled], manifest: Manifest | None) -> list[Labelled]:
+    """Return the annotations that a version has not seen in their present form."""
+    seen = set(manifest.seen) if manifest else set()
+    return [one for one in labelled if one.seen not in seen]
+
+
+def read(services: Services, labelled: Sequence[Labelled], configuration: Configuration, report: Report) -> Material:
+    """Read the frames of annotations, and compute and cache the views that training draws from."""
+    frames = [
+        Frame.of(one.annotation.task, one.annotation.data, configuration.image_key, services.settings.clip_key)
+        for one in labelled
+    ]
+    width = len(configuration.label_names)
+    readable: list[Frame] = []
+    digests: list[bytes] = []
+    for chunk in services.predictor.activations(frames, width, services.settings.views):
+        readable.extend(chunk.frames)
+        digests.extend(chunk.digests)
+        report("reading frames", len(readable), len(frames))
+    there = {frame.task for frame in readable}
+    found = [one for one in labelled if one.annotation.task in there]
+    return Material(
+        labelled=found,
+        frames=readable,
+        digests=digests,
+        labels=np.array([one.labels for one in found], np.uint8).reshape(len(found), width),
+        known=np.array([one.known for one in found], bool).reshape(len(found), width),
+        left_out=[one for one in labelled if one.annotation.task not in there],
+    )
+
+
+def _left_out(project: int, what: str, numbers: Sequence[int]) -> str:
+    shown = ", ".join(map(str, numbers[:_SHOWN])) + (", …" if len(numbers) > _SHOWN else "")
+    event(logger, "left out", level=logging.WARNING, project=project, kind=what, count=len(numbers), ids=shown)
+    return f"left out {len(numbers)} {what}: {shown}"
