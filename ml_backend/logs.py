@@ -20,6 +20,9 @@ _REPEATED = re.compile(r"(Invalid request from ip=[^'\"]*?)\s*(?:\bb)?['\"].*", 
 _RQ_FAILURE = "exception raised while executing"
 _RAISED = "Traceback (most recent call last):\n"
 _PLACE = re.compile(r'^  File "(.+)", line (\d+)', re.MULTILINE)
+REMINDER_SECONDS = 86_400.0
+_states: dict[tuple[str, int, object], tuple[str, float]] = {}
+"""The last line about each state of each project, and when it was logged."""
 _told: set[str] = set()
 """Jobs whose failure an event has told, until RQ tells it too."""
 
@@ -68,6 +71,19 @@ def event(logger: logging.Logger, what: str, *, level: int = logging.INFO, **abo
     if level >= logging.ERROR and about.get("job") is not None:
         _told.add(str(about["job"]))
     logger.log(level, "%s", _line(what, **about))
+
+
+def changed(logger: logging.Logger, what: str, *, project: int, level: int = logging.INFO, **about: object) -> None:
+    """Log the state of a project when it is another than the last one of this name and kind, else once a day.
+
+    ``kind`` among ``about`` tells states of the same name apart.
+    """
+    line, now = _line(what, project=project, **about), time.monotonic()
+    key = (what, project, about.get("kind"))
+    last, told = _states.get(key, ("", now))
+    if line != last or now - told > REMINDER_SECONDS:
+        _states[key] = line, now
+        logger.log(level, "%s", line)
 
 
 def _line(what: str, /, **about: object) -> str:

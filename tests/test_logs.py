@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from ml_backend.errors import SettingsError, StudioUnavailable
-from ml_backend.logs import configure, event, stages
+from ml_backend.logs import REMINDER_SECONDS, changed, configure, event, stages
 
 logger = logging.getLogger("tests.logs")
 
@@ -179,3 +179,25 @@ def test_what_a_broken_request_said_is_not_repeated(
     logging.getLogger("gunicorn.error").warning(f"Invalid request from ip=10.0.0.9: {said}")
     (line,) = capfd.readouterr().err.splitlines()
     assert line.endswith(f"WARNING Invalid request from ip=10.0.0.9: {written}")
+
+
+def test_a_state_is_logged_when_it_changes_and_once_a_day(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("ml_backend.logs.time.monotonic", lambda: clock[0])
+    logger = logging.getLogger("states")
+    for count in (3, 3, 4, 4):
+        changed(logger, "left out", project=7, level=logging.WARNING, count=count)
+    for _ in range(2):
+        changed(logger, "left out", project=8, level=logging.WARNING, count=4)
+        changed(logger, "left out", project=8, level=logging.WARNING, kind="other", count=4)
+    assert caplog.messages == [
+        "left out project=7 count=3",
+        "left out project=7 count=4",
+        "left out project=8 count=4",
+        "left out project=8 kind=other count=4",
+    ]
+    clock[0] += REMINDER_SECONDS + 1
+    changed(logger, "left out", project=7, level=logging.WARNING, count=4)
+    assert caplog.messages[4:] == ["left out project=7 count=4"]

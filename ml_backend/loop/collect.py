@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ml_backend.errors import UnknownLabel
 from ml_backend.frames.frame import Frame
-from ml_backend.logs import event
+from ml_backend.logs import changed
 from ml_backend.services import Services
 from ml_backend.settings import Disagreement
 from ml_backend.store.symptoms import Periods, known_at
@@ -183,5 +183,5 @@ def read(services: Services, labelled: Sequence[Labelled], configuration: Config
 
 def _left_out(project: int, what: str, numbers: Sequence[int]) -> str:
     shown = ", ".join(map(str, numbers[:_SHOWN])) + (", …" if len(numbers) > _SHOWN else "")
-    event(logger, "left out", level=logging.WARNING, project=project, kind=what, count=len(numbers), ids=shown)
+    changed(logger, "left out", level=logging.WARNING, project=project, kind=what, count=len(numbers), ids=shown)
     return f"left out {len(numbers)} {what}: {shown}"

@@ -26,6 +26,8 @@ TRAIN = "START_TRAINING"
 NEWS = ("TASKS_CREATED", "TASKS_DELETED")
 ACTIONS = (*ADDED, DELETED, TRAIN, *NEWS)
 REQUEST = "request"
+QUIET_POLLS = 4
+"""Polls without anything new after which the last frames of an empty pool, or corrections, are trained on."""
 
 
 class Due(NamedTuple):
@@ -57,8 +59,9 @@ def record(services: Services, project: int, action: str, payload: dict[str, Any
         pending.remove([one.id for one in deletions_in(payload)])
     else:
         annotations = annotations_in(payload)
-        unseen = [one for one in annotations if one.accepted_unseen and not one.was_cancelled]
-        counted = [one for one in annotations if not one.was_cancelled and not one.accepted_unseen]
+        apart = services.settings.accepted != "train"
+        unseen = [one for one in annotations if apart and one.accepted_unseen and not one.was_cancelled]
+        counted = [one for one in annotations if not one.was_cancelled and one not in unseen]
         pending.add({one.id: one.task for one in counted})
         pending.remove([one.id for one in annotations if one not in counted])
     count = pending.count()
@@ -76,10 +79,12 @@ def progress(services: Services, project: int, pool: int | None) -> Progress:
     """Where a project stands, by its newest version and the webhooks since."""
     store = services.versions(project)
     newest, active = store.newest(), store.active_manifest()
-    waiting = services.pending(project).tasks()
+    pending = services.pending(project)
+    waiting = pending.tasks()
     seen = {one.task for one in newest.seen} if newest else set()
     exact_match = active.figure("exact_match") if active else None
-    return Progress(confirmed=len(seen | waiting), pending=len(waiting), pool=pool, exact_match=exact_match)
+    quiet = bool(waiting) and pending.quiet() >= QUIET_POLLS * services.settings.poll_seconds
+    return Progress(len(seen | waiting), len(waiting), pool, exact_match, quiet)
 
 
 def reconcile(services: Services, project: int) -> Due | None:

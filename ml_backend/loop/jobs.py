@@ -51,6 +51,11 @@ def reconcile(services: Services, project: int) -> str | None:
     return _enqueue_due(services, project, confirm.reconcile(services, project))
 
 
+def consider(services: Services, project: int, pool: int) -> str | None:
+    """Enqueue the fine-tune that is due by what is recorded; ``pool`` is the number of frames left to annotate."""
+    return _enqueue_due(services, project, confirm.consider(services, project, "poll", pool))
+
+
 def _enqueue_due(services: Services, project: int, due: confirm.Due | None) -> str | None:
     return enqueue(services, project, due.trigger, due.reason) if due else None
 

@@ -7,7 +7,7 @@ import time
 
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.scores import validator_of
-from ml_backend.logs import event
+from ml_backend.logs import changed, event
 from ml_backend.loop.queue import Refresh, Report
 from ml_backend.services import Services
 from ml_backend.store.orders import NAME, UNTRAINED, Order
@@ -116,7 +116,7 @@ def active_manifest(services: Services, project: int, configuration: Configurati
     difference = unfit(services, manifest, configuration)
     if difference:
         reason = f"{difference}: the next confirmed batch starts a new line of versions"
-        event(logger, "version not used", level=logging.WARNING, project=project, version=active, reason=reason)
+        changed(logger, "version not used", level=logging.WARNING, project=project, version=active, reason=reason)
         return None
     return manifest
 

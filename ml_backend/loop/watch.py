@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from redis.exceptions import RedisError
 
 from ml_backend.errors import BackendError
-from ml_backend.logs import event, stages
+from ml_backend.logs import changed, event, place, stages
 from ml_backend.loop import confirm, jobs
 from ml_backend.loop import order as ordering
 from ml_backend.services import Services
@@ -41,7 +41,7 @@ class Watched:
 
 
 def watch(services: Services, projects: list[int] | None) -> None:
-    """Look at every project again and again until a signal to stop comes; a fault of one costs only that look."""
+    """Look at every project again and again until a signal to stop comes; what fails in one costs only that look."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -50,14 +50,23 @@ def watch(services: Services, projects: list[int] | None) -> None:
     states: dict[int, Watched] = {}
     offset = time.time() - time.monotonic()
     while not stop.is_set():
-        offset = tell_of_clock(offset)
+        offset = log_clock_jump(offset)
         heartbeat.beat(lambda: services.redis, heartbeat.SIDECAR)
-        for project in projects or services.projects():
+        for project in projects or connected(services, list(states)):
             try_look(services, project, states.setdefault(project, Watched()))
         stop.wait(TICK_SECONDS)
 
 
-def tell_of_clock(offset: float) -> float:
+def connected(services: Services, known: list[int]) -> list[int]:
+    """The connected projects; those ``known`` before if the data folder cannot be read."""
+    try:
+        return services.projects()
+    except OSError as error:
+        changed(logger, "data folder unreadable", level=logging.WARNING, project=0, reason=error)
+        return known
+
+
+def log_clock_jump(offset: float) -> float:
     """Log a jump of the wall clock, whose ``offset`` from the monotonic one is known, in s; returns the offset now."""
     now = time.time() - time.monotonic()
     if abs(now - offset) > CLOCK_SECONDS:
@@ -66,21 +75,31 @@ def tell_of_clock(offset: float) -> float:
 
 
 def try_look(services: Services, project: int, state: Watched) -> None:
-    """Look at a project, unless that failed a moment ago; a fault is logged when it is another than before."""
+    """Look at a project, unless that failed a moment ago.
+
+    Any error is this project's trouble: it is logged if it is another than before, with its place if nobody expected
+    it, and the project is left alone for a growing time while the others go on.
+    """
     if time.monotonic() < state.again:
         return
     try:
         look(services, project, state)
-        state.trouble, state.failures = None, 0
-    except (BackendError, RedisError, OSError) as error:  # the last where the disk is full
-        if str(error) != state.trouble:
-            event(logger, "will try again", level=logging.WARNING, project=project, reason=error)
-        state.trouble = str(error)
-        # The other projects do not wait meanwhile.
+    except Exception as error:
+        trouble = f"{type(error).__name__}: {error}"
+        if trouble != state.trouble:
+            expected = isinstance(error, BackendError | RedisError)
+            at = None if expected else place(error)
+            level = logging.WARNING if expected else logging.ERROR
+            event(logger, "will try again", level=level, project=project, reason=trouble, at=at)
         poll = services.settings.poll_seconds
+        state.trouble = trouble
         state.again = time.monotonic() + min(poll / 4 * 2**state.failures, 2 * poll)
         state.failures = min(state.failures + 1, 8)
-        state.news = None  # so that the next look is a whole one, also where nothing new is told
+        state.news = None  # so that the next look is a whole one, even if nothing new is announced
+    else:
+        if state.trouble:
+            event(logger, "works again", project=project)
+        state.trouble, state.failures = None, 0
 
 
 def look(services: Services, project: int, state: Watched) -> None:
@@ -90,18 +109,13 @@ def look(services: Services, project: int, state: Watched) -> None:
     due = time.monotonic() - state.polled >= services.settings.poll_seconds
     if (news, version) == (state.news, state.version) and not due:
         return
+    confirm.recover(services, project)
+    version = services.versions(project).active()
     counts = services.studio.counts(project)
     # Before the refresh, so that one that fails again and again holds up no training.
     busy = due and _caught_up(services, project, state, counts)
-    # A frame joins the pool by import, or because its annotation was deleted.
-    more = state.counts is None or counts.tasks != state.counts.tasks or counts.annotated < state.counts.annotated
-    reason = ordering.needs_refresh(services, project, look_for_frames=more)
-    if reason and counts.unlabelled:
-        event(logger, "refreshing", project=project, reason=reason)
-        ordering.refresh_if_needed(services, project, stages(logger, project), look_for_frames=more)
+    _refresh(services, project, state, counts, prunes=due, busy=busy)
     if due:
-        if not reason:
-            ordering.prune(services, project, busy=busy)
         state.polls += 1
         state.polled = time.monotonic()
     ended = confirm.ended(services, project, pool=counts.unlabelled)
@@ -111,14 +125,40 @@ def look(services: Services, project: int, state: Watched) -> None:
     state.news, state.version, state.counts = news, version, counts
 
 
-def _caught_up(services: Services, project: int, state: Watched, counts: Counts) -> bool:
-    """Reconcile where annotations came or went since the last time, or Redis was emptied; returns whether they did.
+def _refresh(services: Services, project: int, state: Watched, counts: Counts, prunes: bool, busy: bool) -> None:
+    """Put the queue in order if that is needed; else remove old orders if it ``prunes``."""
+    # A frame joins the pool by import, or because its annotation was deleted.
+    more = state.counts is None or counts.tasks != state.counts.tasks or counts.annotated < state.counts.annotated
+    reason = ordering.needs_refresh(services, project, look_for_frames=more)
+    if reason and counts.unlabelled:
+        if state.trouble is None:
+            event(logger, "refreshing", project=project, reason=reason)
+        ordering.refresh_if_needed(services, project, stages(logger, project), look_for_frames=more)
+    if prunes and not reason:
+        ordering.prune(services, project, busy=busy)
 
-    A changed annotation changes no count, so a full look is taken now and then as well.
+
+def _caught_up(services: Services, project: int, state: Watched, counts: Counts) -> bool:
+    """Reconcile if annotations came or went since the last time, or Redis was emptied; returns whether they did.
+
+    A changed annotation changes no count, so everything is read now and then as well.
     """
     pending = services.pending(project)
     busy = counts.annotations != pending.reconciled()
-    if busy or state.polls % FULL_POLL == 0:
+    full = state.polls % FULL_POLL == 0
+    if full:
+        _switch_webhooks_on(services, project)
+    if busy or full:
         jobs.reconcile(services, project)
         pending.note_reconciled(counts.annotations)
+    else:
+        jobs.consider(services, project, counts.unlabelled)
     return busy
+
+
+def _switch_webhooks_on(services: Services, project: int) -> None:
+    """Switch our webhook on again if Label Studio has switched it off, as it does after repeated failures."""
+    for webhook in services.studio.webhooks(project):
+        if not webhook.is_active and webhook.url.startswith(f"{services.settings.backend_url}/webhook"):
+            services.studio.switch_on(webhook)
+            event(logger, "webhook switched on again", level=logging.WARNING, project=project, webhook=webhook.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from redis import Redis
@@ -19,12 +20,14 @@ class Pending:
     def __init__(self, redis: Redis, project: int) -> None:
         self._redis = redis
         self._annotations = f"tsal:{project}:pending"
+        self._changed = f"tsal:{project}:changed"
         self._news = f"tsal:{project}:news"
         self._reconciled = f"tsal:{project}:reconciled"
 
     def add(self, annotations: Mapping[int, int]) -> None:
-        """Note annotations, as {annotation: task}."""
+        """Note annotations, as {annotation: task}, and that something new came now."""
         if annotations:
+            self._redis.set(self._changed, time.time())
             self._redis.hset(self._annotations, mapping={str(a): str(t) for a, t in annotations.items()})
 
     def remove(self, annotations: list[int]) -> None:
@@ -45,8 +48,16 @@ class Pending:
 
         What webhooks told while Label Studio answered is not in its answer, and stays.
         """
-        self.add(annotations)
+        there = self.known()
+        self.add({annotation: task for annotation, task in annotations.items() if annotation not in there})
         self.remove(sorted(known - annotations.keys()))
+
+    def quiet(self) -> float:
+        """Seconds since something new was noted; counted from now if that is not known or lies in the future."""
+        now, changed = time.time(), float(self._redis.get(self._changed) or "inf")
+        if changed > now:
+            self._redis.set(self._changed, now)
+        return max(now - changed, 0.0)
 
     def tasks(self) -> set[int]:
         """The frames with a pending annotation."""

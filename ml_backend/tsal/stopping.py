@@ -13,21 +13,25 @@ class Progress:
 
     ``confirmed``: frames with a confirmed annotation; ``pending``: those of them that are new or changed since the
     newest version; ``pool``: frames without one, None where unknown; ``exact_match``: the active version's, None where
-    it was not measured.
+    it was not measured; ``quiet``: whether nothing new has been confirmed for a while.
     """
 
     confirmed: int
     pending: int
     pool: int | None = None
     exact_match: Figure | None = None
+    quiet: bool = False
 
 
 def due(progress: Progress, k_max: int, budget: int | None, target: float | None) -> bool:
-    """Whether to fine-tune now: for a full batch, or for the last one when no more will come."""
+    """Whether to fine-tune now: for a full batch, or for a smaller one if no more will come for now.
+
+    With an empty pool, the last answers and later corrections are gathered until nothing new comes.
+    """
     if progress.pending == 0 or reason_to_stop(progress, budget, target) is not None:
         return False
     spent = budget is not None and progress.confirmed >= budget
-    return progress.pending >= k_max or progress.pool == 0 or spent
+    return progress.pending >= k_max or (progress.pool == 0 and progress.quiet) or spent
 
 
 def reason_to_stop(progress: Progress, budget: int | None, target: float | None) -> str | None:

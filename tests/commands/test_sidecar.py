@@ -329,12 +329,12 @@ def test_a_project_that_is_gone_is_tried_again_later_and_told_once(
 
 
 def test_a_clock_that_is_set_back_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    offset = watch.tell_of_clock(time.time() - time.monotonic() + 1.0)
+    offset = watch.log_clock_jump(time.time() - time.monotonic() + 1.0)
     assert caplog.messages == []
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() - 7200)
-    offset = watch.tell_of_clock(offset)
-    assert watch.tell_of_clock(offset) == pytest.approx(offset, abs=1)
+    offset = watch.log_clock_jump(offset)
+    assert watch.log_clock_jump(offset) == pytest.approx(offset, abs=1)
     assert caplog.messages == ["the clock jumped seconds=-7200"]
 
 
@@ -355,6 +355,90 @@ def test_waits_grow_while_it_fails_and_end_when_it_works(services: Services, mon
     state.again = float("-inf")
     try_look(services, 1, state)
     assert (state.failures, state.trouble) == (0, None)
+
+
+def test_an_error_of_any_kind_costs_only_its_project(
+    services: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: Services, project: int, state: Watched) -> None:
+        looked.append(project)
+        if project == 1:
+            raise IndexError("list index out of range")
+
+    looked: list[int] = []
+    states = {1: Watched(), 2: Watched()}
+    monkeypatch.setattr(watch, "look", fail)
+    for _ in range(2):
+        for project, state in states.items():
+            state.again = float("-inf")
+            try_look(services, project, state)
+    assert looked == [1, 2, 1, 2]
+    (line,) = [record for record in caplog.records if record.message.startswith("will try again project=1 ")]
+    assert "reason='IndexError: list index out of range'" in line.message
+    assert f"commands/test_sidecar.py:{fail.__code__.co_firstlineno + 3}" in line.message
+    assert states[2].trouble is None
+
+
+def test_a_data_folder_that_cannot_be_read_is_logged_once_and_known_projects_go_on(
+    services: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: Services) -> list[int]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Services, "projects", fail)
+    assert [watch.connected(services, [3]), watch.connected(services, [3])] == [[3], [3]]
+    assert len([line for line in caplog.messages if line.startswith("data folder unreadable")]) == 1
+
+
+def test_a_webhook_that_was_switched_off_is_switched_on_again(
+    services: Services, empty: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours = services.studio.create_webhook(
+        empty, f"{services.settings.backend_url}/webhook?project={empty}", ["ANNOTATION_CREATED"], {}
+    )
+    other = services.studio.create_webhook(empty, "http://127.0.0.1:5/webhook", ["ANNOTATION_CREATED"], {})
+    for webhook in (ours, other):
+        services.studio.update_webhook(webhook, is_active=False)
+    state = Watched()
+    look(services, empty, state)
+    assert {one.id: one.is_active for one in services.studio.webhooks(empty)} == {ours: True, other: False}
+    assert [line for line in caplog.messages if line == f"webhook switched on again project={empty} webhook={ours}"]
+
+
+def test_corrections_in_an_empty_pool_are_trained_on_together_when_no_more_come(
+    services: Services, settings: Settings, trained: int
+) -> None:
+    configuration = Configuration.parse(render())
+    for task in list(services.studio.tasks(trained, only_unlabelled=True)):
+        services.studio.submit(task.id, [choices_result(configuration.label_set.encode(["A-line"]), configuration)])
+    training.fine_tune(services, trained, lambda stage, done, total: None)
+    busy = Services(settings.model_copy(update={"k_max": 100}))
+    state = Watched()
+    look(busy, trained, state)
+    for annotation in busy.studio.confirmed_annotations(trained)[:2]:
+        busy.pending(trained).add({annotation.id: annotation.task})
+        state.polled = float("-inf")
+        look(busy, trained, state)
+        assert jobs.queue(services).job_ids == []
+    quiet = Services(settings.model_copy(update={"k_max": 100, "poll_seconds": 0.001}))
+    look(quiet, trained, state)
+    assert jobs.queue(services).job_ids == [f"finetune-{trained}-after-{services.versions(trained).active()}"]
+
+
+def test_a_damaged_version_is_set_aside_at_the_next_look(
+    services: Services, trained: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = services.versions(trained)
+    first = store.active()
+    second = training.fine_tune(services, trained, lambda stage, done, total: None).version
+    look(services, trained, Watched())
+    tail = store.tail(second)
+    tail.write_bytes(tail.read_bytes()[:1000])
+    look(services, trained, Watched())
+    assert (store.names(), store.active(), store.damaged()) == ([first], first, [second])
+    assert order(services, trained).about.version == first
+    (line,) = [line for line in caplog.messages if line.startswith("version damaged")]
+    assert f"project={trained} version={second} " in line
 
 
 def test_an_order_that_cannot_be_made_holds_up_no_training(

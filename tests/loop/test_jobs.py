@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -94,6 +95,11 @@ def park(services: Services, *tried: int) -> None:
     )
 
 
+def be_quiet(services: Services) -> None:
+    """Let the last news be older than the polls for which an empty pool is waited on."""
+    services.redis.set(f"tsal:{PROJECT}:changed", time.time() - confirm.QUIET_POLLS * services.settings.poll_seconds)
+
+
 def waiting(services: Services) -> list[str]:
     return list(jobs.queue(services).job_ids)
 
@@ -159,6 +165,11 @@ class TestWebhooks:
         opened = {"annotation": copied[2] | {"lead_time": 1.5, "updated_by": 1}}
         jobs.record(services, PROJECT, "ANNOTATION_UPDATED", opened)
         assert services.pending(PROJECT).tasks() == {3}
+
+    def test_annotations_accepted_unseen_count_if_a_team_trains_on_them(self, tmp_path: Path, redis_url: str) -> None:
+        services = Services(settings_in(tmp_path, redis_url, accepted="train"))
+        copied = [annotation(number) | {"parent_prediction": number, "lead_time": None} for number in range(1, 5)]
+        assert jobs.record(services, PROJECT, "ANNOTATIONS_CREATED", {"annotation": copied}) == NOTHING_BEFORE
 
     def test_deleted_ones_count_no_more(self, services: Services) -> None:
         created(services, 1, 2, 3)
@@ -332,6 +343,8 @@ class TestBoundary:
         version(services, seen=4)
         created(services, 5)
         assert confirm.ended(services, PROJECT, pool=0) is None
+        assert confirm.consider(services, PROJECT, "poll", pool=0) is None
+        be_quiet(services)
         assert confirm.consider(services, PROJECT, "poll", pool=0) == ("poll", "1 newly confirmed annotations")
         services.pending(PROJECT).replace({}, {5})
         assert confirm.ended(services, PROJECT, pool=0) == "every frame is annotated"
@@ -826,7 +839,11 @@ class TestReconcile:
     ) -> None:
         studio.tasks = 2
         annotate(studio, tmp_path, 1, 2)
-        assert jobs.reconcile(services, PROJECT) == NOTHING_BEFORE
+        assert jobs.reconcile(services, PROJECT) is None
+        be_quiet(services)
+        assert jobs.consider(services, PROJECT, 0) == NOTHING_BEFORE
+        work(services)
+        assert finished(services, NOTHING_BEFORE).return_value()["outcome"] == "trained"
 
 
 def test_a_worker_without_a_token_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,3 +88,21 @@ def test_a_redis_that_comes_later_is_reached(tmp_path: Path) -> None:
             connect(server.url)
         server.start().close()
         assert connect(server.url).ping()
+
+
+def test_quiet_is_the_time_since_something_new_came(pending: Pending, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("ml_backend.store.pending.time.time", lambda: clock[0])
+    assert pending.quiet() == 0  # not known: counted from now
+    clock[0] += 5
+    assert pending.quiet() == 5
+    pending.add({1: 10})
+    clock[0] += 7
+    pending.replace({1: 10}, {1})  # nothing new
+    assert pending.quiet() == 7
+    pending.replace({1: 10, 2: 20}, {1})
+    assert pending.quiet() == 0
+    clock[0] -= 100  # the clock was set back
+    assert pending.quiet() == 0
+    clock[0] += 3
+    assert pending.quiet() == 3

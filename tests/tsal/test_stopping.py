@@ -13,9 +13,14 @@ def test_a_full_batch_is_due_and_a_smaller_one_is_not() -> None:
 
 
 def test_the_last_frames_are_trained_on_even_if_they_fill_no_batch() -> None:
-    assert due(Progress(confirmed=107, pending=7, pool=0), 100, None, None)
-    assert not due(Progress(confirmed=107, pending=7, pool=None), 100, None, None)
-    assert not due(Progress(confirmed=107, pending=0, pool=0), 100, None, None)
+    assert due(Progress(confirmed=107, pending=7, pool=0, quiet=True), 100, None, None)
+    assert not due(Progress(confirmed=107, pending=7, pool=None, quiet=True), 100, None, None)
+    assert not due(Progress(confirmed=107, pending=0, pool=0, quiet=True), 100, None, None)
+
+
+def test_with_an_empty_pool_corrections_are_gathered() -> None:
+    assert not due(Progress(confirmed=107, pending=1, pool=0), 100, None, None)
+    assert due(Progress(confirmed=107, pending=100, pool=0), 100, None, None)
 
 
 def test_the_budget_ends_the_loop_after_a_last_fine_tune() -> None:
