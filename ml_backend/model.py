@@ -138,8 +138,8 @@ class LungUltrasoundModel(LabelStudioMLBase):  # type: ignore[misc]
         event, data = called.get("event"), called.get("data", {})
         if not isinstance(event, str) or not isinstance(data, dict):
             raise InvalidRequest("fit needs the name of an event and its data")
-        told = data.get("project")
-        project = self._project_id or (told.get("id") if isinstance(told, dict) else None)
+        sent = data.get("project")
+        project = self._project_id or (sent.get("id") if isinstance(sent, dict) else None)
         job = jobs.record(self._services, project_number(project), event, data)
         return {"job": job} if job else {}
 
@@ -167,7 +167,7 @@ class LungUltrasoundModel(LabelStudioMLBase):  # type: ignore[misc]
         if manifest.label_names != configuration.label_names:
             return {}
         strategy = order.about.strategy if order else strategy_of(services, manifest)
-        # Somebody waits: what can be told is told, whether or not Label Studio gives the rest.
+        # An annotator is waiting: predict the frames that are here, whether or not Label Studio delivers the rest.
         found = services.predictor.scores(frames, manifest, store, without_studio=True)
         scores = concatenate(list(found), len(manifest.label_names))
         values = score(scores.probabilities, strategy, np.random.default_rng(services.settings.seed))

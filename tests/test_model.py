@@ -129,7 +129,7 @@ def test_a_project_is_read_as_label_studio_sends_it(sent: object, number: int) -
 
 
 @pytest.mark.parametrize("sent", ["", None, "seven", "-7", "7x", "7.x", "²", "٧", "7\n", "1" * 19, True, ["7"], {}])
-def test_what_is_no_project_is_refused(sent: object) -> None:
+def test_an_invalid_project_is_refused(sent: object) -> None:
     with pytest.raises(InvalidRequest, match="not the number"):
         project_number(sent)
 
@@ -262,7 +262,7 @@ class TestPredict:
         other = LungUltrasoundModel(str(PROJECT), XML.replace("A-line", "C-line"), services)
         assert said(other.predict(tasks)) == [None] * 3
 
-    def test_a_version_that_is_damaged_or_gone_is_said(
+    def test_a_damaged_or_missing_version_is_an_error(
         self, hook: LungUltrasoundModel, services: Services, tasks: list[dict[str, Any]], active: Manifest
     ) -> None:
         store = services.versions(PROJECT)

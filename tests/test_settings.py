@@ -59,7 +59,7 @@ def test_other_machines_are_served_only_with_authentication() -> None:
     load(host="0.0.0.0", webhook_secret="s", basic_auth_user="u", basic_auth_password="p").require_authentication()
 
 
-def test_an_empty_variable_is_no_value_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WEBHOOK_SECRET", "BASIC_AUTH_USER", "BASIC_AUTH_PASSWORD", "REDIS_URL", "K_MAX"):
         monkeypatch.setenv(f"TSAL_{name}", "")
     settings = load(host="0.0.0.0")
@@ -69,7 +69,7 @@ def test_an_empty_variable_is_no_value_and_no_secret(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("half", [{"basic_auth_user": "u"}, {"basic_auth_password": "p"}])
-def test_half_a_basic_authentication_is_none_and_is_refused(half: dict[str, str]) -> None:
+def test_half_of_basic_authentication_is_refused(half: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match="go together"):
         load(**half).require_authentication()
 

@@ -80,9 +80,9 @@ class Configuration:
 
     @property
     def healthy_doubt(self) -> str | None:
-        """The choice that probably means a healthy lung, where it is not the one taken for it; None without doubt.
+        """The choice that probably means a healthy lung, if another one is taken for it; None if there is no doubt.
 
-        There is no doubt where a setting names the choice, or where the first one looks healthy itself.
+        There is no doubt if a setting names the choice, or if the first one looks healthy itself.
         """
         first, *others = self.label_names
         if self.healthy_named or any(looks.search(first.casefold()) for looks in (_HEALTHY, _A_LINE)):

@@ -92,7 +92,7 @@ class FrameFetcher:
         Raises:
             FrameUnreadable: for an address that is not allowed, a file that is not there, one that is too large or
                 takes too long. The message never holds a token or the query of a signed address.
-            StudioUnavailable: where Label Studio is not there at all, which is no fault of the frame.
+            StudioUnavailable: if Label Studio does not answer at all, so that the frame itself may be fine.
         """
         try:
             if url.startswith(LOCAL_FILES) and self._document_root is not None:
@@ -218,7 +218,7 @@ class FrameFetcher:
         if response.headers.get_content_type() == "text/html":
             raise FrameUnreadable("is a web page, not an image; check the address of Label Studio and the access token")
         if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise FrameUnreadable("comes compressed, which nobody asked for")
+            raise FrameUnreadable("is compressed, although the request does not allow that")
         expected = response.length
         if expected is not None and expected > self._max_bytes:
             raise self._too_large()

@@ -30,7 +30,7 @@ class Counts:
     """A project's totals: ``annotations`` without the ``skipped`` ones; ``annotated`` tasks have one at least.
 
     ``unlabelled`` tasks wait for an annotation, as `Studio.tasks` lists them; those that were skipped for good or whose
-    annotation has a star may be counted in while others wait too, so that 0 means that nobody is needed any more.
+    annotation has a star may be counted in while others wait too, so that 0 means that no work is left.
     """
 
     tasks: int

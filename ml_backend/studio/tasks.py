@@ -36,8 +36,8 @@ class Tasks(Resource):
         filters = [("total_annotations", "equal", 0)] if only_unlabelled else []
         fields = "id,data,total_annotations,cancelled_annotations,is_labeled"
         for row in self._rows(f"reading the tasks of project {project}", project, filters, "task_only", fields):
-            # One that is labelled without any annotation is one that Label Studio lost count of: among the unlabelled
-            # it gets predictions, which makes Label Studio count again, and nobody is served it.
+            # If a task is labelled but has no annotation, Label Studio has lost count of it. It stays among the
+            # unlabelled: storing predictions for it makes Label Studio count again, and no annotator is served it.
             counted = row["total_annotations"] or row["cancelled_annotations"]
             if not (only_unlabelled and row["is_labeled"] and counted):
                 yield Task(row["id"], row["data"], row["total_annotations"], row["cancelled_annotations"])

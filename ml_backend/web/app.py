@@ -142,7 +142,7 @@ def _answer_errors(app: Flask) -> None:
 
     @app.errorhandler(BackendError)
     def refused(error: BackendError) -> tuple[Response, int]:
-        if isinstance(error, Unauthorized):  # Label Studio shows nobody that it was turned away
+        if isinstance(error, Unauthorized):  # Label Studio shows its users nothing of a refusal
             event(logger, "request refused", level=logging.WARNING, path=request.path, reason=error)
         return jsonify(error=str(error)), error.http_status
 
@@ -188,10 +188,10 @@ def _project_of(body: _Webhook) -> str:
         InvalidRequest: where neither names one, or they name two.
     """
     named = request.args.get("project")
-    told = str(body.project.id) if body.project else None
-    if named and told and named != told:
-        raise InvalidRequest(f"the webhook's address names project {named!r}, its payload project {told}")
-    return named or told or ""
+    sent = str(body.project.id) if body.project else None
+    if named and sent and named != sent:
+        raise InvalidRequest(f"the webhook's address names project {named!r}, its payload project {sent}")
+    return named or sent or ""
 
 
 def _redis_state(settings: Settings) -> str:

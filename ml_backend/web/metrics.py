@@ -1,4 +1,4 @@
-"""What Prometheus sees: how requests fare in this process, and where every project stands."""
+"""Metrics for Prometheus: the requests of this process, and the state of every project."""
 
 from __future__ import annotations
 

@@ -220,7 +220,7 @@ def test_what_label_studio_lost_count_of_is_found_and_counted_again(
     assert [one.id for one in studio.confirmed_annotations(project)] == submitted
 
 
-def test_a_prediction_that_label_studio_drops_is_told(studio: Studio, project: int) -> None:
+def test_a_prediction_that_label_studio_drops_is_an_error(studio: Studio, project: int) -> None:
     first, second = studio.import_tasks(project, data(2))
     good = predicted(first, 0.1, "v1")
     bad = predicted(second, 0.2, "v1") | {"score": 1.5}
@@ -335,7 +335,7 @@ def test_says_which_value_is_wrong(studio: Studio, project: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["legacy", "personal"])
-def test_a_wrong_token_is_told(studio_server: StudioServer, kind: str) -> None:
+def test_a_wrong_token_is_an_error_with_advice(studio_server: StudioServer, kind: str) -> None:
     token = token_of(studio_server, kind)
     wrong = token[:-4] + ("abcd" if not token.endswith("abcd") else "abce")
     with pytest.raises(StudioRefused, match="use a personal access token") as caught:

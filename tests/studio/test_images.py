@@ -243,7 +243,7 @@ def test_says_what_label_studio_answered(studio: Site) -> None:
     assert "is a web page" in refused(fetcher(studio), "/data/upload/1/x.png")
 
 
-def test_without_a_token_there_is_no_frame(studio: Site) -> None:
+def test_a_frame_needs_a_token(studio: Site) -> None:
     def authorization() -> str:
         raise StudioRefused("the token is old")
 
@@ -369,13 +369,13 @@ def test_limits_the_size(studio: Site, other: Site) -> None:
     assert "is larger than" in refused(fetcher(studio, other), other.answers("/c", endless))
 
 
-def test_a_file_that_ends_early_is_no_frame(studio: Site, other: Site) -> None:
+def test_a_truncated_file_is_refused(studio: Site, other: Site) -> None:
     url = other.serves("/a", Content_Length=str(len(PICTURE) + 1))
     assert f"ended after {len(PICTURE)} of" in refused(fetcher(studio, other), url)
 
 
 def test_nothing_is_unpacked(studio: Site, other: Site) -> None:
-    assert "comes compressed" in refused(fetcher(studio, other), other.serves("/a", Content_Encoding="gzip"))
+    assert "is compressed" in refused(fetcher(studio, other), other.serves("/a", Content_Encoding="gzip"))
 
 
 @pytest.mark.parametrize("text", [b"X", b"\r\n\r\nX", b"X-A: a\r\n", b""])
@@ -411,13 +411,13 @@ def test_nobody_there(studio: Site) -> None:
     assert "does not answer (ConnectionRefusedError)" in refused(fetch, f"{url}/x.png")
 
 
-def test_a_label_studio_that_is_away_is_no_fault_of_the_frame(studio: Site) -> None:
+def test_a_label_studio_that_is_down_is_not_an_unreadable_frame(studio: Site) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     fetch = FrameFetcher(url, lambda: SECRET)
     assert "does not answer (ConnectionRefusedError)" in away(fetch, "/data/upload/1/x.png")
 
 
-def test_a_proxy_speaks_for_a_label_studio_that_is_away(studio: Site) -> None:
+def test_a_gateway_error_means_that_label_studio_is_down(studio: Site) -> None:
     studio.answers("/data/upload/1/x.png", lambda handler: handler.send_error(502))
     # The rest is there: it is this file that Label Studio has trouble with, and other frames need not wait.
     assert "answered 502" in refused(fetcher(studio), "/data/upload/1/x.png")
@@ -431,7 +431,7 @@ def test_a_file_that_label_studio_fails_at_costs_only_itself(studio: Site) -> No
 
 
 @pytest.mark.parametrize("text", [b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nx"])
-def test_nonsense_is_no_frame(studio: Site, other: Site, text: bytes) -> None:
+def test_a_malformed_response_is_refused(studio: Site, other: Site, text: bytes) -> None:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.wfile.write(text)
 

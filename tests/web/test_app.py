@@ -110,7 +110,7 @@ class TestSetup:
         assert said in error_of(client.post("/setup", json={"project": SENT_PROJECT, "schema": schema}), 400)
 
     @pytest.mark.parametrize("project", ["", "none", None, {"id": 7}, "7;drop", "../7"])
-    def test_what_is_no_project_is_refused(self, client: FlaskClient, project: object) -> None:
+    def test_an_invalid_project_is_refused(self, client: FlaskClient, project: object) -> None:
         assert "project" in error_of(client.post("/setup", json={"project": project, "schema": XML}), 400)
 
 
@@ -190,7 +190,7 @@ class TestPredict:
         assert client.post("/predict", json=body).get_json() == {"results": []}
         assert named in error_of(client.post("/predict", json=body | change), 400)
 
-    def test_an_error_of_ours_is_told_without_its_insides(
+    def test_an_unexpected_error_reveals_no_details(
         self, client: FlaskClient, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
     ) -> None:
         def fail(*_: object, **__: object) -> None:
@@ -432,17 +432,17 @@ class TestErrors:
             (b"{}", ""),
         ],
     )
-    def test_a_body_that_is_no_json_object_is_refused(
+    def test_a_body_that_is_not_a_json_object_is_refused(
         self, client: FlaskClient, route: str, body: bytes, content_type: str
     ) -> None:
         error = error_of(client.post(route, data=body, content_type=content_type), 400)
         assert "Content-Type" in error
 
-    def test_an_unknown_address_is_said(self, client: FlaskClient) -> None:
+    def test_an_unknown_path_is_not_found(self, client: FlaskClient) -> None:
         error_of(client.get("/nowhere"), 404)
         error_of(client.post("/train", json={}), 404)
 
-    def test_a_wrong_method_is_said_with_the_right_ones(self, client: FlaskClient) -> None:
+    def test_a_wrong_method_is_refused_with_the_allowed_ones(self, client: FlaskClient) -> None:
         response = client.get("/predict")
         error_of(response, 405)
         assert "POST" in response.headers["Allow"]

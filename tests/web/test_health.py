@@ -43,7 +43,7 @@ def test_label_studio_that_takes_the_token_is_up(tmp_path: Path, studio_server: 
     assert looked(Health(Services(wrong)))["label_studio"] == "REFUSED"
 
 
-def test_label_studio_that_is_away_is_down_and_the_backend_is_not(services: Services) -> None:
+def test_the_backend_is_up_while_label_studio_is_down(services: Services) -> None:
     client = create_app(services.settings).test_client()
     first = client.get("/health")
     assert (first.status_code, first.get_json()["label_studio"]) == (200, "UNKNOWN")
@@ -55,12 +55,12 @@ def test_label_studio_that_is_away_is_down_and_the_backend_is_not(services: Serv
     assert client.get("/").get_json()["label_studio"] == "DOWN"
 
 
-def test_a_full_disk_is_told(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 10**12 - 1, 1))
     assert looked(Health(services))["disk"] == "FULL"
 
 
-def test_a_folder_that_cannot_be_written_is_told(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_folder_is_reported(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     # As root everything can be written, so the system's answer is made up.
     monkeypatch.setattr(health.os, "access", lambda path, mode: False)
     assert looked(Health(services))["disk"] == "READ ONLY"
