@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ml_backend.commands import demo
+from ml_backend.launch.options import Options
 from ml_backend.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parent.parent
@@ -30,6 +30,6 @@ def test_the_makefile_passes_only_options_that_the_demo_has() -> None:
     passed = set(
         re.findall(r"(--[a-z-]+)", re.search(r"DEMO_OPTIONS := (.*?)\n\n", (ROOT / "Makefile").read_text(), re.S)[1])
     )  # type: ignore[index]
-    known = {option for action in demo._parser()._actions for option in action.option_strings}
+    known = {f"--{name.replace('_', '-')}" for name in Options.__annotations__}
     assert passed <= known
     assert {"--clips", "--labels", "--unattended", "--rounds", "--batch", "--report"} <= passed
