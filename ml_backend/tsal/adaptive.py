@@ -1,6 +1,6 @@
-"""Choosing strategy and validator by how each would have done on the batches that were confirmed.
+"""Choosing strategy and validator by how each would have done on the audit frames that were answered.
 
-Every confirmed batch is a fair test: its frames were scored before anybody had labelled them (prequential).
+Audit frames are a uniform sample of the pool, scored before anybody had labelled them (prequential).
 """
 
 from __future__ import annotations
@@ -14,28 +14,35 @@ from ml_backend.tsal import metrics
 from ml_backend.tsal.acquisition import STRATEGIES, score
 from ml_backend.tsal.audit import AuditSample
 from ml_backend.tsal.correlation import plain_labels
+from ml_backend.tsal.intervals import Interval, wilson
 from ml_backend.tsal.ticks import VALIDATORS, Tables
 
-FADING = 0.7
-"""What a batch counts for, compared with the one after it: the network that it tested is gone."""
+FADING, FADING_FRAMES = 0.7, 15
+"""What a trial counts for after so many later audit frames: the network that it tested is gone. Counting frames and not
+batches lets small batches gather as much evidence as large ones, about 43 audit frames."""
+
+ENOUGH = 30
+"""Audit frames, faded, before anything but the defaults is chosen: fewer say too little about half of them."""
 
 FIRST_STRATEGY, FIRST_VALIDATOR = "mlm", "strengths"
-"""What serves until a confirmed batch says otherwise, and wins ties: the paper's strategy, and the validator that left
-least to correct in most simulated runs on both public sets of clips (README, "The study")."""
+"""What serves until audit frames say otherwise: the paper's strategy, and the validator that left least to correct in
+most simulated runs on both public sets of clips."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """How each strategy and validator would have done on one confirmed batch, before it was trained on.
+    """How each strategy and validator would have done on the audit frames of one batch, before it was trained on.
 
-    ``annotations``: the batch's frames; ``found`` by strategy: share of the frames that the strategy ranks in the
-    batch's first half whose plain label was wrong, in [0, 1], more is better; ``manual`` by validator: share of frames
-    whose pseudo-label would have been corrected, in [0, 1], less is better.
+    ``annotations``: number of audit frames; ``found`` by strategy: share of the frames that the strategy ranks in the
+    first half whose plain label was wrong, in [0, 1], more is better; ``manual`` by validator: share of frames whose
+    pseudo-label would have been corrected, in [0, 1], less is better; ``uniform``: whether the frames were drawn
+    uniformly. Release 0.1.0 tried on whole batches, which a strategy had chosen; `choose` ignores such trials.
     """
 
     annotations: int
     found: Mapping[str, float]
     manual: Mapping[str, float]
+    uniform: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,30 +76,60 @@ def trial(sample: AuditSample, tables: Tables, rng: np.random.Generator) -> Tria
         name: metrics.manual_share(labels, validate(probabilities, tables), offered) or 0.0
         for name, validate in VALIDATORS.items()
     }
-    return Trial(len(sample), found, manual)
+    return Trial(len(sample), found, manual, uniform=True)
 
 
 def choose(trials: Sequence[Trial]) -> Choice:
-    """Choose by the trials so far, oldest first: later batches and larger ones count for more."""
-    if not trials:
-        return Choice(FIRST_STRATEGY, FIRST_VALIDATOR, ("no batch has been tried yet",))
-    found = _average(trials, [one.found for one in trials])
-    manual = _average(trials, [one.manual for one in trials])
-    strategy = max(found, key=lambda name: (round(found[name], 9), name == FIRST_STRATEGY))
-    preferred = [FIRST_VALIDATOR, *VALIDATORS]
-    validator = min(manual, key=lambda name: (round(manual[name], 9), preferred.index(name)))
+    """Choose by the trials so far, oldest first: later ones and larger ones count for more.
+
+    The defaults stay until `ENOUGH` audit frames count, and until another's Wilson interval lies wholly on the better
+    side of the default's share: the best of several noisy shares looks better than it is.
+    """
+    fair = [one for one in trials if one.uniform]
+    weights = _weights(fair)
+    evidence = sum(weights)
+    if evidence < ENOUGH:
+        reason = f"{evidence:.0f} of {ENOUGH} audit frames: too few to leave the defaults"
+        return Choice(FIRST_STRATEGY, FIRST_VALIDATOR, (reason,))
+    found = _average(weights, [one.found for one in fair])
+    manual = _average(weights, [one.manual for one in fair])
+    right = {name: 1.0 - share for name, share in manual.items()}
+    strategy = _better(found, FIRST_STRATEGY, evidence / 2)
+    validator = _better(right, FIRST_VALIDATOR, evidence)
     return Choice(
         strategy,
         validator,
         (
-            f"{strategy} found most errors: " + _listed(found),
-            f"{validator} left least to correct: " + _listed(manual),
+            f"{strategy} serves; errors found in the first half: {_listed(found, evidence / 2)}",
+            f"{validator} serves; left to correct: {_listed(manual, evidence)}",
         ),
     )
 
 
-def _average(trials: Sequence[Trial], figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    weights = [one.annotations * FADING**age for age, one in enumerate(reversed(trials))][::-1]
+def _better(shares: Mapping[str, float], default: str, frames: float) -> str:
+    """The largest share whose interval lies above the default's share, by name; the default where there is none."""
+    if default not in shares:
+        return default
+    above = {name: share for name, share in shares.items() if _interval(share, frames).low > shares[default]}
+    return max(above, key=lambda name: round(above[name], 9)) if above else default
+
+
+def _interval(share: float, frames: float) -> Interval:
+    count = round(frames)
+    return wilson(round(share * count), count)
+
+
+def _weights(trials: Sequence[Trial]) -> list[float]:
+    """How many audit frames each trial still counts for."""
+    weights: list[float] = []
+    later = 0
+    for one in reversed(trials):
+        weights.append(one.annotations * FADING ** (later / FADING_FRAMES))
+        later += one.annotations
+    return weights[::-1]
+
+
+def _average(weights: Sequence[float], figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
     names = [name for name in figures[-1] if all(name in one for one in figures)]
     return {
         name: sum(weight * one[name] for weight, one in zip(weights, figures, strict=True)) / sum(weights)
@@ -100,5 +137,9 @@ def _average(trials: Sequence[Trial], figures: Sequence[Mapping[str, float]]) ->
     }
 
 
-def _listed(figures: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.2f}" for name, value in figures.items())
+def _listed(figures: Mapping[str, float], frames: float) -> str:
+    shown = []
+    for name, value in figures.items():
+        low, high = _interval(value, frames)
+        shown.append(f"{name} {value:.2f} ({low:.2f} to {high:.2f})")
+    return ", ".join(shown) + f", {round(frames)} frames"

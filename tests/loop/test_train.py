@@ -353,6 +353,13 @@ class TestGuard:
         assert "a crash had cut this off" in message
 
 
+CLEAR = {"annotations": 60, "uniform": True} | {
+    "found": {"mlm": 0.1, "mle": 0.9},
+    "manual": {"strengths": 0.5, "plain": 0.0},
+}
+"""A trial that leaves no doubt."""
+
+
 class TestTrial:
     @pytest.fixture
     def half(self, installed: Installation) -> Installation:
@@ -380,7 +387,7 @@ class TestTrial:
         manifest = confirmed.trained()
         assert manifest.trial is None
         assert (manifest.choice["strategy"], manifest.choice["validator"]) == ("mlm", "strengths")
-        assert "no batch has been tried yet" in manifest.choice["reasons"][0]
+        assert manifest.choice["reasons"][0].startswith("0 of 30 audit frames")
         train = sorted(set(TASKS) - HELD)
         truth = np.array([labels_of(task) for task in train], np.uint8)
         strengths = StrengthTable.build(truth, confirmed.probabilities(manifest, train))
@@ -430,7 +437,7 @@ class TestTrial:
             "strengths": 1.0,  # 0, 0, 0 for all
         }
         assert second.trial["found"] == dict.fromkeys(STRATEGIES, pytest.approx(2 / 3))
-        assert second.choice["validator"] == "table"
+        assert second.trial["uniform"] is True
         after = half.probabilities(second, list(range(7, 13)))
         assert ((after > 0.5) != [1, 0, 0]).any()  # what is said after training differs
 
@@ -476,8 +483,7 @@ class TestTrial:
         assert second.clips == {f"task {task}": 1 for task in range(1, 9)}
 
     def test_nothing_new_is_no_trial_and_the_choice_stays(self, half: Installation) -> None:
-        trial = {"annotations": 8, "found": {"mlm": 0.1, "mle": 0.4}, "manual": {"table": 0.5, "plain": 0.25}}
-        self.replaced(half, trial=trial)
+        self.replaced(half, trial=CLEAR)
         second = half.trained()
         assert second.trial is None
         assert (second.choice["strategy"], second.choice["validator"]) == ("mle", "plain")
@@ -486,26 +492,25 @@ class TestTrial:
         def made(strategy: str, validator: str, annotations: int) -> adaptive.Trial:
             found = {name: 0.8 if name == strategy else 0.2 for name in STRATEGIES}
             manual = {name: 0.1 if name == validator else 0.6 for name in VALIDATORS}
-            return adaptive.Trial(annotations, found, manual)
+            return adaptive.Trial(annotations, found, manual, uniform=True)
 
-        # Weights at the end: 1000 * 0.7 * 0.7 = 490 of the first, 600 * 0.7 = 420 of the second, and one frame.
-        trials = [made("mle", "strengths", 1000), made("lc", "plain", 600)]
+        # The first counts for 60 * 0.7 ** (6 / 15) = 52 frames, the second for 5, and there is one new frame.
+        trials = [made("mle", "plain", 60), made("lc", "table", 5)]
         first = self.replaced(half, trial=asdict(trials[0]))
         self.replaced(half, parent=first.version, trial=asdict(trials[1]))
         half.studio.confirm(7, labels_of(7))
         manifest = half.trained()
         assert manifest.trial is not None
         assert manifest.trial["annotations"] == 1
-        assert (manifest.choice["strategy"], manifest.choice["validator"]) == ("mle", "strengths")
+        assert (manifest.choice["strategy"], manifest.choice["validator"]) == ("mle", "plain")
         expected = adaptive.choose([*trials, adaptive.Trial(**manifest.trial)])
         assert manifest.choice == asdict(expected) | {"reasons": list(expected.reasons)}
-        assert manifest.choice["reasons"][0].startswith("mle found most errors: mlm 0.")
+        assert manifest.choice["reasons"][0].startswith("mle serves")
         assert half.services().versions(PROJECT).get(manifest.version) == manifest
 
     @pytest.mark.parametrize("damage", ["gone", "unreadable"])
     def test_an_ancestor_that_is_lost_is_forgotten(self, half: Installation, damage: str) -> None:
-        trial = {"annotations": 1000, "found": {"mlm": 0.1, "mle": 0.4}, "manual": {"table": 0.5, "plain": 0.25}}
-        first = self.replaced(half, trial=trial)
+        first = self.replaced(half, trial=CLEAR)
         self.replaced(half, parent=first.version, trial=None)
         folder = half.data / "projects" / str(PROJECT) / "versions" / first.version
         if damage == "gone":
@@ -518,12 +523,11 @@ class TestTrial:
         self, half: Installation, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(training, "REMEMBERED", 1)
-        old = {"annotations": 1000, "found": {"mlm": 0.1, "mle": 0.4}, "manual": {"table": 0.5, "plain": 0.25}}
-        new = {"annotations": 1, "found": {"mlm": 0.1, "lc": 0.4}, "manual": {"table": 0.5, "strengths": 0.25}}
-        first = self.replaced(half, trial=old)
+        new = CLEAR | {"found": {"mlm": 0.1, "lc": 0.9}, "manual": {"strengths": 0.5, "table": 0.0}}
+        first = self.replaced(half, trial=CLEAR)
         self.replaced(half, parent=first.version, trial=new)
         choice = half.trained().choice
-        assert (choice["strategy"], choice["validator"]) == ("lc", "strengths")
+        assert (choice["strategy"], choice["validator"]) == ("lc", "table")
 
     def test_a_parent_from_before_there_were_trials_is_gone_on_from(self, half: Installation) -> None:
         store = half.services().versions(PROJECT)
@@ -544,8 +548,7 @@ class TestTrial:
         assert (half.trained().trial or {})["annotations"] == 1
 
     def test_a_new_line_of_versions_begins_without_trials(self, half: Installation) -> None:
-        trial = {"annotations": 8, "found": {"mlm": 0.1, "mle": 0.4}, "manual": {"table": 0.5, "plain": 0.25}}
-        self.replaced(half, trial=trial, trunk_key="0" * 32)
+        self.replaced(half, trial=CLEAR, trunk_key="0" * 32)
         half.studio.confirm(7, labels_of(7))
         second = half.trained()
         assert second.parent is None

@@ -22,6 +22,25 @@ def test_draws_are_kept_in_order_and_found_by_another_store(tmp_path: Path) -> N
     assert AuditStore(tmp_path).tasks() == {2, 4, 7}
 
 
+def test_a_released_frame_is_an_audit_frame_no_more_until_drawn_again(tmp_path: Path) -> None:
+    store = AuditStore(tmp_path)
+    store.add(draw("diversity.1", 4, 2, 9))
+    store.add(draw("msml-0001-00000000.1", 7, 2).model_copy(update={"released": (2, 9)}))
+    assert store.tasks() == {2, 4, 7}
+    store.add(draw("msml-0002-00000000.1", 8).model_copy(update={"released": (2,)}))
+    assert store.tasks() == {4, 7, 8}
+
+
+def test_a_batch_has_one_draw(tmp_path: Path) -> None:
+    store = AuditStore(tmp_path)
+    assert store.of_batch(None) is None
+    store.add(draw("diversity.1", 4))
+    assert store.of_batch(None) == draw("diversity.1", 4)
+    assert store.of_batch("msml-0001-00000000") is None
+    store.add(draw("msml-0001-00000000.1", 7).model_copy(update={"version": "msml-0001-00000000"}))
+    assert store.of_batch(None) is None
+
+
 def test_a_damaged_record_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
     store = AuditStore(tmp_path)
     store.add(draw("diversity.1", 4))
