@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -237,6 +238,56 @@ class TestChild:
         assert [note for note in manifest.notes if "without a patient" in note]
         expected = held_out([f"task {task}" for task in TASKS], SHARE, 0)
         assert tasks_of(manifest.held_out) == {task for task, held in zip(TASKS, expected, strict=True) if held}
+
+
+class TestNewSymptom:
+    """A fourth symptom, C-line, is put between the others when everything is annotated."""
+
+    @pytest.fixture
+    def grown(self, confirmed: Installation) -> tuple[Installation, Manifest]:
+        for place, one in enumerate(confirmed.studio.annotations):
+            confirmed.studio.annotations[place] = replace(one, updated_at="2026-01-01T00:00:00Z")
+        first = confirmed.trained(hold_out=0)
+        choice = '<Choice value="A-line"/>'
+        confirmed.studio.xml = XML.replace(choice, f'<Choice value="C-line"/>{choice}')
+        return confirmed, first
+
+    def test_outputs_that_stay_keep_weights_and_table(self, grown: tuple[Installation, Manifest]) -> None:
+        installed, first = grown
+        second = installed.trained(hold_out=0, learning_rate=1e-9)
+        assert second.parent == first.version
+        assert second.label_names == ("Healthy", "C-line", "A-line", "B-line")
+        assert [note for note in second.notes if "outputs that stay keep their weights" in note]
+        old, new = installed.tail(first), installed.tail(second)
+        for name in ("tail.classifier.weight", "tail.classifier.bias"):
+            np.testing.assert_allclose(new[name][[0, 2, 3]], old[name], atol=1e-6)
+        fresh = installed.predictor.fresh(4).trainable_state()["tail.classifier.weight"]
+        np.testing.assert_allclose(new["tail.classifier.weight"][1], fresh[1], atol=1e-6)
+        before, after = CorrelationTable.from_json(first.table), CorrelationTable.from_json(second.table)
+        assert sorted(after.combinations[:, [0, 2, 3]].tolist()) == before.combinations.tolist()
+        assert not after.combinations[:, 1].any()
+
+    def test_it_is_unknown_in_older_annotations(self, grown: tuple[Installation, Manifest]) -> None:
+        """Counted as absent in all twelve, a hard push would move its output; masked, it stays where it began."""
+        installed, _ = grown
+        second = installed.trained(hold_out=0, learning_rate=0.05, minimum_steps=20)
+        bias = installed.tail(second)["tail.classifier.bias"]
+        assert bias[1] == 0.0
+        assert bias[[0, 2, 3]].all()
+        assert second.positives["C-line"] == 0
+
+    def test_a_person_who_confirms_it_anew_teaches_it(self, grown: tuple[Installation, Manifest]) -> None:
+        installed, _ = grown
+        installed.trained(hold_out=0)
+        later = (datetime.now(timezone.utc) + timedelta(minutes=1)).isoformat()
+        for task in (2, 5, 8, 11):
+            installed.studio.change(task, [0, 1, 1, 1], at=later)
+        third = installed.trained(hold_out=0, learning_rate=0.05, minimum_steps=20)
+        assert installed.tail(third)["tail.classifier.bias"][1] > 0.0
+        assert third.positives["C-line"] == 4
+        combinations = CorrelationTable.from_json(third.table).combinations.tolist()
+        assert [0, 1, 1, 1] in combinations
+        assert [0, 0, 1, 1] not in combinations  # what is known in full has taken its place
 
 
 class TestGuard:

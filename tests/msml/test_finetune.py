@@ -76,6 +76,21 @@ def test_a_step_with_positive_weights_worked_out_by_hand(lite: Network, bank: ND
     np.testing.assert_allclose(losses, [1.25 * np.log(2)], rtol=1e-6)
 
 
+def test_labels_that_are_not_known_have_no_part_in_a_step(lite: Network, bank: NDArray[np.float16]) -> None:
+    """The last label is known of two frames, one with it and one without; the second of none: 10 entries are left.
+
+    At b = 0 the gradient is the sum of 0.5 - label over the known frames, divided by 10: 0.1, 0, 0.1, 0;
+    times rate 0.8 and turned round. Absent instead of unknown, the second would be -0.8 * 2 / 16.
+    """
+    _silence(lite)
+    known = np.ones((4, 4), bool)
+    known[:, 1] = False
+    known[2:, 3] = False
+    losses = finetune(lite, from_bank(bank), LABELS, epochs=1, minimum_steps=1, learning_rate=0.8, known=known)
+    np.testing.assert_allclose(lite.trainable_state()["tail.classifier.bias"], [-0.08, 0, -0.08, 0], atol=1e-7)
+    np.testing.assert_allclose(losses, [np.log(2)], rtol=1e-6)
+
+
 @pytest.mark.parametrize(("weight", "sensitivity"), [(None, 0.0), (8.0, 1.0)])
 def test_positive_weights_raise_the_sensitivity_of_a_rare_label(
     lite: Network, bank: NDArray[np.float16], weight: float | None, sensitivity: float
