@@ -11,7 +11,7 @@ DEMO_OPTIONS := $(if $(CLIPS),--clips "$(CLIPS)") $(if $(LABELS),--labels "$(LAB
 	$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BATCH),--batch $(BATCH)) $(if $(REPORT),--report "$(REPORT)") \
 	$(if $(PORT),--port $(PORT)) $(if $(SEED),--seed $(SEED)) $(if $(FOLDER),--folder "$(FOLDER)")
 
-.PHONY: help install serve demo test unit bench study soak lint docs wheel release lock clean
+.PHONY: help install serve demo test unit coverage check screenshots bench study soak lint docs wheel release lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{sub(/:.*/, "", $$1); printf "make %-10s %s\n", $$1, $$2}'
@@ -41,6 +41,14 @@ test: install ## all tests
 unit: $(VENV)/.installed ## the fast tests: nothing but our own code
 	$(BIN)/python -m pytest -m unit
 
+coverage: install ## all tests, and which lines they run
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+check: lint docs unit ## what a change must pass before it is sent
+
+screenshots: install ## make the documentation's screenshots from a real Label Studio
+	$(BIN)/python scripts/screenshots.py
+
 bench: install ## every speed claim against the plain way, in one run (QUICK=1: shows that it runs)
 	$(BIN)/python -m benchmarks.run $(if $(QUICK),--quick)
 
@@ -59,7 +67,8 @@ lint: $(VENV)/.installed ## ruff, mypy, import-linter, known vulnerabilities
 	$(BIN)/python scripts/audit.py
 
 docs: $(VENV)/.installed ## build the documentation into site; a warning is an error
-	$(BIN)/mkdocs build --strict
+	$(BIN)/python scripts/render_docs.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 wheel: $(VENV)/.installed ## build the wheel and the source archive into dist
 	rm -rf build dist

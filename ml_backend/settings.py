@@ -18,10 +18,19 @@ DEMO_LABEL_STUDIO = "TSAL_DEMO_LABEL_STUDIO"
 SECRETS = "TSAL_SECRETS_DIR"
 Disagreement = Literal["latest", "majority", "leave out"]
 Accepted = Literal["keep apart", "train"]
+SECTIONS = {
+    "Label Studio": "label_studio_url",
+    "The backend": "backend_url",
+    "Where things are kept": "data_dir",
+    "The network": "backbone",
+    "The loop": "k_max",
+    "Frames": "max_frame_bytes",
+}
+"""Sections of the documentation, each with the first setting that belongs to it."""
 
 
 class Settings(BaseSettings):
-    """Everything a team can set; the description of each field is the README's table."""
+    """Everything a team can set; the description of each field is its documentation."""
 
     # An empty variable, as compose files make them, is not a value: above all it is no secret.
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
@@ -223,7 +232,7 @@ def load(**overrides: object) -> Settings:
         if name.startswith(PREFIX) and not name.startswith(TEST_PREFIX) and name not in known
     )
     if unknown:
-        raise SettingsError(f"{', '.join(unknown)}: no such setting; the README's table has them all")
+        raise SettingsError(f"{', '.join(unknown)}: no such setting; docs/settings.md lists them all")
     try:
         return Settings(_secrets_dir=folder, **overrides)  # type: ignore[arg-type, call-arg]
     except ValidationError as error:

@@ -1,11 +1,7 @@
-"""Run the whole loop on this machine: `tsal demo`."""
+"""The whole loop on this machine: Label Studio, Redis, backend, worker, sidecar, a project with frames."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from ml_backend.__main__ import main
+from ml_backend.commands.command import run
+from ml_backend.commands.demo import main
 
 if __name__ == "__main__":
-    main(["demo", *sys.argv[1:]])
+    run(main)

@@ -1,11 +1,7 @@
-"""Say what is right with this installation, and what to change: `tsal doctor`."""
+"""Say what is right with this installation, and what to change."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from ml_backend.__main__ import main
+from ml_backend.commands.command import run
+from ml_backend.commands.doctor import main
 
 if __name__ == "__main__":
-    main(["doctor", *sys.argv[1:]])
+    run(main)

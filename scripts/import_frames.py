@@ -1,11 +1,7 @@
-"""Import frames into a project: `tsal import`."""
+"""Import frames of videos, stills and DICOM files into a Label Studio project."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from ml_backend.__main__ import main
+from ml_backend.commands.command import run
+from ml_backend.commands.import_frames import main
 
 if __name__ == "__main__":
-    main(["import", *sys.argv[1:]])
+    run(main)

@@ -1,11 +1,7 @@
-"""Print the labelling configuration: `tsal config`."""
+"""The labelling configuration of label_config, with a team's example pictures put in."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from ml_backend.__main__ import main
+from ml_backend.commands.command import run
+from ml_backend.commands.label_configuration import main
 
 if __name__ == "__main__":
-    main(["config", *sys.argv[1:]])
+    run(main)

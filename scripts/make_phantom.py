@@ -1,11 +1,7 @@
-"""Draw lung-ultrasound phantoms: `tsal phantom`."""
+"""Write clips of lung-ultrasound phantoms, and the table of their labels, for people without data, tests and scale."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from ml_backend.__main__ import main
+from ml_backend.commands.command import run
+from ml_backend.commands.make_phantom import main
 
 if __name__ == "__main__":
-    main(["phantom", *sys.argv[1:]])
+    run(main)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,26 @@ from tests.redis_server import redis_url, running_redis
 from tests.studio_server import studio_server
 
 __all__ = ["redis_url", "running_redis", "studio_server"]
+
+# Folders and files whose tests are quick and need nothing but our own code, save those that ask for a server.
+UNIT = ("ingest", "label_config", "phantom", "store", "tsal", "test_docs.py", "test_logs.py", "test_settings.py")
+SLOW = ("test_features.py",)
+SERVERS = {"redis_url", "running_redis", "studio_server"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give every test one of the markers unit, integration and soak."""
+    for item in items:
+        place = item.path.relative_to(Path(__file__).parent).parts[0]
+        servers = SERVERS & set(getattr(item, "fixturenames", ()))
+        if place == "soak":
+            item.add_marker("soak")
+        elif (
+            place in UNIT and item.path.name not in SLOW and not servers and not item.get_closest_marker("integration")
+        ):
+            item.add_marker("unit")
+        else:
+            item.add_marker("integration")
 
 
 @pytest.fixture(autouse=True)

@@ -10,20 +10,7 @@ from typing import Annotated
 import typer
 
 from ml_backend import __version__
-from ml_backend.commands import (
-    backend,
-    config,
-    connect,
-    demo,
-    doctor,
-    import_frames,
-    order,
-    phantom,
-    serve,
-    sidecar,
-    versions,
-    worker,
-)
+from ml_backend.commands import backend, order, sidecar, versions, worker
 from ml_backend.commands.command import run
 
 __all__ = ["app", "run"]
@@ -36,18 +23,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(serve.serve)
-app.command()(connect.connect)
-app.command()(doctor.doctor)
-app.command("import")(import_frames.import_frames)
-app.command()(config.config)
-app.add_typer(versions.app)
-app.command()(order.order)
 app.command()(backend.backend)
 app.command()(worker.worker)
 app.command()(sidecar.sidecar)
-app.command()(demo.demo)
-app.command()(phantom.phantom)
+app.command()(order.order)
+app.add_typer(versions.app)
 
 
 def _print_version(wanted: bool) -> None:
