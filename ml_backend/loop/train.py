@@ -6,34 +6,29 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_backend.errors import FrameUnreadable, NotEnoughLabels, VersionUnknown
+from ml_backend.errors import FrameUnreadable, NotEnoughLabels
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.predictor import Predictor
 from ml_backend.logs import event
+from ml_backend.loop import trials
 from ml_backend.loop.collect import Collected, Labelled, Material, Report, changed_since, collect, read
 from ml_backend.loop.judge import Split, judge, split, ticks
 from ml_backend.msml import finetune
 from ml_backend.msml.network import Network
 from ml_backend.services import Services
-from ml_backend.settings import Settings
 from ml_backend.store.versions import Manifest, VersionStore
-from ml_backend.tsal import adaptive
-from ml_backend.tsal.audit import AuditSample
 from ml_backend.tsal.correlation import CorrelationTable, build, countable
 from ml_backend.tsal.labels import columns_of
-from ml_backend.tsal.round import generator
 from ml_backend.tsal.strengths import StrengthTable
-from ml_backend.tsal.ticks import Tables
 
 logger = logging.getLogger(__name__)
-REMEMBERED = 20  # trials that the choice of strategy and validator looks back on
 RECORDED = {
     "epochs",
     "minimum_steps",
@@ -85,64 +80,49 @@ def fine_tune(
     basis = store.active_manifest() or newest
     configuration = services.configuration(services.studio.project(project).label_config)
     names = configuration.label_names
-
     report("reading annotations", 0, 1)
     collected = collect(services, project, configuration)
     _require_two_combinations(collected.labelled)
     fresh = changed_since(collected.labelled, newest)
     material = read(services, collected.labelled, configuration, report)
     read_seconds = time.monotonic() - started
-
     notes = _notes(collected, material)
     audited = services.audits(project).tasks()
     seen = {one.task for one in (*(newest.seen if newest else ()), *(basis.trained_on if basis else ()))}
     parts = split(material, audited, seen, settings, notes)
     start = _start(services.predictor, store, basis, names, material, parts, notes)
-    tried = _tried(start.parent, names, material, {one.annotation.task for one in fresh} & audited)
+    tried = trials.tried(start.parent, names, material, {one.annotation.task for one in fresh} & audited)
     before = _before(services.predictor, start, material, parts.judged | tried)
-    trial = _trial(start.parent, before, material, tried)
+    trial = trials.trial(start.parent, before, material, tried)
     losses, training_seconds = _learn(services, start.network, material, parts, report)
 
     after = _probabilities(services.predictor, start.network, material.frames)
     table, strengths = _tables(start, material, parts, after)
     figures, held_back = judge(material, parts, before, after, start.shared, table, names, settings)
     batch, figures_of_ticks = ticks(services, project, fresh, audited - seen, configuration)
-    choice = adaptive.choose([*_trials(store, start.parent), *([trial] if trial else [])])
-    manifest = store.create(
-        Manifest(
-            parent=start.parent.version if start.parent else None,
-            project=project,
-            created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            job=job,
-            trigger=trigger,
-            trunk_key=start.network.trunk_key,
-            label_names=names,
-            table=table.to_json(),
-            strengths=strengths.to_json(),
-            metrics=figures,
-            batch=batch,
-            ticks=figures_of_ticks,
-            trial=asdict(trial) if trial else None,
-            choice=asdict(choice) | {"reasons": list(choice.reasons)},
-            losses=tuple(losses),
-            seconds={
-                "read": round(read_seconds, 3),
-                "finetune": round(training_seconds, 3),
-                "total": round(time.monotonic() - started, 3),
-            },
-            accepted=collected.accepted,
-            notes=tuple(notes),
-            held_back=held_back,
-            **_learnt_from(material, parts, names),
-            **_made_with(settings),
-        ),
-        lambda path: start.network.save_tail(path, {"labels": " | ".join(names)}),
-        number=newest.number + 1 if newest else 1,
-        by=job or "fine-tune",
-        expected=serving,
+    seconds = {"read": read_seconds, "finetune": training_seconds, "total": time.monotonic() - started}
+    return _publish(
+        services,
+        start,
+        newest,
+        serving,
+        project=project,
+        job=job,
+        trigger=trigger,
+        label_names=names,
+        table=table.to_json(),
+        strengths=strengths.to_json(),
+        metrics=figures,
+        batch=batch,
+        ticks=figures_of_ticks,
+        **trials.chosen(store, start.parent, trial),
+        losses=tuple(losses),
+        seconds={name: round(took, 3) for name, took in seconds.items()},
+        accepted=collected.accepted,
+        notes=tuple(notes),
+        held_back=held_back,
+        **_learnt_from(material, parts, names),
     )
-    _log(manifest)
-    return manifest
 
 
 def _require_two_combinations(labelled: Sequence[Labelled]) -> None:
@@ -249,45 +229,6 @@ def _tables(
     return table, StrengthTable.build(labels, probabilities[rows])
 
 
-def _tried(parent: Manifest | None, names: tuple[str, ...], material: Material, fresh: set[int]) -> NDArray[np.bool_]:
-    """The frames to try the parent's strategies and validators on: the ``fresh`` audited ones it has not learnt.
-
-    None of them without a parent, with one of other symptoms, or with one from before there were strengths.
-    """
-    tried = np.zeros(len(material.frames), bool)
-    if parent is not None and parent.strengths and parent.label_names == names:
-        new = fresh - {one.task for one in parent.trained_on}
-        tried |= np.array([task in new for task in material.tasks], bool) & material.known.all(axis=1)
-    return tried
-
-
-def _trial(
-    parent: Manifest | None, before: NDArray[np.float32] | None, material: Material, tried: NDArray[np.bool_]
-) -> adaptive.Trial | None:
-    """Try what the parent could have chosen and labelled by, with its own probabilities and tables."""
-    if parent is None or before is None or not tried.any():
-        return None
-    tasks = [material.tasks[row] for row in np.flatnonzero(tried)]
-    return adaptive.trial(
-        AuditSample.of(set(tasks), tasks, before[tried], material.labels[tried]),
-        Tables.from_json(parent.table, parent.strengths),
-        generator(parent.seed, parent.number),
-    )
-
-
-def _trials(store: VersionStore, newest: Manifest | None) -> list[adaptive.Trial]:
-    """The trials of a version and of those it comes from, oldest first, as far back as they still count."""
-    found: list[adaptive.Trial] = []
-    while newest is not None and len(found) < REMEMBERED:
-        if newest.trial:
-            found.append(adaptive.Trial(**newest.trial))
-        try:
-            newest = store.get(newest.parent) if newest.parent else None
-        except VersionUnknown:  # removed or damaged since, which no new version must fail for
-            newest = None
-    return found[::-1]
-
-
 def _probabilities(predictor: Predictor, network: Network, frames: Sequence[Frame]) -> NDArray[np.float32]:
     rows: list[NDArray[np.float32]] = []
     for chunk in predictor.activations(frames, network.label_count):
@@ -309,14 +250,27 @@ def _learnt_from(material: Material, parts: Split, names: tuple[str, ...]) -> di
     }
 
 
-def _made_with(settings: Settings) -> dict[str, Any]:
-    """What a manifest keeps of the settings."""
-    return {
-        "backbone": settings.backbone,
-        "weights": settings.weights or "ImageNet",
-        "settings": settings.model_dump(mode="json", include=RECORDED),
-        "seed": settings.seed,
-    }
+def _publish(services: Services, start: Start, newest: Manifest | None, serving: str | None, **fields: Any) -> Manifest:
+    """Store the version after ``newest`` and activate it, unless it is held back or ``serving`` serves no longer."""
+    settings = services.settings
+    manifest = services.versions(fields["project"]).create(
+        Manifest(
+            parent=start.parent.version if start.parent else None,
+            created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            trunk_key=start.network.trunk_key,
+            backbone=settings.backbone,
+            weights=settings.weights or "ImageNet",
+            settings=settings.model_dump(mode="json", include=RECORDED),
+            seed=settings.seed,
+            **fields,
+        ),
+        lambda path: start.network.save_tail(path, {"labels": " | ".join(fields["label_names"])}),
+        number=newest.number + 1 if newest else 1,
+        by=fields["job"] or "fine-tune",
+        expected=serving,
+    )
+    _log(manifest)
+    return manifest
 
 
 def _log(manifest: Manifest) -> None:

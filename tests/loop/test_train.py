@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from ml_backend.errors import NotEnoughLabels, StudioUnavailable, VersionSuperseded
-from ml_backend.loop import confirm
+from ml_backend.loop import confirm, trials
 from ml_backend.loop import train as training
 from ml_backend.msml.network import Network
 from ml_backend.store import versions
@@ -573,7 +573,7 @@ class TestTrial:
     def test_no_more_trials_are_remembered_than_count(
         self, half: Installation, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(training, "REMEMBERED", 1)
+        monkeypatch.setattr(trials, "REMEMBERED", 1)
         new = CLEAR | {"found": {"mlm": 0.1, "lc": 0.9}, "manual": {"strengths": 0.5, "table": 0.0}}
         first = self.replaced(half, trial=CLEAR)
         self.replaced(half, parent=first.version, trial=new)
