@@ -1,7 +1,11 @@
-"""Take a project of an existing Label Studio to the working state, and say each thing that is changed."""
+"""Connect a project of your Label Studio: `tsal connect`."""
 
-from ml_backend.commands.command import run
-from ml_backend.commands.connect import main
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ml_backend.__main__ import main
 
 if __name__ == "__main__":
-    run(main)
+    main(["connect", *sys.argv[1:]])

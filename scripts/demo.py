@@ -1,7 +1,11 @@
-"""The whole loop on this machine: Label Studio, Redis, backend, worker, sidecar, a project with frames."""
+"""Run the whole loop on this machine: `tsal demo`."""
 
-from ml_backend.commands.command import run
-from ml_backend.commands.demo import main
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ml_backend.__main__ import main
 
 if __name__ == "__main__":
-    run(main)
+    main(["demo", *sys.argv[1:]])

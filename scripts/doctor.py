@@ -1,7 +1,11 @@
-"""Say what is right with this installation, and what to change."""
+"""Say what is right with this installation, and what to change: `tsal doctor`."""
 
-from ml_backend.commands.command import run
-from ml_backend.commands.doctor import main
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ml_backend.__main__ import main
 
 if __name__ == "__main__":
-    run(main)
+    main(["doctor", *sys.argv[1:]])

@@ -1,7 +1,11 @@
-"""Import frames of videos, stills and DICOM files into a Label Studio project."""
+"""Import frames into a project: `tsal import`."""
 
-from ml_backend.commands.command import run
-from ml_backend.commands.import_frames import main
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ml_backend.__main__ import main
 
 if __name__ == "__main__":
-    run(main)
+    main(["import", *sys.argv[1:]])

@@ -1,7 +1,11 @@
-"""The labelling configuration of label_config, with a team's example pictures put in."""
+"""Print the labelling configuration: `tsal config`."""
 
-from ml_backend.commands.command import run
-from ml_backend.commands.label_configuration import main
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ml_backend.__main__ import main
 
 if __name__ == "__main__":
-    run(main)
+    main(["config", *sys.argv[1:]])

@@ -1,7 +1,11 @@
-"""Write clips of lung-ultrasound phantoms, and the table of their labels, for people without data, tests and scale."""
+"""Draw lung-ultrasound phantoms: `tsal phantom`."""
 
-from ml_backend.commands.command import run
-from ml_backend.commands.make_phantom import main
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ml_backend.__main__ import main
 
 if __name__ == "__main__":
-    run(main)
+    main(["phantom", *sys.argv[1:]])

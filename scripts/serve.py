@@ -1,7 +1,11 @@
-"""Run everything that stands beside your Label Studio: backend, worker and sidecar, and Redis where none is set."""
+"""Run everything that stands beside your Label Studio: `tsal serve`."""
 
-from ml_backend.commands.command import run
-from ml_backend.commands.serve import main
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ml_backend.__main__ import main
 
 if __name__ == "__main__":
-    run(main)
+    main(["serve", *sys.argv[1:]])

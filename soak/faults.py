@@ -19,7 +19,7 @@ import httpx
 
 from ml_backend.errors import InvalidRequest
 from ml_backend.launch import serve
-from ml_backend.launch.processes import python, tsal
+from ml_backend.launch.processes import tsal
 from ml_backend.setup.connect import connect
 from ml_backend.setup.label_configuration import render
 from ml_backend.web.access import SECRET_HEADER
@@ -261,8 +261,8 @@ def _studio_down_during_import(site: Site, team: Team) -> float:
     rows = [f"{clip.name},{site.clips.patients[clip.name]}\n" for clip in clips]
     table.write_text("file,patient\n" + "".join(rows), encoding="utf-8")
     root = site.folder / "files"
-    command = python(
-        "import_frames.py",
+    command = tsal(
+        "import",
         *("--project", str(site.project), "--patients", str(table), "--distance", "0"),
         *("--frames", str(root / "frames"), "--document-root", str(root)),
         *map(str, clips),

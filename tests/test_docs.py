@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ml_backend.launch.options import Options
 from ml_backend.settings import SECTIONS, Settings
 from scripts import render_docs
 
@@ -58,3 +59,11 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     for page in (tmp_path / "site").rglob("*.html"):
         # Pages are read where there is no internet: nothing is loaded from outside.
         assert not re.findall(r'(?:src|<link[^>]* href)="https?://', page.read_text(encoding="utf-8")), page
+
+
+def test_the_makefile_passes_only_options_that_the_demo_has() -> None:
+    options = re.search(r"DEMO_OPTIONS := (.*?)\n\n", (ROOT / "Makefile").read_text(), re.DOTALL)
+    assert options
+    passed = set(re.findall(r"--[a-z-]+", options[1]))
+    assert passed <= {f"--{name.replace('_', '-')}" for name in Options.__annotations__}
+    assert {"--clips", "--labels", "--unattended", "--rounds", "--batch", "--report"} <= passed

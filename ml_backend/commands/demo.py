@@ -1,37 +1,59 @@
-"""Run the whole loop on this machine: Label Studio, Redis, backend, worker, sidecar, a project with frames."""
+"""`tsal demo`: the whole loop on this machine."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import Annotated
 
-from ml_backend.commands.import_frames import seconds
-from ml_backend.ingest.importer import EVERY
-from ml_backend.launch import demo
-from ml_backend.launch.options import Options
+import typer
 
-
-def main(arguments: list[str] | None = None) -> int:
-    """Start everything, import frames and print where to go; stop everything with Ctrl-C."""
-    demo.run(Options(**vars(_parser().parse_args(arguments))))
-    return 0
+from ml_backend.commands.import_frames import Every, seconds
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--clips", type=Path, metavar="DIR", help="folder of clips (default: phantom frames are made)")
-    parser.add_argument(
-        "--labels",
-        type=Path,
-        metavar="FILE",
-        help="table with file, patient and a column a symptom (a_line, b_line, …)",
+def demo(
+    clips: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of clips.", show_default="phantom clips are made")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Table with file, patient and a column a symptom (a_line, b_line, …)."),
+    ] = None,
+    unattended: Annotated[
+        bool, typer.Option("--unattended", help="A simulated annotator answers from --labels.")
+    ] = False,
+    rounds: Annotated[int, typer.Option(metavar="N", help="Batches that the simulated annotator confirms.")] = 3,
+    batch: Annotated[int, typer.Option(metavar="N", help="Annotations that start a fine-tune.")] = 20,
+    report: Annotated[Path, typer.Option(metavar="FILE", help="Where the report of --unattended goes.")] = Path(
+        "runs/demo-report.json"
+    ),
+    every: Every = "0.5",
+    port: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Port of Label Studio.", show_default="a free one")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of everything random.")] = 0,
+    folder: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the demo keeps its files.", show_default="a new one in runs"),
+    ] = None,
+) -> None:
+    """Run the whole loop on this machine: Label Studio, Redis, backend, worker, sidecar, a project with frames.
+
+    Prints where to go and what to press. Ctrl-C stops everything.
+    """
+    from ml_backend.launch import demo as launching
+    from ml_backend.launch.options import Options
+
+    launching.run(
+        Options(
+            clips=clips,
+            labels=labels,
+            unattended=unattended,
+            rounds=rounds,
+            batch=batch,
+            report=report,
+            every=seconds(every),
+            port=port,
+            seed=seed,
+            folder=folder,
+        )
     )
-    parser.add_argument("--unattended", action="store_true", help="a simulated annotator answers from --labels")
-    parser.add_argument("--rounds", type=int, default=3, help="batches the simulated annotator confirms (3)")
-    parser.add_argument("--batch", type=int, default=20, help="annotations that start a fine-tune (20)")
-    parser.add_argument("--report", type=Path, default=demo.REPORT, help="where the report of --unattended goes")
-    parser.add_argument("--every", type=seconds, default=EVERY, metavar="SECONDS", help="time between frames (0.5)")
-    parser.add_argument("--port", type=int, help="port of Label Studio (default: a free one)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (0)")
-    parser.add_argument("--folder", type=Path, help="where the demo keeps its files (default: a new one in runs)")
-    return parser

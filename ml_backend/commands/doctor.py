@@ -1,14 +1,22 @@
-"""Say what is right with this installation, and what to change."""
+"""`tsal doctor`: what is right with this installation, and what to change."""
 
 from __future__ import annotations
 
-import argparse
+from typing import Annotated
 
-from ml_backend.setup.doctor import examine
+import typer
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Check settings, machine, Label Studio and the connected projects; exit code 0 where nothing has to be changed."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--project", type=int, metavar="ID", help="only this project (default: every connected one)")
-    return 0 if examine(lambda line: print(line, flush=True), parser.parse_args(arguments).project) else 1
+def doctor(
+    project: Annotated[
+        int | None, typer.Option(metavar="ID", help="Only this project.", show_default="all connected")
+    ] = None,
+) -> None:
+    """Check settings, machine, Label Studio and the connected projects.
+
+    One line each: ok, or what to change. Changes nothing. Ends with 1 if something has to be changed.
+    """
+    from ml_backend.setup.doctor import examine
+
+    if not examine(lambda line: print(line, flush=True), project):
+        raise typer.Exit(1)

@@ -10,7 +10,20 @@ from typing import Annotated
 import typer
 
 from ml_backend import __version__
-from ml_backend.commands import backend, order, sidecar, versions, worker
+from ml_backend.commands import (
+    backend,
+    config,
+    connect,
+    demo,
+    doctor,
+    import_frames,
+    order,
+    phantom,
+    serve,
+    sidecar,
+    versions,
+    worker,
+)
 from ml_backend.commands.command import run
 
 __all__ = ["app", "run"]
@@ -23,11 +36,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(serve.serve)
+app.command()(connect.connect)
+app.command()(doctor.doctor)
+app.command("import")(import_frames.import_frames)
+app.command()(config.config)
+app.add_typer(versions.app)
+app.command()(order.order)
 app.command()(backend.backend)
 app.command()(worker.worker)
 app.command()(sidecar.sidecar)
-app.command()(order.order)
-app.add_typer(versions.app)
+app.command()(demo.demo)
+app.command()(phantom.phantom)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,14 +1,13 @@
-"""Run everything that stands beside your Label Studio: backend, worker, sidecar, and Redis where none is set."""
+"""`tsal serve`: runs everything that stands beside a Label Studio."""
 
 from __future__ import annotations
 
-import argparse
 
-from ml_backend.launch import serve
+def serve() -> None:
+    """Run backend, worker and sidecar, and Redis where none is set.
 
+    Restarts what ends by itself. Ctrl-C stops everything.
+    """
+    from ml_backend.launch import serve as serving
 
-def main(arguments: list[str] | None = None) -> int:
-    """Start backend, worker and sidecar with the settings of the environment (TSAL_*); stop all with Ctrl-C."""
-    argparse.ArgumentParser(description=main.__doc__).parse_args(arguments)
-    serve.run()
-    return 0
+    serving.run()

@@ -149,11 +149,6 @@ def embedded_redis(folder: Path) -> tuple[list[str], str]:
     return command, url
 
 
-def python(script: str, *arguments: str) -> list[str]:
-    """Command that runs one of our scripts with this interpreter."""
-    return [sys.executable, str(ROOT / "scripts" / script), *arguments]
-
-
 def tsal(*arguments: str) -> list[str]:
     """Command that runs `tsal` with this interpreter."""
     return [sys.executable, "-m", "ml_backend", *arguments]

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ml_backend.errors import ConfigurationUnusable
 from ml_backend.ingest.clip_table import column
 
-FOLDER = Path(__file__).resolve().parents[2] / "label_config"
+FOLDER = Path(__file__).resolve().parents[1] / "label_config"
 TEMPLATE = FOLDER / "lung_ultrasound.xml"
 EXAMPLES = FOLDER / "examples"
 EXAMPLE_PIXELS = 220

@@ -16,9 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ml_backend.commands import import_frames
-from ml_backend.commands.command import run
-from ml_backend.commands.import_frames import main
+from ml_backend.__main__ import main
 from ml_backend.errors import BackendError, InvalidRequest, StudioUnavailable
 from ml_backend.ingest import duplicates
 from ml_backend.ingest import importer as importing
@@ -30,6 +28,7 @@ from ml_backend.ingest.paths import find_files
 from ml_backend.ingest.pictures import ClipFrame
 from ml_backend.ingest.report import Report
 from ml_backend.ingest.served import served_path
+from ml_backend.studio import client
 from ml_backend.studio.client import LocalStorage, ProjectInfo, Task
 from tests.ingest.test_files import write_dicom
 
@@ -490,7 +489,7 @@ def command(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setenv("TSAL_LABEL_STUDIO_TOKEN", "token")
     monkeypatch.setenv("TSAL_DATA_DIR", str(place.data_dir))
     monkeypatch.delenv("TSAL_DOCUMENT_ROOT", raising=False)
-    monkeypatch.setattr(import_frames, "Studio", lambda url, token: place.studio)
+    monkeypatch.setattr(client, "Studio", lambda url, token: place.studio)
     return place
 
 
@@ -500,7 +499,7 @@ def call(place: Place, *options: str) -> int:
 
 def exit_code(*arguments: str) -> int:
     with pytest.raises(SystemExit) as ended:
-        run(lambda: main(arguments))
+        main(["import", *arguments])
     assert isinstance(ended.value.code, int)
     return ended.value.code
 

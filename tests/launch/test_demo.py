@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_backend.commands import demo
-from ml_backend.commands.command import run
+from ml_backend.__main__ import main
 from ml_backend.errors import InvalidRequest
 from ml_backend.launch.clips import Clips, held_out_clips, read_clips
 from ml_backend.phantom.clips import generate
@@ -144,7 +143,7 @@ def test_one_patient_cannot_be_split() -> None:
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     with pytest.raises(SystemExit) as ended:
-        run(lambda: demo.main([str(argument) for argument in arguments]))
+        main(["demo", *map(str, arguments)])
     assert ended.value.code == 2
     output = capsys.readouterr()
     assert output.err.startswith("error: ")

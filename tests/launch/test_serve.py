@@ -14,8 +14,7 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
-from ml_backend.commands import serve as command_of_serve
-from ml_backend.commands.command import run
+from ml_backend.__main__ import main
 from ml_backend.launch import serve
 from ml_backend.launch.processes import ROOT, Processes, embedded_redis, free_port
 from ml_backend.settings import Settings, load
@@ -41,7 +40,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     """Exit code and the one line of an error; nothing may have been started."""
     before = {process.pid for process in psutil.Process().children(recursive=True)}
     with pytest.raises(SystemExit) as ended:
-        run(lambda: command_of_serve.main([]))
+        main(["serve"])
     assert {process.pid for process in psutil.Process().children(recursive=True)} <= before
     output = capsys.readouterr()
     assert output.err.startswith("error: ")

@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 from werkzeug.serving import make_server
 
-from ml_backend.commands import connect as command
-from ml_backend.commands.command import run
+from ml_backend.__main__ import main
 from ml_backend.errors import ConfigurationUnusable, SettingsError, StudioRefused
 from ml_backend.launch.processes import free_port
 from ml_backend.services import Services
@@ -362,7 +361,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> pytest.M
 
 def code(*arguments: str) -> int:
     with pytest.raises(SystemExit) as ended:
-        run(lambda: command.main(list(arguments)))
+        main(["connect", *arguments])
     assert isinstance(ended.value.code, int)
     return ended.value.code
 

@@ -10,7 +10,7 @@ import pytest
 from rq import Worker
 from rq.serializers import JSONSerializer
 
-from ml_backend.commands import doctor
+from ml_backend.__main__ import main
 from ml_backend.launch.processes import free_port
 from ml_backend.launch.serve import environment
 from ml_backend.loop import jobs
@@ -57,6 +57,12 @@ PIXEL = bytes.fromhex(
 )
 
 
+def code(*arguments: str) -> object:
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", *arguments])
+    return ended.value.code
+
+
 def changes(only: int | None = None) -> set[str]:
     """What has to be changed, by subject."""
     return {finding.subject for finding in findings(only) if finding.state == "change"}
@@ -74,7 +80,7 @@ def test_a_whole_installation_is_well_and_stays_as_it_is(
         *("data keys", "answers"),
     }
     assert dump(project) == before
-    assert doctor.main(["--project", str(project)]) == 0
+    assert code("--project", str(project)) == 0
     assert all(line.startswith("ok ") for line in capsys.readouterr().out.splitlines())
 
 
@@ -83,7 +89,7 @@ def test_a_setting_that_cannot_be_used_is_all_that_is_said(
 ) -> None:
     monkeypatch.setenv("TSAL_K_MAX", "none")
     assert [(finding.subject, finding.state) for finding in findings()] == [("settings", "change")]
-    assert doctor.main([]) == 1
+    assert code() == 1
 
 
 def test_a_wrong_token_is_found(installation: Services, monkeypatch: pytest.MonkeyPatch) -> None:
