@@ -48,8 +48,8 @@ class Pending:
 
         What webhooks told while Label Studio answered is not in its answer, and stays.
         """
-        there = self.known()
-        self.add({annotation: task for annotation, task in annotations.items() if annotation not in there})
+        there = self.annotations()
+        self.add({annotation: task for annotation, task in annotations.items() if there.get(annotation) != task})
         self.remove(sorted(known - annotations.keys()))
 
     def quiet(self) -> float:
