@@ -53,7 +53,7 @@ def from_here(settings: Settings) -> Finding:
     if not isinstance(told, dict) or told.get("model_class") != MODEL_CLASS:
         return Finding(subject, "change", f"what answers at {url} is not this backend: correct TSAL_BACKEND_URL")
     model = str(told.get("model", "UP"))
-    if model != "UP":
+    if model not in ("UP", "UNKNOWN"):  # unknown until the backend has looked once
         return Finding(subject, "change", f"the backend at {url} says of its model: {model}")
     return Finding(subject, "ok", f"the backend answers at {url}")
 

@@ -189,6 +189,7 @@ def _healthy(url: str) -> bool:
             "redis": "UP",
             "label_studio": "DOWN",
             "disk": "UP",
+            "model": "UP",
         }
         return bool(told == wanted)
     except httpx.HTTPError:

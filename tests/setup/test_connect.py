@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from ml_backend.errors import ConfigurationUnusable, SettingsError, StudioRefuse
 from ml_backend.launch.processes import free_port
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
+from ml_backend.setup.address import from_here
 from ml_backend.setup.connect import ACTIONS, connect
 from ml_backend.setup.label_configuration import render
 from ml_backend.setup.project import answers, data_keys
@@ -450,6 +452,26 @@ def test_missing_data_keys_are_reported_with_the_keys_that_are_there(services: S
     assert ("0 of 1 tasks name a patient", "change") in states
     assert ("0 of 1 tasks name a time", "note") in states
     assert any("image, pat" in finding.text for finding in data_keys(services, project))
+
+
+def test_only_a_model_that_cannot_be_built_is_wrong_with_a_backend(settings: Settings) -> None:
+    def told_by_a_backend(model: str) -> str:
+        def answer(_: object, respond: Callable[..., object]) -> list[bytes]:
+            respond("200 OK", [("Content-Type", "application/json")])
+            return [json.dumps({"model_class": "LungUltrasoundModel", "model": model}).encode()]
+
+        server = make_server("127.0.0.1", settings.port, answer)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            return from_here(settings).state
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+
+    states = [told_by_a_backend(model) for model in ("UP", "UNKNOWN", "CANNOT BE BUILT (no weights)")]
+    assert states == ["ok", "ok", "change"]
 
 
 def test_a_dry_run_says_that_no_backend_answers(services: Services, project: int) -> None:
