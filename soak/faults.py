@@ -352,7 +352,7 @@ FAULTS = [
     Fault("worker killed in a fine-tune", _worker_killed, r"worker +ended with -9: starting it again"),
     Fault("redis killed", _redis_killed, r"redis +ended with -9: starting it again"),
     Fault("redis restarted empty", _redis_emptied, r"redis +ended with -9: starting it again"),
-    Fault("crash between storing a version and activating it", _stored_but_not_active, r"its job ended before that"),
+    Fault("crash between storing a version and activating it", _stored_but_not_active, r"a crash had cut this off"),
     Fault("crash between pushing predictions and switching", _pushed_but_not_switched, r"sidecar +ended with -9"),
     Fault("disk full", _disk_full, r"fine-tune failed .*File too large"),
     Fault("clock set back", _clock_set_back, r"the clock jumped seconds=-7200", mend=lambda site: site.restart_serve()),
