@@ -207,12 +207,6 @@ def test_once_names_a_strategy_that_there_is_not(
     assert "TSAL_STRATEGY" in one_line(capsys)
 
 
-@pytest.mark.parametrize("arguments", [[], ["--once", "--watch"], ["--once", "--project", "first"]], ids=str)
-def test_a_wrong_command_line_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert code(*arguments) == 2
-    assert "usage:" in capsys.readouterr().err
-
-
 # What the watch does at each look
 
 
