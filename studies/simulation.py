@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from ml_backend.tsal.audit import AuditSample
 from ml_backend.tsal.correlation import CorrelationTable, build, plain_labels
 from ml_backend.tsal.rarity import positive_weights
 from ml_backend.tsal.round import Batch, Known, Pool, Rows, Rules, choose, generator
+from ml_backend.tsal.split import held_out
 from ml_backend.tsal.ticks import VALIDATORS, Tables
 from studies.dataset import ClipSet
 
@@ -44,7 +45,8 @@ class Way:
     ``last_batch_only``: train on the newest batch instead of everything confirmed; ``restart``: begin each fine-tune
     with the pre-trained weights instead of the last version's; ``augmented``: draw from all views instead of the frame
     itself; ``weighted``: positive weights for rare symptoms; ``audit``: share of every batch that is
-    drawn at random, as in the product.
+    drawn at random, as in the product; ``hold_out``: share of the pool's patients that are never trained on, as in the
+    product (the study has test patients of its own).
     """
 
     epochs: int = 10
@@ -54,6 +56,7 @@ class Way:
     last_batch_only: bool = False
     weighted: bool = False
     audit: float = 0.15
+    hold_out: float = 0.0
 
 
 class Learner:
@@ -61,18 +64,20 @@ class Learner:
 
     def __init__(self, material: Material, way: Way, seed: int) -> None:
         self.material = material
-        self._way = way
-        self._seed = seed
+        self.way = way
+        self.seed = seed
         labels = material.clips.labels.shape[1]
         self.tables = Tables.empty(labels)
         self.table_without_rule_9 = CorrelationTable.empty(labels)
         self.version = 0
+        self.held_out = held_out(material.clips.patients, way.hold_out, seed)
         self._begin()
 
     def learn(self, labelled: Rows, batch: Rows) -> bool:
         """Fine-tune on the labelled rows, of which ``batch`` are new, and renew the tables; False where none can be."""
-        material, way = self.material, self._way
-        rows = batch if way.last_batch_only else labelled
+        material, way = self.material, self.way
+        labelled = labelled[~self.held_out[labelled]]
+        rows = batch[~self.held_out[batch]] if way.last_batch_only else labelled
         truth = material.clips.labels[rows]
         if len(np.unique(truth, axis=0)) < 2:
             return False
@@ -91,7 +96,7 @@ class Learner:
             epochs=way.epochs,
             minimum_steps=way.minimum_steps,
             positive_weights=positive_weights(truth) if way.weighted else None,
-            seed=self._seed,
+            seed=self.seed,
         )
         labels, found = material.clips.labels[labelled], self.probabilities(labelled)
         self.tables, self.table_without_rule_9 = self.tables.learn(labels, found), build(labels, found)
@@ -108,7 +113,7 @@ class Learner:
         return np.concatenate(pieces)
 
     def _begin(self) -> None:
-        self.material.network.load_trainable_state(self.material.start(self._seed))
+        self.material.network.load_trainable_state(self.material.start(self.seed))
 
 
 def simulate(
@@ -147,9 +152,7 @@ def simulate(
                 row |= {"strategy": choice.strategy + DIVERSE, "reason": "; ".join(choice.reasons)}
             row["validator"] = choice.validator if strategy == "adaptive" else "table"
             probabilities = learner.probabilities(rest)
-        batch = _batch(
-            material, rest, labelled, probabilities, row["strategy"], k_max, way.audit, seed, learner.version
-        )
+        batch = _batch(learner, rest, labelled, probabilities, row["strategy"], k_max)
         chosen = batch.order[:k_max]
         batch_rows = rest[chosen]
         if probabilities is not None:
@@ -159,7 +162,7 @@ def simulate(
             sample = AuditSample.of(audited.tolist(), batch_rows.tolist(), probabilities[chosen], truth[batch_rows])
             trial = adaptive.trial(sample, learner.tables, generator(seed, learner.version))
             trials += [trial] if trial else []
-        labelled = np.concatenate([labelled, batch_rows])
+        labelled = np.sort(np.concatenate([labelled, batch_rows]))  # by task, as in the product
         rest = np.delete(rest, chosen)
         learner.learn(labelled, batch_rows)
         found = figures(material.clips, test, learner.probabilities(test))
@@ -183,29 +186,29 @@ def figures(clips: ClipSet, test: Rows, probabilities: NDArray[np.float32]) -> d
 
 
 def _batch(
-    material: Material,
+    learner: Learner,
     rest: Rows,
     labelled: Rows,
     probabilities: NDArray[np.float32] | None,
     strategy: str,
     k_max: int,
-    audit: float,
-    seed: int,
-    version: int,
 ) -> Batch:
-    """The next batch, chosen by the product's own round; nobody is held out of a study's pool."""
+    """The next batch, chosen by the product's own round."""
+    material = learner.material
     clips = material.clips.clip_numbers
     asked = np.bincount(clips[labelled], minlength=clips.max() + 1)[clips[rest]]
-    diverse = strategy.endswith(DIVERSE) or strategy == "adaptive"
+    first: Literal["different", "random"] = "random"
+    if strategy.endswith(DIVERSE) or strategy == "adaptive":
+        first = "different"
     return choose(
         Pool(
             probabilities,
             lambda rows: (rows, material.embeddings[rest[rows]]),
             clips[rest],
-            np.zeros(len(rest), bool),
+            learner.held_out[rest],
         ),
         Known(asked, material.clips.labels[labelled].sum(axis=0)),
-        Rules(strategy, k_max, audit, seed, version, "different" if diverse else "random"),
+        Rules(strategy, k_max, learner.way.audit, learner.seed, learner.version, first),
     )
 
 

@@ -24,9 +24,9 @@ from ml_backend.msml import finetune
 from ml_backend.msml.network import Network
 from ml_backend.services import Services
 from ml_backend.store.versions import Manifest, VersionStore
-from ml_backend.tsal.correlation import CorrelationTable, build, countable
+from ml_backend.tsal.correlation import CorrelationTable, countable
 from ml_backend.tsal.labels import columns_of
-from ml_backend.tsal.strengths import StrengthTable
+from ml_backend.tsal.ticks import Tables
 
 logger = logging.getLogger(__name__)
 RECORDED = {
@@ -97,8 +97,8 @@ def fine_tune(
     losses, training_seconds = _learn(services, start.network, material, parts, report)
 
     after = _probabilities(services.predictor, start.network, material.frames)
-    table, strengths = _tables(start, material, parts, after)
-    figures, held_back = judge(material, parts, before, after, start.shared, table, names, settings)
+    tables = _tables(start, material, parts, after)
+    figures, held_back = judge(material, parts, before, after, start.shared, tables.correlation, names, settings)
     batch, figures_of_ticks = ticks(services, project, fresh, audited - seen, configuration)
     seconds = {"read": read_seconds, "finetune": training_seconds, "total": time.monotonic() - started}
     return _publish(
@@ -110,8 +110,8 @@ def fine_tune(
         job=job,
         trigger=trigger,
         label_names=names,
-        table=table.to_json(),
-        strengths=strengths.to_json(),
+        table=tables.correlation.to_json(),
+        strengths=tables.strengths.to_json(),
         metrics=figures,
         batch=batch,
         ticks=figures_of_ticks,
@@ -215,18 +215,16 @@ def _learn(
     return losses, time.monotonic() - started
 
 
-def _tables(
-    start: Start, material: Material, parts: Split, probabilities: NDArray[np.float32]
-) -> tuple[CorrelationTable, StrengthTable]:
+def _tables(start: Start, material: Material, parts: Split, probabilities: NDArray[np.float32]) -> Tables:
     """Both tables of the new network, with rows only for combinations that are among the confirmed frames now."""
     rows = np.flatnonzero(parts.training)
     rows = rows[countable(material.labels[rows], material.known[rows])]
     labels = material.labels[rows]
-    table = CorrelationTable.empty(labels.shape[1])
+    tables = Tables.empty(labels.shape[1])
     if start.parent is not None:
         table = CorrelationTable.from_json(start.parent.table).relabel(start.columns)
-    table = table.update(build(labels, probabilities[rows])).only(labels)
-    return table, StrengthTable.build(labels, probabilities[rows])
+        tables = Tables(table, tables.strengths)
+    return tables.learn(labels, probabilities[rows])
 
 
 def _probabilities(predictor: Predictor, network: Network, frames: Sequence[Frame]) -> NDArray[np.float32]:

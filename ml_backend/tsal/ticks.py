@@ -31,9 +31,10 @@ class Tables:
     def learn(self, labels: Labels, probabilities: Probabilities) -> Tables:
         """The tables after a fine-tune: rule (9) for the correlation table, strengths built anew.
 
-        Takes the confirmed labels (n, l) that the new version was trained on and its own probabilities (n, l).
+        Combinations that nobody holds any more leave the table. Takes the confirmed labels (n, l) that the new version
+        was trained on and its own probabilities (n, l).
         """
-        correlation = self.correlation.update(build(labels, probabilities))
+        correlation = self.correlation.update(build(labels, probabilities)).only(labels)
         return Tables(correlation, StrengthTable.build(labels, probabilities))
 
     @classmethod
