@@ -65,25 +65,7 @@ def unattended(
     evaluated = _evaluate(services, project, clips, tested, [manifest for manifest, _, _ in rounds], options)
     report = {
         "rounds": [
-            {
-                "round": number,
-                "model_version": manifest.version,
-                "trained_by_job": manifest.job,
-                "job_started_by": manifest.trigger,
-                "labelled": len(manifest.seen),
-                "manual_share_plain": manifest.batch["manual_share_plain"],
-                "manual_share_validated": manifest.batch["manual_share_validated"],
-                "ticks": manifest.ticks,
-                "judged": {name: manifest.metrics[name] for name in ("judged_on", "sample", "exact_match")},
-                "served_in_order": in_order,
-                "metrics": figures["symptoms"],
-                "exact_match": figures["exact_match"],
-                "seconds": {
-                    "finetune": manifest.seconds["finetune"],
-                    "scoring": order.about.seconds["scoring"],
-                    "refresh": order.about.seconds["refresh"],
-                },
-            }
+            _round(number, manifest, order, in_order, figures)
             for number, ((manifest, order, in_order), figures) in enumerate(zip(rounds, evaluated, strict=True), 1)
         ],
         "settings": {
@@ -101,6 +83,29 @@ def unattended(
     options.report.parent.mkdir(parents=True, exist_ok=True)
     options.report.write_text(json.dumps(report, indent=1), encoding="utf-8")
     print(f"report   {options.report}", flush=True)
+
+
+def _round(number: int, manifest: Manifest, order: Order, in_order: float, figures: dict[str, Any]) -> dict[str, Any]:
+    """What the report says of one round."""
+    return {
+        "round": number,
+        "model_version": manifest.version,
+        "trained_by_job": manifest.job,
+        "job_started_by": manifest.trigger,
+        "labelled": len(manifest.seen),
+        "manual_share_plain": manifest.batch["manual_share_plain"],
+        "manual_share_validated": manifest.batch["manual_share_validated"],
+        "ticks": manifest.ticks,
+        "judged": {name: manifest.metrics[name] for name in ("judged_on", "sample", "exact_match")},
+        "served_in_order": in_order,
+        "metrics": figures["symptoms"],
+        "exact_match": figures["exact_match"],
+        "seconds": {
+            "finetune": manifest.seconds["finetune"],
+            "scoring": order.about.seconds["scoring"],
+            "refresh": order.about.seconds["refresh"],
+        },
+    }
 
 
 def _annotate(
