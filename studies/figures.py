@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+from scipy.stats import t as student
 
 from studies.calibration import BINS
 
@@ -101,6 +102,15 @@ def mean_and_deviation(values: Iterable[float | None]) -> tuple[float | None, fl
     """Mean and standard deviation (n - 1) of the values that are known; None where they are too few."""
     known = [float(value) for value in values if value is not None]
     return fmean(known) if known else None, stdev(known) if len(known) > 1 else None
+
+
+def t_interval(values: Iterable[float | None]) -> tuple[float, float] | None:
+    """The 95% interval of the mean share over the seeds by Student's t, within [0, 1]; None of fewer than two."""
+    known = [float(value) for value in values if value is not None]
+    if len(known) < 2:
+        return None
+    half = float(student.ppf(0.975, len(known) - 1)) * stdev(known) / len(known) ** 0.5
+    return max(0.0, fmean(known) - half), min(1.0, fmean(known) + half)
 
 
 def strategy_name(strategy: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from studies.figures import t_interval
 from studies.plan import ABLATIONS, RARE, STRATEGIES, Part
 
 EFFUSION = "Pleural effusion"
@@ -49,35 +50,46 @@ def collect(parts: Sequence[Part], results: Sequence[Mapping[str, Any]]) -> dict
 
 
 def summary(collected: Mapping[str, Any]) -> list[Row]:
-    """A row per data set, protocol and strategy: means over the seeds, None where a figure is undefined."""
+    """A row per data set, protocol and strategy: means over the seeds, None where undefined, and their intervals.
+
+    ``intervals`` holds the 95% interval of each mean by Student's t over the seeds, None with a single one.
+    """
     rows = []
     for data, protocol in sorted({(run["data"], run["protocol"]) for run in collected["runs"]}):
         chosen = [run for run in collected["runs"] if (run["data"], run["protocol"]) == (data, protocol)]
         full = [row["exact"] for row in collected["full"] if (row["data"], row["protocol"]) == (data, protocol)]
-        mlm = [run for run in chosen if run["strategy"] == "mlm"]
-        goal = _mean(run["rounds"][-1]["exact"] for run in mlm)
+        goal = _mean(run["rounds"][-1]["exact"] for run in chosen if run["strategy"] == "mlm")
         for strategy in STRATEGIES:
             runs = [run for run in chosen if run["strategy"] == strategy]
-            if runs:
-                rows.append(
-                    {
-                        "data": data,
-                        "protocol": protocol,
-                        "strategy": strategy,
-                        "seeds": len(runs),
-                        "mean_exact": _mean(_curve(run).mean() for run in runs),
-                        "final_exact": _mean(run["rounds"][-1]["exact"] for run in runs),
-                        "full_data_exact": _mean(full),
-                        "label_share_to_reach_mlm_final": _reached(runs, goal),
-                        "final_share": _mean(run["rounds"][-1]["share"] for run in runs),
-                        "effusion_sensitivity_at_20": _mean(_effusion(run) for run in runs),
-                        "manual_share_plain": _mean(_manual(run, "plain") for run in runs),
-                        "manual_share_table": _mean(_manual(run, "table") for run in runs),
-                        "manual_share_strengths": _mean(_manual(run, "strengths") for run in runs),
-                        "manual_share_validated": _mean(_manual(run, "chosen") for run in runs),
-                    }
-                )
+            if not runs:
+                continue
+            figures = {"full_data_exact": full} | _by_seed(runs)
+            rows.append(
+                {"data": data, "protocol": protocol, "strategy": strategy, "seeds": len(runs)}
+                | {name: _mean(values) for name, values in figures.items()}
+                | {"label_share_to_reach_mlm_final": _reached(runs, goal)}
+                | {"intervals": {name: t_interval(values) for name, values in figures.items()}}
+            )
     return rows
+
+
+def _by_seed(runs: Sequence[Row]) -> dict[str, list[float | None]]:
+    """The figures of a strategy that have one value a seed.
+
+    Shares labelled by hand are of whole batches, as the paper has them, and of their audit frames, which are a uniform
+    sample and do not depend on the strategy.
+    """
+    figures = {
+        "mean_exact": [_mean(_curve(run)) for run in runs],
+        "final_exact": [run["rounds"][-1]["exact"] for run in runs],
+        "final_share": [run["rounds"][-1]["share"] for run in runs],
+        "effusion_sensitivity_at_20": [_effusion(run) for run in runs],
+    }
+    for name in ("plain", "table", "strengths", "validated"):
+        validator = "chosen" if name == "validated" else name
+        figures[f"manual_share_{name}"] = [_manual(run, validator) for run in runs]
+        figures[f"manual_audit_{name}"] = [_manual(run, validator, "manual_audit") for run in runs]
+    return figures
 
 
 def targets(collected: Mapping[str, Any]) -> list[Row]:
@@ -225,7 +237,7 @@ def _lost(collected: Mapping[str, Any], data: str, own: Row) -> str:
 
 
 def _together(collected: Mapping[str, Any], data: str) -> str:
-    """What the table does on this set, from how its strengths-keeping kin fares."""
+    """Why the table does as it does on this set: compare it with the one that keeps strengths."""
     shares = {
         name: _mean(_manual(run, name) for run in _of(collected, data, "mlm"))
         for name in ("plain", "table", "strengths")
@@ -313,8 +325,8 @@ def _curve(run: Row) -> Any:
     return np.array([one["exact"] for one in run["rounds"]], float)
 
 
-def _manual(run: Row, validator: str) -> float | None:
-    return _mean(one["manual"][validator] for one in run["rounds"] if one["manual"])
+def _manual(run: Row, validator: str, sample: str = "manual") -> float | None:
+    return _mean(one[sample][validator] for one in run["rounds"] if one.get(sample))
 
 
 def _early(run: Row) -> Row:

@@ -103,17 +103,14 @@ def summary(study: Study) -> Table:
     """A row per data set, protocol and strategy."""
     rows = []
     for one in study["summary"]:
-        runs = of(here(study["runs"], one["data"], one["protocol"]), one["strategy"])
         rows.append(
             [
                 *(one["data"], one["protocol"], strategy_name(one["strategy"]), one["seeds"]),
-                _with_deviation(one["mean_exact"], [mean_exact(run) for run in runs]),
-                _with_deviation(one["final_exact"], [row["exact"] for row in last(runs)]),
-                *(percent(one[key]) for key in _SUMMARY),
+                *(_with_interval(one, key) for key in ("mean_exact", "final_exact", *_SUMMARY)),
             ]
         )
     head = ["data", "protocol", "strategy", "seeds", "exact match, mean of the rounds", "exact match at the end"]
-    caption = "Summary, in percent: mean ± standard deviation over the seeds."
+    caption = "Summary, in percent: mean, and its 95% interval over the seeds (Student’s t) where there are several."
     return _table("summary", caption, [*head, *_SUMMARY.values()], rows, words=3)
 
 
@@ -125,6 +122,8 @@ _SUMMARY = {
     "effusion_sensitivity_at_20": "effusion sensitivity at 20% of the labels",
     "manual_share_plain": "by hand, plain pseudo-labels",
     "manual_share_validated": "by hand, validated",
+    "manual_audit_plain": "by hand of audit frames, plain",
+    "manual_audit_validated": "by hand of audit frames, validated",
 }
 
 
@@ -295,9 +294,9 @@ def _table(name: str, caption: str, head: Sequence[str], rows: Sequence[Sequence
     return Table(name, caption, [[Cell(text) for text in head]], cells, words)
 
 
-def _with_deviation(mean: float | None, values: Sequence[float | None]) -> str:
-    deviation = mean_and_deviation(values)[1]
-    return percent(mean) if deviation is None else f"{percent(mean)}±{percent(deviation)}"
+def _with_interval(row: Row, key: str) -> str:
+    interval = row["intervals"].get(key)
+    return percent(row[key]) + (f" ({percent(interval[0])} to {percent(interval[1])})" if interval else "")
 
 
 def _results(study: Study, data: str, protocol: str, method: str) -> dict[str, list[Row]]:

@@ -111,6 +111,8 @@ def study() -> dict[str, Any]:
             }
             | {"full_data_exact": 0.9, "label_share_to_reach_mlm_final": None, "final_share": 0.2}
             | {"effusion_sensitivity_at_20": None, "manual_share_plain": 0.4, "manual_share_validated": 0.3}
+            | {"manual_audit_plain": 0.5, "manual_audit_validated": None}
+            | {"intervals": {"mean_exact": [0.6, 0.7], "final_exact": None}}
         ],
     }
     return copy.deepcopy(result)

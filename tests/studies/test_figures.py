@@ -102,3 +102,19 @@ def test_bars_are_the_means_and_a_dash_stands_for_what_is_undefined() -> None:
 )
 def test_mean_and_deviation(values: list[float | None], expected: tuple[float | None, float | None]) -> None:
     assert figures.mean_and_deviation(values) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.5, 0.6, None, 0.7], (0.6 - 4.3027 * 0.1 / 3**0.5, 0.6 + 4.3027 * 0.1 / 3**0.5)),  # 2 degrees of freedom
+        ([0.55, 0.75], (0.0, 1.0)),  # 12.7 times 0.1 on either side
+        ([0.5, None], None),
+        ([], None),
+    ],
+)
+def test_the_interval_of_a_mean_over_the_seeds(
+    values: list[float | None], expected: tuple[float, float] | None
+) -> None:
+    found = figures.t_interval(values)
+    assert found == (expected if expected is None else pytest.approx(expected, abs=1e-4))

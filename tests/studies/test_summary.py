@@ -66,6 +66,17 @@ def test_a_row_of_the_summary(rows: dict[str, dict[str, Any]]) -> None:
     assert mlm["manual_share_plain"] == pytest.approx(0.4)  # the first round, by hand, does not count
     assert mlm["manual_share_validated"] == pytest.approx(0.2)
     assert mlm["final_share"] == pytest.approx(0.3)
+    assert mlm["intervals"]["final_exact"] == (0.0, 1.0)  # of 0.6 and 0.8
+    assert mlm["intervals"]["final_share"] == pytest.approx((0.3, 0.3))
+    assert rows["random"]["intervals"]["final_exact"] is None  # a single seed
+
+
+def test_shares_by_hand_of_audit_frames_are_kept_apart_from_those_of_the_batch() -> None:
+    part, run = a_run("mlm", [0.4, 0.5])
+    for row in run["rounds"]:
+        row["manual_audit"] = row["manual"] and {name: share + 0.1 for name, share in row["manual"].items()}
+    (found,) = summary.summary(summary.collect([part], [run]))
+    assert found["manual_audit_plain"] == pytest.approx(found["manual_share_plain"] + 0.1)
 
 
 def test_labels_that_reach_what_mlm_ends_with(rows: dict[str, dict[str, Any]]) -> None:
