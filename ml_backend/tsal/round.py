@@ -24,7 +24,7 @@ Rows = NDArray[np.intp]
 Reason = Literal["audit", "different", "random", "uncertain", "rare symptom", "new clip", "later", "held out"]
 """Why a frame is asked where it is asked; machine-readable, kept with the prediction and with the order."""
 
-_SELECTION, _AUDIT = 0, 1
+_SELECTION, _AUDIT, _PLACES = 0, 1, 2
 
 
 def generator(seed: int, number: int, stream: int = _SELECTION) -> np.random.Generator:
@@ -102,9 +102,9 @@ def choose(pool: Pool, known: Known, rules: Rules) -> Batch:
     Audit frames are a uniform draw from the whole pool and stand among the first k_max frames. The strategy chooses the
     others among patients that are not held out. Held-out frames come last, when nothing else is left.
     """
-    rng = generator(rules.seed, rules.number, _AUDIT)
     size = audit_size(rules.audit, rules.k_max, len(pool))
-    audit = draw(len(pool), size, rng) if known.audit is None else known.audit
+    drawing = generator(rules.seed, rules.number, _AUDIT)
+    audit = draw(len(pool), size, drawing) if known.audit is None else known.audit
     open_ = ~pool.held_out
     open_[audit] = False
     drawn = np.zeros(len(pool), bool)
@@ -118,7 +118,9 @@ def choose(pool: Pool, known: Known, rules: Rules) -> Batch:
         order = _by_strategy(pool, known, np.flatnonzero(open_), scores, rules_of_rest, reasons)
     held = np.flatnonzero(pool.held_out & ~drawn)
     order = np.concatenate([order, held[np.argsort(scores[held], kind="stable")]])
-    order = interleave(order, audit, max(1.0, rules.k_max / max(1, size)), rng)
+    # A generator of its own, so that a refresh, which draws nothing, puts the audit frames in the same places.
+    places = generator(rules.seed, rules.number, _PLACES)
+    order = interleave(order, audit, max(1.0, rules.k_max / max(1, size)), places)
     reasons[order[rules.k_max :]] = "later"
     reasons[held], reasons[audit] = "held out", "audit"
     return Batch(order, tuple(reasons[order].tolist()), audit, scores)

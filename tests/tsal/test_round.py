@@ -101,6 +101,14 @@ def test_a_batch_goes_on_with_the_audit_frames_that_are_left() -> None:
     assert "audit" not in none.reasons
 
 
+@pytest.mark.parametrize("strategy", ["mlm", "mlm-diverse"])
+def test_a_refresh_before_anybody_answered_gives_the_same_order(strategy: str) -> None:
+    first = choose(a_pool(100), known(100), rules(strategy=strategy))
+    again = choose(a_pool(100), known(100, first.audit), rules(strategy=strategy))
+    assert again.order.tolist() == first.order.tolist()
+    assert again.reasons == first.reasons
+
+
 def test_before_the_first_version_frames_that_differ_come_first() -> None:
     pool = a_pool(40, held=[0, 1], trained=False)
     batch = choose(pool, known(40), rules(number=0))
