@@ -6,6 +6,7 @@ The tests share one installation and run in their order; `make soak` repeats the
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -48,6 +49,7 @@ def test_four_annotators_while_versions_change(site: Site, team: Team) -> None:
     settle(site)
     while len({serving.order.rpartition(".")[0] for serving in team.ledger.servings}) < 3:  # diversity, two versions
         team.confirm(K_MAX)
+        time.sleep(1.0)  # people pause too; without it a busy machine runs out of frames before the second version
         assert team.ledger.confirmed() < TEAM_FRAMES, "no version came while they worked"
     assert audit.double_served(team.ledger) == []
     assert len({serving.annotator for serving in team.ledger.servings}) == 4
