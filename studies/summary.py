@@ -101,6 +101,9 @@ def targets(collected: Mapping[str, Any]) -> list[Row]:
         if not {"mlm", "mlm-diverse", "random", "adaptive"} <= by.keys():
             continue
         mlm, own, chance, adaptive = (by[name] for name in ("mlm", "mlm-diverse", "random", "adaptive"))
+        shares = [f"manual_share_{name}" for name in ("plain", "table", "strengths", "validated")]
+        if any(row[share] is None for row in (mlm, adaptive) for share in shares):
+            continue  # so few frames that no round after the first had ticks
         best = max(row["mean_exact"] for name, row in by.items() if name != "adaptive")
         least = min(adaptive["manual_share_plain"], adaptive["manual_share_table"], adaptive["manual_share_strengths"])
         reached = own["label_share_to_reach_mlm_final"]
