@@ -11,7 +11,7 @@ DEMO_OPTIONS := $(if $(CLIPS),--clips "$(CLIPS)") $(if $(LABELS),--labels "$(LAB
 	$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BATCH),--batch $(BATCH)) $(if $(REPORT),--report "$(REPORT)") \
 	$(if $(PORT),--port $(PORT)) $(if $(SEED),--seed $(SEED)) $(if $(FOLDER),--folder "$(FOLDER)")
 
-.PHONY: help install serve demo test unit coverage check screenshots bench study soak lint docs wheel release lock clean
+.PHONY: help install serve demo test unit coverage check bench study soak lint docs wheel release lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{sub(/:.*/, "", $$1); printf "make %-10s %s\n", $$1, $$2}'
@@ -45,9 +45,6 @@ coverage: install ## all tests, and which lines they run
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 check: lint docs unit ## what a change must pass before it is sent
-
-screenshots: install ## make the documentation's screenshots from a real Label Studio
-	$(BIN)/python scripts/screenshots.py
 
 bench: install ## every speed claim against the plain way, in one run (QUICK=1: shows that it runs)
 	$(BIN)/python -m benchmarks.run $(if $(QUICK),--quick)

@@ -52,7 +52,7 @@ def key(content_hash: bytes, trunk_key: str, view: int = 0) -> bytes:
 class FeatureStore:
     """Arrays by key, one file each below ``folder``, which together stay within ``budget_bytes``.
 
-    Any number of threads, processes and machines may use the folder at once, which may be a network folder. A record
+    Any number of threads, processes and containers may use the folder at once. A record
     is written aside and renamed, so a reader finds it whole or not at all, and a writer that is killed leaves nothing
     that counts. Where room is needed, the records that were not used for longest go. It is a cache: a damaged record
     is a miss and is removed, and where the folder cannot be used (read-only, disk full) everything is a miss and one
