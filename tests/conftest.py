@@ -41,9 +41,9 @@ def nothing_logged_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "_states", {})
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def log_handlers() -> Iterator[None]:
-    """Making the app sets logging up for its process; take that back."""
+    """Take back what a test sets up of the process's logging: a command and the app do."""
     root = logging.getLogger()
     before = root.handlers[:], root.level
     yield

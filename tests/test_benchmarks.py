@@ -69,10 +69,10 @@ def test_a_quick_run_of_the_selection_writes_its_file(
     assert written["machine"]["cores"] >= 1
     assert set(written["versions"]) >= {"python", "torch", "numpy"}
     assert [row["what"] for row in written["measured"]] == [
-        "mlm: 100 of 50,000",
-        "lc: 100 of 50,000",
-        "mle: 100 of 50,000",
-        "binmin: 100 of 50,000",
+        "mlm: order of 50,000",
+        "lc: order of 50,000",
+        "mle: order of 50,000",
+        "binmin: order of 50,000",
         "nearest table row of 50,000",
         "mlm-diverse: 100 of 5,000",
     ]

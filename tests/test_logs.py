@@ -86,7 +86,7 @@ def raised(error: Exception, while_handling: Exception | None = None) -> Excepti
         return caught
 
 
-@pytest.mark.usefixtures("elsewhere", "log_handlers")
+@pytest.mark.usefixtures("elsewhere")
 def test_a_line_says_when_whatever_the_zone(capfd: pytest.CaptureFixture[str]) -> None:
     configure()
     event(logger, "version active", project=7)
@@ -95,7 +95,6 @@ def test_a_line_says_when_whatever_the_zone(capfd: pytest.CaptureFixture[str]) -
     assert abs(datetime.now(timezone.utc) - datetime.fromisoformat(date)) < timedelta(minutes=1)
 
 
-@pytest.mark.usefixtures("log_handlers")
 def test_a_failure_that_the_job_told_is_told_once(capfd: pytest.CaptureFixture[str]) -> None:
     configure()
     jobs = logging.getLogger("ml_backend.loop.jobs")
@@ -111,7 +110,6 @@ def test_a_failure_that_the_job_told_is_told_once(capfd: pytest.CaptureFixture[s
     ]
 
 
-@pytest.mark.usefixtures("log_handlers")
 @pytest.mark.parametrize("told", [True, False])
 def test_where_an_unexpected_error_was_raised_is_told(capfd: pytest.CaptureFixture[str], told: bool) -> None:
     configure()
@@ -126,7 +124,6 @@ def test_where_an_unexpected_error_was_raised_is_told(capfd: pytest.CaptureFixtu
     assert written(capfd) == [f"{begin} at={place}"]
 
 
-@pytest.mark.usefixtures("log_handlers")
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
@@ -151,7 +148,6 @@ def test_a_failure_that_nobody_told_is_one_line(
     )
 
 
-@pytest.mark.usefixtures("log_handlers")
 def test_what_else_rq_tells_stays(capfd: pytest.CaptureFixture[str]) -> None:
     configure()
     rq = logging.getLogger("rq.worker")
@@ -172,9 +168,7 @@ def test_what_else_rq_tells_stays(capfd: pytest.CaptureFixture[str]) -> None:
         ("Request Line is too large (9000 > 4094)", "Request Line is too large (9000 > 4094)"),
     ],
 )
-def test_what_a_broken_request_said_is_not_repeated(
-    capfd: pytest.CaptureFixture[str], log_handlers: None, said: str, written: str
-) -> None:
+def test_what_a_broken_request_said_is_not_repeated(capfd: pytest.CaptureFixture[str], said: str, written: str) -> None:
     configure()
     logging.getLogger("gunicorn.error").warning(f"Invalid request from ip=10.0.0.9: {said}")
     (line,) = capfd.readouterr().err.splitlines()

@@ -138,7 +138,6 @@ def test_reorder_queue_still_has_two_modes(mode: str, command: str) -> None:
     assert run(sys.executable, script, "--once", "--watch").returncode == 2
 
 
-@pytest.mark.usefixtures("log_handlers")
 def test_versions_takes_the_project_before_or_after_the_subcommand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

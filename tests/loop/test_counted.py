@@ -17,8 +17,6 @@ from ml_backend.store.counters import Counters
 from ml_backend.store.files import write_aside
 from tests.installation import PROJECT, environment_of, settings_in, task_with_frame
 
-pytestmark = pytest.mark.usefixtures("log_handlers")
-
 
 @pytest.fixture
 def settings(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:

@@ -396,6 +396,7 @@ class TestGuard:
             with pytest.raises(KeyboardInterrupt):
                 confirmed.trained()
         assert store.active() == first.version
+        caplog.clear()
         with caplog.at_level(logging.INFO):
             confirm.recover(confirmed.services(), PROJECT)
             assert store.active() == store.names()[1]

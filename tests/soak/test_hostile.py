@@ -26,9 +26,6 @@ LAST = 5  # a valid request to /health, /setup, /predict, /webhook, and /metrics
 Answer = Callable[[bytes], bytes]
 
 
-pytestmark = pytest.mark.usefixtures("log_handlers")
-
-
 def made(number: int, seed: int = 0) -> list[Hostile]:
     """The first requests that a seed makes."""
     return list(islice(Maker("127.0.0.1:9090", CREDENTIALS, PROJECT, XML, seed=seed).hostile(), number))

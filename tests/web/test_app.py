@@ -51,9 +51,6 @@ SENT_PROJECT = f"{PROJECT}.1795374234"
 SECRET, USER, PASSWORD = "a-secret", "label-studio", "a-password"
 
 
-pytestmark = pytest.mark.usefixtures("log_handlers")
-
-
 @pytest.fixture
 def services(tmp_path: Path, redis_url: str) -> Services:
     return Services(settings_in(tmp_path, redis_url))

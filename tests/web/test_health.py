@@ -19,7 +19,6 @@ from ml_backend.web.health import Health
 from tests.installation import settings_in
 from tests.studio_server import StudioServer
 
-pytestmark = pytest.mark.usefixtures("log_handlers")
 Usage = namedtuple("Usage", "total used free")
 
 
