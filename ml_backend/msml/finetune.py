@@ -28,7 +28,7 @@ BATCH_SIZE = 32
 
 
 def passes(frames: int, epochs: int, minimum_steps: int, batch_size: int = BATCH_SIZE) -> int:
-    """How often a fine-tune goes through its ``frames``: ``epochs`` times, or up to ``minimum_steps`` updates."""
+    """Return the number of epochs: ``epochs``, or as many as ``minimum_steps`` updates need."""
     return max(epochs, math.ceil(minimum_steps / math.ceil(frames / batch_size)))
 
 
@@ -51,8 +51,8 @@ def finetune(
 
     The loss is the sigmoid cross-entropy of eq. 1, averaged over labels and frames. `sample(rows, rng)` returns the
     boundary activations (len(rows), c, h, w) of those rows, an augmented view drawn anew each time. Where `epochs`
-    would give fewer than `minimum_steps` updates there are more of them: a few frames must not leave the classifier
-    where it started. Labels that are not `known` (n, l) booleans have no part in the loss. `positive_weights` (l,)
+    would give fewer than `minimum_steps` updates there are more epochs: a few frames must not leave the classifier
+    where it started. Labels that are not `known` (n, l), booleans, do not enter the loss. `positive_weights` (l,)
     multiplies the loss of frames that have the label: above 1 for rare ones. `progress(epoch, epochs, loss)` is called
     after every epoch, counted from 1. The same seed gives the same weights.
 

@@ -1,4 +1,4 @@
-"""An image file becomes the 224x224 RGB frame that the network sees, and a frame its augmented views."""
+"""Turn an image file into the 224x224 RGB frame that the network sees, and a frame into augmented views."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def decode(content: bytes, max_pixels: int = 50_000_000) -> NDArray[np.uint8]:
 
 
 def depth_of(values: NDArray[np.integer]) -> int:
-    """Return the bits that the samples of a picture use: the least of 8, 10, 12, 14 and 16 that holds the brightest.
+    """Return the bit depth of a picture's samples: the least of 8, 10, 12, 14 and 16 that holds the brightest.
 
     A 16-bit file often holds samples of a scanner that has 10 or 12 bits, and does not say so.
     """
@@ -68,7 +68,7 @@ def augment(frame: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
 def views(frame: NDArray[np.uint8], count: int, seed: bytes) -> NDArray[np.uint8]:
     """Return `count` views (count, 224, 224, 3) uint8 of a frame: first itself, then augmented ones drawn from `seed`.
 
-    The same frame and seed give the same views always, and asking for more keeps the ones there were.
+    The same frame and seed always give the same views; a larger `count` only adds views at the end.
     """
     rng = np.random.default_rng(int.from_bytes(seed, "big"))
     return np.stack([frame if view == 0 else augment(frame, rng) for view in range(count)])
@@ -89,7 +89,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 def _upright(rgb: Image.Image, source: Image.Image) -> Image.Image:
     try:
         orientation = source.getexif().get(_ORIENTATION)
-    except Exception:  # like browsers: a picture with broken EXIF is shown as it is stored
+    except Exception:  # as browsers do: show a picture with broken EXIF as it is stored
         return rgb
     turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
     return rgb if turn is None else rgb.transpose(turn)

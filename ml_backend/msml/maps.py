@@ -1,4 +1,4 @@
-"""Grad-CAM: where on a frame the evidence lies from which a network concludes one symptom."""
+"""Grad-CAM: show where on a frame the network finds evidence of a symptom."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def maps(network: Network, frames: NDArray[np.uint8], label: int, method: Method
     if not 0 <= label < network.label_count:
         raise ValueError(f"label must be from 0 to {network.label_count - 1}, not {label}")
     library = _library()
-    # The library clears gradients and hangs hooks on what it is given: a copy, whose every weight has a gradient, so
-    # that there are gradients to hang on to where only the classifier is trained.
+    # The library clears gradients and adds hooks: give it a copy. Every weight of the copy has a gradient, because the
+    # library needs one at the last convolution, even where only the classifier is trained.
     tail = copy.deepcopy(network.tail).float().requires_grad_(True)
     cam = {"Grad-CAM": library.GradCAM, "Grad-CAM++": library.GradCAMPlusPlus}[method](tail, [tail.body])
     target = library.utils.model_targets.ClassifierOutputTarget(label)
@@ -44,7 +44,7 @@ def maps(network: Network, frames: NDArray[np.uint8], label: int, method: Method
 
 
 def _library() -> Any:
-    # Seconds to import, and only those who want maps have to have it.
+    # It takes seconds to import and is optional: only maps need it.
     try:
         import pytorch_grad_cam  # type: ignore[import-untyped]
     except ImportError as error:

@@ -26,10 +26,10 @@ from ml_backend.msml.folding import fold_normalisation
 Precision = Literal["auto", "float32", "bfloat16", "mixed"]
 Trained = Literal["last three", "head", "all"]
 
-TRUNK_BATCH = (
-    8  # a batch that fits the processor's caches: ResNet50 runs 15 to 30% faster than with 32 (2 cores, bfloat16)
-)
-TAIL_BATCH = 64  # likewise: 256 took twice as long a frame (EfficientNet-Lite0)
+# Batches that fit the processor's caches: ResNet50's trunk runs 15 to 30% faster with 8 frames than with 32 (2 cores,
+# bfloat16), EfficientNet-Lite0's tail takes twice as long per frame with 256 as with 64.
+TRUNK_BATCH = 8
+TAIL_BATCH = 64
 _METADATA = "tsal"
 _LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 
@@ -88,7 +88,7 @@ class Network(nn.Module):
         self.train(False)
 
     def train(self, mode: bool = True) -> Network:
-        """Stay in evaluation mode whatever is asked: normalisation statistics are frozen."""
+        """Stay in evaluation mode whatever `mode` says: normalisation statistics are frozen."""
         return super().train(False)
 
     @property
@@ -200,8 +200,8 @@ class Network(nn.Module):
     def load_tail(self, path: Path, columns: Sequence[int | None] | None = None) -> dict[str, str]:
         """Load what `save_tail` wrote and return its metadata.
 
-        ``columns`` gives for each output of this network the output of the file that it goes on from; one with None
-        keeps the weights that it has, as `build` drew them from its seed. Without ``columns`` the outputs are the same.
+        ``columns`` names, for each output of this network, the output of the file that it starts from. An output with
+        None keeps its weights, as `build` drew them from its seed. Without ``columns`` the outputs are the same.
 
         Raises VersionUnknown, changing nothing, for a missing or damaged file and for one of another backbone, trunk or
         number of labels.
@@ -329,7 +329,7 @@ def use_threads(count: int) -> None:
 
 
 def _trained_layers(tail: Tail, trained: Trained) -> list[nn.Module]:
-    """Return, for "last three", the last three layers that hold weights, with the normalisation between them.
+    """Return the layers that are trained: for "last three" the last ones with weights, and the norms between them.
 
     The paper does not say what counts as a layer; normalisation is read as belonging to its convolution.
     """

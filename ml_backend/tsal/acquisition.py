@@ -78,7 +78,7 @@ STRATEGIES: MappingProxyType[str, Strategy] = MappingProxyType(
 """Every strategy by the name that settings and commands use."""
 
 DIVERSE = "-diverse"
-"""What follows the name of a strategy whose batches are chosen by `tsal.batch.diverse` from its scores."""
+"""Suffix of a strategy's name: `tsal.batch.diverse` then chooses its batches."""
 
 
 def score(probabilities: Probabilities, strategy: str, rng: np.random.Generator) -> Scores:

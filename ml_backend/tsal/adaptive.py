@@ -18,14 +18,14 @@ from ml_backend.tsal.intervals import Interval, wilson
 from ml_backend.tsal.ticks import VALIDATORS, Tables
 
 FADING, FADING_FRAMES = 0.7, 15
-"""What a trial counts for after so many later audit frames: the network that it tested is gone. Counting frames and not
-batches lets small batches gather as much evidence as large ones, about 43 audit frames."""
+"""A trial keeps this share of its weight for every so many later audit frames: the network that it tested is gone. The
+count is of frames, not batches, so that small batches gather as much evidence as large ones, about 43 audit frames."""
 
 ENOUGH = 30
-"""Audit frames, faded, before anything but the defaults is chosen: fewer say too little about half of them."""
+"""Weighted audit frames that are needed before anything but the defaults is chosen."""
 
 FIRST_STRATEGY, FIRST_VALIDATOR = "mlm", "strengths"
-"""What serves until audit frames say otherwise: the paper's strategy, and the validator that left least to correct in
+"""What is used until audit frames say otherwise: the paper's strategy, and the validator that left least to correct in
 most simulated runs on both public sets of clips."""
 
 
@@ -47,7 +47,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Choice:
-    """What the next batch is chosen and labelled by, and why, in words."""
+    """The strategy and the validator of the next batch, and the reason in words."""
 
     strategy: str
     validator: str

@@ -1,4 +1,4 @@
-"""The two matrices every part of the algorithm speaks in, checked where they come in."""
+"""Checks of the two kinds of matrices that every part of the algorithm takes: probabilities and labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def probability_matrix(values: ArrayLike, name: str = "probabilities") -> Probab
     matrix = _number_matrix(values, name)
     if matrix.dtype.kind != "f":
         matrix = matrix.astype(np.float64)
-    # NaN travels through min and max and compares false, so one pass each finds every kind of bad value.
+    # min and max return NaN where there is one, and NaN compares false: one pass each finds every kind of bad value.
     if matrix.size and not (matrix.min() >= 0.0 and matrix.max() <= 1.0):
         row, column = np.argwhere(~((matrix >= 0.0) & (matrix <= 1.0)))[0]
         value = matrix[row, column]
@@ -41,7 +41,7 @@ def label_matrix(values: ArrayLike, name: str = "labels") -> Labels:
 
 
 def require_same_shape(first: NDArray[Any], second: NDArray[Any], names: str) -> None:
-    """Raise ValueError unless the two arrays have the same shape; `names` says in the message which two they are."""
+    """Raise ValueError unless the two arrays have the same shape; the message calls them by their `names`."""
     if first.shape != second.shape:
         raise ValueError(f"{names} must have the same shape, but have {first.shape} and {second.shape}")
 

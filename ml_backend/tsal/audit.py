@@ -31,7 +31,7 @@ def draw(pool: int, count: int, rng: np.random.Generator) -> NDArray[np.intp]:
 def interleave(
     order: NDArray[np.intp], audit: NDArray[np.intp], spacing: float, rng: np.random.Generator
 ) -> NDArray[np.intp]:
-    """Put one audit row at a random place of every ``spacing`` places of an order, as long as there are any.
+    """Put one audit row at a random place of every ``spacing`` places of an order, until none is left.
 
     Takes the rows of the ``order`` (n,) and the ``audit`` rows (m,), none in both, and a spacing of at least 1. Returns
     all n + m rows. Audit rows keep their order. They are spread because annotators tire and learn within a batch, and

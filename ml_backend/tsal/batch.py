@@ -1,4 +1,4 @@
-"""The next batch as a whole: informative frames that are not near-copies of each other."""
+"""Choose a batch of informative frames that are not near-copies of each other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ml_backend.tsal.acquisition import Scores
 from ml_backend.tsal.diversity import FeatureMatrix, clusters
 
 CANDIDATES = 10
-"""Frames looked at for every frame of the batch: the most informative ones by the strategy's score."""
+"""Candidates for each frame of the batch: the most informative ones by the strategy's score."""
 
 
 def candidates(scores: Scores, count: int) -> NDArray[np.intp]:
@@ -21,7 +21,7 @@ def candidates(scores: Scores, count: int) -> NDArray[np.intp]:
 def diverse(
     scores: Scores, features: FeatureMatrix, clips: ArrayLike, asked: ArrayLike, count: int, rng: np.random.Generator
 ) -> NDArray[np.intp]:
-    """Order candidates so that any first ones are informative and lie apart; (n,) a permutation of the rows.
+    """Order candidates so that the first ones, however many, are informative and differ; (n,) a permutation.
 
     Takes n candidates: their ``scores`` (n,), smallest most informative; ``features`` (n, d) of the trunk; ``clips``
     (n,) integers, which clip each comes from; ``asked`` (n,), how many frames of that clip are labelled already. Frames

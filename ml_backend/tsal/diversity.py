@@ -1,4 +1,4 @@
-"""Frames that differ from each other: the very first queue, before any model, and clusters for later batches."""
+"""Find frames that differ from each other: for the first queue, before any model, and as clusters in later batches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 FeatureMatrix = NDArray[np.float32]
 
 CLUSTERED_ROWS = 10_000
-"""Centres are sought among at most so many rows, drawn at random; every row is then assigned to its nearest centre."""
+"""k-means runs on at most this many rows, drawn at random; every row is then assigned to its nearest centre."""
 
 
 def spread(features: FeatureMatrix, count: int, rng: np.random.Generator) -> NDArray[np.intp]:

@@ -1,4 +1,4 @@
-"""How good the pseudo-labels are, and how much work they leave."""
+"""Measures of pseudo-labels: how many are right, and how much is left to correct."""
 
 from __future__ import annotations
 

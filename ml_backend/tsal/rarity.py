@@ -1,4 +1,4 @@
-"""Rare symptoms: their part of a batch, and how much more a frame that shows one counts in training."""
+"""Rare symptoms: their share of a batch, and the weight in training of a frame that shows one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ml_backend.tsal.arrays import Labels, Probabilities, label_matrix, probabil
 from ml_backend.tsal.batch import CANDIDATES
 
 LARGEST = 5.0
-"""Beyond it a handful of frames would decide every step."""
+"""Largest weight; beyond it a handful of frames would decide every step."""
 
 
 def positive_weights(labels: Labels, largest: float = LARGEST) -> NDArray[np.float64]:

@@ -22,7 +22,7 @@ from ml_backend.tsal.rarity import feed_rare
 
 Rows = NDArray[np.intp]
 Reason = Literal["audit", "different", "random", "uncertain", "rare symptom", "new clip", "later", "held out"]
-"""Why a frame is asked where it is asked; machine-readable, kept with the prediction and with the order."""
+"""The reason for a frame's place in the queue; machine-readable, stored with the prediction and with the order."""
 
 _SELECTION, _AUDIT, _PLACES = 0, 1, 2
 

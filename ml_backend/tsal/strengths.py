@@ -1,4 +1,4 @@
-"""The correlation table with strengths kept: the averages of eq. 6, not divided by their sum."""
+"""The table of strengths: the averages of eq. 6, not divided by their sum as in the correlation table."""
 
 from __future__ import annotations
 
