@@ -24,7 +24,7 @@ REMINDER_SECONDS = 86_400.0
 _states: dict[tuple[str, int, object], tuple[str, float]] = {}
 """The last line about each state of each project, and when it was logged."""
 _told: set[str] = set()
-"""Jobs whose failure an event has told, until RQ tells it too."""
+"""Jobs whose failure was logged as an event; RQ's own report is then dropped."""
 
 
 def configure(level: int = logging.INFO) -> None:
@@ -42,15 +42,15 @@ def configure(level: int = logging.INFO) -> None:
 
 
 def _without_request(record: logging.LogRecord) -> bool:
-    """Take out of gunicorn's line what a request said that is no HTTP: it may be a header with a secret."""
+    """Remove a malformed request's content from gunicorn's line: it may be a header with a secret."""
     record.msg = _REPEATED.sub(r"\1 …", str(record.msg))
     return True
 
 
 def _in_one_line(record: logging.LogRecord) -> bool:
-    """Turn RQ's traceback of a failed job into an event, and drop that where the job has told all there is to tell.
+    """Turn RQ's traceback of a failed job into an event, or drop it if the job has logged its failure already.
 
-    RQ keeps no traceback of a try that others follow, so where an unexpected error was raised is told here or nowhere.
+    RQ keeps no traceback of a try that others follow, so this is the only report of an unexpected error's place.
     """
     if _RQ_FAILURE not in str(record.msg) or not isinstance(record.args, tuple) or len(record.args) != 4:
         return True
@@ -67,14 +67,14 @@ def _in_one_line(record: logging.LogRecord) -> bool:
 
 
 def event(logger: logging.Logger, what: str, *, level: int = logging.INFO, **about: object) -> None:
-    """Log one event; a value that is not one plain word is quoted, None is left out."""
+    """Log one event; a value that is not a single plain word is quoted, None is left out."""
     if level >= logging.ERROR and about.get("job") is not None:
         _told.add(str(about["job"]))
     logger.log(level, "%s", _line(what, **about))
 
 
 def changed(logger: logging.Logger, what: str, *, project: int, level: int = logging.INFO, **about: object) -> None:
-    """Log the state of a project when it is another than the last one of this name and kind, else once a day.
+    """Log a project's state if it differs from the last one of this name and kind, else once a day.
 
     ``kind`` among ``about`` tells states of the same name apart.
     """

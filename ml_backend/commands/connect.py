@@ -1,4 +1,4 @@
-"""`tsal connect`: takes a project of an existing Label Studio to the working state."""
+"""`tsal connect`: connects a project of an existing Label Studio."""
 
 from __future__ import annotations
 

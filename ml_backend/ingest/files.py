@@ -1,4 +1,4 @@
-"""Reading of files: videos, GIFs, stills and DICOM, as frames sampled by time.
+"""Read files: videos, GIFs, stills and DICOM, as frames sampled by time.
 
 Files come from anywhere, so none is trusted: only the containers that `videos` names are opened, never a play list that
 refers to other files, and sizes are checked before anything is decoded. Any fault of a file ends as one

@@ -13,10 +13,10 @@ _SHOWN = 3  # names in a message
 
 
 def patients_by_folder(files: Sequence[ClipFile], level: int | None) -> dict[Path, tuple[str, str]]:
-    """Return the patient of each file, and whether the "folder" or the "file name" tells it, by the file's path.
+    """Return the patient of each file and where the name comes from ("folder" or "file name"), by the file's path.
 
     ``level`` counts folders: 1 is the first one below the folder that is imported, 0 that folder itself. None stands
-    for 1, but where no file lies in a folder of its own, each file is a patient, named like the file.
+    for 1; but if no file lies in a folder below the imported one, each file is a patient of its own.
 
     Raises:
         InvalidRequest: if a file has no folder at that level, if files that were given one by one lie in different

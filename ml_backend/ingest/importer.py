@@ -1,4 +1,4 @@
-"""Import of frames into a Label Studio project.
+"""Import frames into a Label Studio project.
 
 Every file is sampled by time, near-duplicates within it are dropped, what is left is written as PNG to a folder that
 Label Studio serves, and becomes a task. An import can run again, after new files arrived or after it was interrupted:
@@ -88,7 +88,7 @@ class Importer:
         self._dry_run = dry_run
 
     def plan(self, paths: Sequence[Path]) -> Plan:
-        """Find the files, their patients and what the project has of them already; write nothing.
+        """Find the files and their patients, and which of them the project has already; write nothing.
 
         Raises:
             InvalidRequest: if there is nothing to import, or the patients are ambiguous or not those of the project.

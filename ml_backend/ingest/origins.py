@@ -1,4 +1,4 @@
-"""Where frames come from: the patient and the clip of each file, without what a DICOM header says of a person."""
+"""Find the patient and the clip of each file, without what a DICOM header says about a person."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _SALT_BYTES = 32
 
 @dataclass(frozen=True)
 class Origin:
-    """Where frames come from, as it may stand in a task.
+    """The patient and the clip of frames, in a form that a task may hold.
 
-    ``known_by`` is what told the patient: "table", "header", "folder", "file name", or "project" for a clip that keeps
-    the patient it has in Label Studio.
+    ``known_by`` is the source of the patient: "table", "header", "folder", "file name", or "project" for a clip that
+    keeps the patient it has in Label Studio.
     """
 
     patient: str
@@ -51,8 +51,8 @@ def origins_of(
 ) -> tuple[dict[ClipFile, Origin], list[tuple[Path, str]]]:
     """Return the origin of each file, and the files that have none, with the reason.
 
-    The patient is the table's, else the DICOM header's, else the folder's (see `patients_by_folder`). Nothing of a
-    DICOM file is told but keyed hashes, or the table's patient.
+    The patient is the table's, else the DICOM header's, else the folder's (see `patients_by_folder`). Of a DICOM file
+    nothing gets out but keyed hashes, or the table's patient.
 
     Raises:
         InvalidRequest: if the folders or the table do not tell the patients apart, or two clips would have one name.
@@ -146,7 +146,7 @@ def _make_salt(path: Path) -> None:
     aside = path.with_name(f"{path.name}.{os.getpid()}")
     with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(secrets.token_bytes(_SALT_BYTES))
-    # Unlike a rename, a link leaves the one that another process made first.
+    # Unlike a rename, a link does not replace a file that another process made first.
     with contextlib.suppress(FileExistsError):
         path.hardlink_to(aside)
     aside.unlink()

@@ -38,7 +38,7 @@ class Sampler:
         self._due = Fraction(0)
 
     def takes(self, time: Fraction) -> bool:
-        """Say whether the frame at ``time`` (seconds, never falling from call to call) is chosen."""
+        """Say whether the frame at ``time`` is chosen (seconds; from call to call it must not fall)."""
         if time < self._due:
             return False
         if self._every:

@@ -1,4 +1,4 @@
-"""What an import is about to do: the clips with their patients, checked against what the project has already."""
+"""Plan an import: the clips with their patients, checked against what the project has already."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ class Report:
 
     ``files`` counts those read without a fault. Of the ``frames`` seen, some were ``already_there``, some were
     ``imported``, and the rest are near-duplicates. ``other_patient`` counts those already there whose task names
-    another patient. ``failed`` holds files and reasons; ``patients`` are grouped by what told them (see `Origin`).
+    another patient. ``failed`` holds files and reasons; ``patients`` are grouped by their source (see `Origin`).
     """
 
     files: int = 0

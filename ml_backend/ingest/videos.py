@@ -24,7 +24,7 @@ def video_frames(path: Path, every: Fraction) -> Iterator[ClipFrame]:
         if not _is_cut_gif(file):
             yield from video_stream(file, every)
             return
-        # libav draws what there is of the last frame and finds no fault with it.
+        # libav draws the part of the last frame that is there, and reports no error.
         last: ClipFrame | None = None
         for frame in video_stream(file, every):
             if last is not None:
@@ -52,8 +52,8 @@ def video_stream(file: BinaryIO, every: Fraction) -> Iterator[ClipFrame]:
 def sound_frames(container: Any, stream: Any) -> Iterator[Any]:
     """Yield decoded frames up to the first damage, then raise.
 
-    Damage before the first sound frame is passed over: a clip cut out of a longer one begins with frames that refer to
-    what was cut off. After it, everything that follows may be drawn over broken pixels.
+    Damage before the first sound frame is ignored: a clip cut out of a longer one begins with frames that refer to
+    what was cut off. After damage further on, all later frames may build on broken pixels.
     """
     damage: str | None = None
     count = 0

@@ -1,4 +1,4 @@
-"""What a fine-tune learns from: the confirmed annotations that count, and their frames."""
+"""Collect what a fine-tune learns from: the confirmed annotations that count, and their frames."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Labelled:
 
     @property
     def seen(self) -> TrainedOn:
-        """What a manifest remembers of it."""
+        """The annotation as a manifest records it."""
         one = self.annotation
         return TrainedOn(annotation=one.id, task=one.task, updated_at=one.updated_at)
 
@@ -54,7 +54,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Collected:
-    """The annotations that count, one a frame; ``accepted`` counts those that nobody looked at and that do not."""
+    """The annotations that count, one per frame; ``accepted`` is the number of those that do not: nobody looked."""
 
     labelled: list[Labelled]
     accepted: int = 0
@@ -136,9 +136,9 @@ def symptoms(services: Services, project: int, configuration: Configuration) -> 
 def settle(several: Sequence[Labelled], rule: Disagreement) -> Labelled | None:
     """Return the annotation that counts for a frame, None where the rule leaves the frame out.
 
-    Annotations from before a symptom was added give way to those that say something of it. ``latest``: the one that was
-    changed last. ``majority``: of the labels that most annotations give, the one that was changed last; of a tie the
-    last of all that tie. ``leave out``: the last one if all agree.
+    Annotations from before a symptom was added count only where there are none from after. ``latest``: the one that
+    was changed last. ``majority``: the last one among those with the most frequent labels, ties included. ``leave
+    out``: the last one if all agree.
     """
     most_known = max(one.known.sum() for one in several)
     several = [one for one in several if one.known.sum() == most_known]

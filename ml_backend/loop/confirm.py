@@ -1,4 +1,4 @@
-"""What is newly confirmed, by webhooks and polls, and whether that makes a fine-tune due; `jobs` enqueues it."""
+"""Find what is newly confirmed, from webhooks and polls, and whether a fine-tune is due; `jobs` enqueues it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NEWS = ("TASKS_CREATED", "TASKS_DELETED")
 ACTIONS = (*ADDED, DELETED, TRAIN, *NEWS)
 REQUEST = "request"
 QUIET_POLLS = 4
-"""Polls without anything new after which the last frames of an empty pool, or corrections, are trained on."""
+"""After this many polls without anything new, train on an incomplete batch: corrections, or the last frames."""
 
 
 class Due(NamedTuple):
@@ -40,7 +40,7 @@ class Due(NamedTuple):
 def record(services: Services, project: int, action: str, payload: dict[str, Any]) -> Due | None:
     """Record a webhook; returns the fine-tune that it makes due, if any. Makes no call to Label Studio.
 
-    A webhook without its payload says nothing that could be recorded; `reconcile` finds what it was about.
+    A webhook without a payload records nothing; `reconcile` finds what it was about.
 
     Raises:
         InvalidRequest: if the payload does not have the form that Label Studio sends.
@@ -88,7 +88,7 @@ def progress(services: Services, project: int, pool: int | None) -> Progress:
 
 
 def reconcile(services: Services, project: int) -> Due | None:
-    """Correct what webhooks said by what Label Studio has; returns the fine-tune that this makes due, if any."""
+    """Replace what webhooks recorded with what Label Studio has; returns the fine-tune that is now due, if any."""
     recover(services, project)
     pool, _ = catch_up(services, project)
     return consider(services, project, "poll", pool)
@@ -144,17 +144,17 @@ def _fresh(services: Services, project: int) -> tuple[list[TrainedOn], str]:
 
 
 def park(services: Services, project: int, trigger: str | None, reason: str) -> bool:
-    """Do not try the pending fine-tune again until something changes; returns whether it would have been tried.
+    """Park the pending fine-tune until something changes; returns whether it would have been tried again.
 
-    That is another K_max frames, a changed or deleted annotation, another labelling configuration, another newest or
-    active version, a worker that starts with other settings, or a person who asks for a training.
+    A change is another K_max frames, a changed or deleted annotation, another labelling configuration, another newest
+    or active version, a worker that starts with other settings, or a person who asks for a training.
     """
     if trigger == REQUEST and consider(services, project, REQUEST, pool=None) is None:
         return False
     try:
         fresh, configuration = _fresh(services, project)
         tried = {one.annotation: one.updated_at for one in fresh}
-    except BackendError:  # what cannot be read now is filled in at the next poll
+    except BackendError:  # the next poll fills in what cannot be read now
         tried, configuration = dict.fromkeys(services.pending(project).known(), ""), ""
     store = services.versions(project)
     services.parked(project).put(
@@ -179,7 +179,7 @@ def parked_now(services: Services, project: int) -> Parked | None:
 
 
 def unpark_after_changes(services: Services) -> None:
-    """Let fine-tunes be tried again that were parked under other settings or another release."""
+    """Release the fine-tunes that were parked under other settings or another release, so that they run again."""
     for project in services.projects():
         if services.parked(project).clear_unless(_settings_digest(services.settings)):
             event(logger, "fine-tune not parked any more", project=project, reason="settings or release changed")
@@ -196,8 +196,8 @@ def _digest(text: str) -> str:
 def is_due_for_certain(services: Services, project: int) -> bool:
     """Whether a fine-tune is due by what Label Studio has.
 
-    Label Studio is asked again if only webhooks that arrived while it answered make one due: they may be about
-    annotations that a version has seen.
+    Label Studio is asked a second time if a fine-tune is due only by webhooks that arrived during its answer: they may
+    be about annotations that a version has seen already.
     """
     while True:
         pool, fresh = catch_up(services, project)

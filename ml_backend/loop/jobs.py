@@ -47,7 +47,7 @@ def record(services: Services, project: int, action: str, payload: dict[str, Any
 
 
 def reconcile(services: Services, project: int) -> str | None:
-    """Correct what webhooks said by what Label Studio has, and enqueue the fine-tune that this makes due."""
+    """Replace what webhooks recorded with what Label Studio has, and enqueue the fine-tune that is now due."""
     return _enqueue_due(services, project, confirm.reconcile(services, project))
 
 
@@ -90,7 +90,7 @@ def enqueue(services: Services, project: int, trigger: str, reason: str) -> str 
 def fine_tune(project: int, parent: str | None) -> dict[str, Any]:
     """The RQ job: train the version that follows ``parent``, unless that is done or not due any more.
 
-    What may pass is raised, and RQ tries again; anything else parks the fine-tune.
+    An error that may pass is raised, and RQ tries again; any other error parks the fine-tune.
     """
     services = Services(load())
     job = get_current_job()
@@ -117,7 +117,7 @@ def _fine_tune(services: Services, job: Job | None, project: int, parent: str | 
     confirm.recover(services, project)
     if _newest(services, project) != parent:
         return _already_done(services, project, parent)
-    # Webhooks may be late or doubled, and annotations deleted since: Label Studio says whether the batch is complete.
+    # Webhooks come late or twice, and annotations are deleted: only Label Studio knows if the batch is complete.
     if trigger == confirm.REQUEST:
         confirm.catch_up(services, project)
     elif not confirm.is_due_for_certain(services, project):
@@ -129,7 +129,7 @@ def _fine_tune(services: Services, job: Job | None, project: int, parent: str | 
         )
     except VersionSuperseded:
         if _newest(services, project) == parent:
-            raise  # by nothing that is there: the next try would end like this one
+            raise  # the next try would fail in the same way
         return _already_done(services, project, parent)
     except NotEnoughLabels as error:
         confirm.park(services, project, trigger, _reason(error))
@@ -161,7 +161,8 @@ def _parked(services: Services, job: Job | None, project: int, error: Exception)
         last = job is None or not job.retries_left
         parks = error.retry == "never" or (error.retry == "limited" and last)
     else:
-        parks = not isinstance(error, RedisError | OSError)  # the latter if the disk is full, or a network folder away
+        # an OSError: the disk is full, or a network folder is not there
+        parks = not isinstance(error, RedisError | OSError)
     try:
         return parks and confirm.park(services, project, _trigger(job), _reason(error))
     except (BackendError, RedisError, OSError):
@@ -205,7 +206,7 @@ def _clear_ended(services: Services, job_id: str) -> None:
     """Remove an earlier try that is over, so that its id is free again; never one that was enqueued meanwhile."""
 
     def clear(pipeline: Pipeline) -> None:
-        with suppress(NoSuchJobError, InvalidJobOperation):  # gone, or going while we look
+        with suppress(NoSuchJobError, InvalidJobOperation):  # gone already, or removed at this moment
             job = Job.fetch(job_id, connection=services.redis, serializer=JSONSerializer)
             over = job.get_status(refresh=False) in ENDED or _is_of_the_future(services, job)
             pipeline.multi()
@@ -216,9 +217,9 @@ def _clear_ended(services: Services, job_id: str) -> None:
 
 
 def _is_of_the_future(services: Services, job: Job) -> bool:
-    """Whether the clock was set back since a job was planned or last heard of: RQ would wait until then.
+    """Whether the clock was set back since a job was planned or last gave a sign of life: RQ would wait until then.
 
-    A worker that lives tells so every few seconds, by the clock as it is now.
+    A live worker gives a sign every few seconds, by the present clock.
     """
     now = datetime.now(timezone.utc)
     if job.get_status(refresh=False) == JobStatus.SCHEDULED:
@@ -236,7 +237,7 @@ def _reporter(job: Job | None, project: int) -> collect.Report:
     def report(stage: str, done: int, total: int) -> None:
         if job is not None:
             job.meta.update(stage=stage, done=done, total=total)
-            # Without Redis nobody can look, but the training is worth going on with.
+            # Without Redis nobody sees the progress, but the training goes on.
             with suppress(RedisError):
                 job.save_meta()
         log(stage, done, total)

@@ -1,4 +1,4 @@
-"""How good a version is, on frames that its network has not been trained on, and how the ticks did."""
+"""Judge a version on frames that its network was not trained on, and the ticks of the version before."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ UNIFORM, NOT_UNIFORM = "uniform", "not uniform"
 
 @dataclass(frozen=True)
 class Split:
-    """Which of n frames are trained on and which the version is judged by, (n,) booleans each.
+    """Two masks of n frames, (n,) booleans: those to train on, and those to judge the version by.
 
-    ``judged_on`` says whose frames those are; ``sample`` whether they were drawn uniformly. Frames of held-out patients
-    that no audit drew are in neither.
+    ``judged_on`` says in words which frames the version is judged by; ``sample`` whether they were drawn uniformly.
+    Frames of held-out patients that no audit drew are in neither mask.
     """
 
     training: NDArray[np.bool_]
@@ -40,11 +40,11 @@ class Split:
 def split(
     material: Material, audited: Collection[int], seen: Collection[int], settings: Settings, notes: list[str]
 ) -> Split:
-    """Set frames aside to judge by; ``audited`` tasks were drawn uniformly, ``seen`` ones known to a version before.
+    """Set frames aside to judge by; ``audited`` tasks were drawn uniformly, ``seen`` ones an earlier version knew.
 
-    Audited frames of held-out patients where there are any. Other frames of theirs depend on what the strategy asked
-    for, so they are used only where no audited ones exist. Where nobody is held out, the newest audited frames are
-    kept back, and trained on by the next version. ``notes`` get what a person should know.
+    These are audited frames of held-out patients, if there are any. Other frames of these patients depend on what the
+    strategy asked for, so they are used only where no audited ones exist. Where nobody is held out, the newest audited
+    frames are kept back; the next version trains on them. ``notes`` collects what a person should know.
     """
     audit = np.array([task in audited for task in material.tasks], bool)
     held = held_out(material.patients, settings.hold_out, settings.seed)
@@ -76,7 +76,7 @@ def judge(
     names: Sequence[str],
     settings: Settings,
 ) -> tuple[dict[str, Any], str]:
-    """Judge a version's network by the frames set aside; return the figures, and why it is held back or nothing.
+    """Judge a version's network by the frames set aside; return the figures, and the reason to hold it back, if any.
 
     ``after`` (n, l) are its probabilities for all frames, ``before`` (n, l) the parent's, None without one. The two are
     compared on the ``shared`` columns, those of symptoms that the parent knows too.
@@ -122,7 +122,7 @@ def ticks(
     audited: Collection[int],
     configuration: Configuration,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """How the defaults that annotators saw did on the ``fresh`` annotations, before anything was trained on them.
+    """Measure the ticks that annotators saw on the ``fresh`` annotations, which nothing was trained on yet.
 
     Returns the shares of the whole batch, which the strategy chose, and the figures on its ``audited`` frames, which
     are a uniform sample of the pool: ``stood`` is the share of shown defaults that were right.

@@ -47,10 +47,10 @@ RECORDED = {
 
 @dataclass(frozen=True)
 class Start:
-    """Where training goes on from.
+    """The start of a training.
 
     ``network`` carries the weights of ``parent``, or the pre-trained ones where a new line of versions begins (None);
-    ``columns`` (l,) are the places of the symptoms among the parent's, None for one that it does not know.
+    ``columns`` (l,) gives each symptom's place in the parent, None for a symptom that the parent does not know.
     """
 
     network: Network
@@ -70,9 +70,9 @@ def fine_tune(
 
     Raises:
         NotEnoughLabels: where there is too little to learn from.
-        FrameUnreadable: where a frame that could be read when the job began cannot be any more.
-        StudioUnavailable: where Label Studio is away; frames that it has are not left out for that.
-        VersionSuperseded: where another job stored a version meanwhile.
+        FrameUnreadable: if a frame becomes unreadable during the job.
+        StudioUnavailable: if Label Studio does not answer; its frames are not left out for that.
+        VersionSuperseded: if another job stored a version meanwhile.
     """
     started = time.monotonic()
     settings, store = services.settings, services.versions(project)
@@ -152,7 +152,7 @@ def _start(
     parts: Split,
     notes: list[str],
 ) -> Start:
-    """Load the weights of the version that is gone on from, its outputs placed by name, or begin a new line."""
+    """Load the parent's weights, its outputs matched by name, or begin a new line of versions."""
     network = predictor.fresh(len(names))
     held = {task for task, trained in zip(material.tasks, parts.training, strict=True) if not trained}
     columns = columns_of(names, basis.label_names if basis else ())
@@ -170,7 +170,7 @@ def _start(
 
 
 def _unusable(basis: Manifest, columns: Sequence[int | None], trunk_key: str, held: set[int]) -> str | None:
-    """Why a version's weights cannot be gone on from, or None."""
+    """The reason why training cannot start from a version's weights, or None."""
     if all(column is None for column in columns):
         return "has other symptoms"
     if basis.trunk_key != trunk_key:
@@ -230,7 +230,7 @@ def _tables(start: Start, material: Material, parts: Split, probabilities: NDArr
 def _probabilities(predictor: Predictor, network: Network, frames: Sequence[Frame]) -> NDArray[np.float32]:
     rows: list[NDArray[np.float32]] = []
     for chunk in predictor.activations(frames, network.label_count):
-        for reason in chunk.unreadable.values():  # it could be read before, and the cache has lost it since
+        for reason in chunk.unreadable.values():  # it was readable before, but the cache has lost it
             raise FrameUnreadable(reason)
         rows.append(network.probabilities(chunk.activations))
     return np.concatenate(rows)
@@ -249,7 +249,7 @@ def _learnt_from(material: Material, parts: Split, names: tuple[str, ...]) -> di
 
 
 def _publish(services: Services, start: Start, newest: Manifest | None, serving: str | None, **fields: Any) -> Manifest:
-    """Store the version after ``newest`` and activate it, unless it is held back or ``serving`` serves no longer."""
+    """Store the version after ``newest``; activate it unless it is held back or ``serving`` is no longer active."""
     settings = services.settings
     manifest = services.versions(fields["project"]).create(
         Manifest(

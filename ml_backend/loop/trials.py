@@ -22,7 +22,7 @@ REMEMBERED = 20  # trials that the choice of strategy and validator looks back o
 def tried(parent: Manifest | None, names: tuple[str, ...], material: Material, fresh: set[int]) -> NDArray[np.bool_]:
     """The frames to try the parent's strategies and validators on: the ``fresh`` audited ones it has not learnt.
 
-    None of them without a parent, with one of other symptoms, or with one from before there were strengths.
+    There are none without a parent, or if the parent has other symptoms or no table of strengths.
     """
     rows = np.zeros(len(material.frames), bool)
     if parent is not None and parent.strengths and parent.label_names == names:
@@ -34,7 +34,7 @@ def tried(parent: Manifest | None, names: tuple[str, ...], material: Material, f
 def trial(
     parent: Manifest | None, before: NDArray[np.float32] | None, material: Material, rows: NDArray[np.bool_]
 ) -> adaptive.Trial | None:
-    """Try what the parent could have chosen and labelled by, by its own probabilities of the ``rows``."""
+    """Try every strategy and validator on the ``rows``, by the parent's probabilities."""
     if parent is None or before is None or not rows.any():
         return None
     tasks = [material.tasks[row] for row in np.flatnonzero(rows)]
@@ -46,14 +46,14 @@ def trial(
 
 
 def remembered(store: VersionStore, newest: Manifest | None) -> list[adaptive.Trial]:
-    """The trials of a version and of those it comes from, oldest first, as far back as they still count."""
+    """The trials of a version and its ancestors, oldest first, as far back as they still count."""
     found: list[adaptive.Trial] = []
     while newest is not None and len(found) < REMEMBERED:
         if newest.trial:
             found.append(adaptive.Trial(**newest.trial))
         try:
             newest = store.get(newest.parent) if newest.parent else None
-        except VersionUnknown:  # removed or damaged since, which no new version must fail for
+        except VersionUnknown:  # removed or damaged since; a new version must not fail because of that
             newest = None
     return found[::-1]
 

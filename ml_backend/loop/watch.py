@@ -41,7 +41,7 @@ class Watched:
 
 
 def watch(services: Services, projects: list[int] | None) -> None:
-    """Look at every project again and again until a signal to stop comes; what fails in one costs only that look."""
+    """Look at every project again and again until told to stop; a failure costs only that look at that project."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -58,7 +58,7 @@ def watch(services: Services, projects: list[int] | None) -> None:
 
 
 def connected(services: Services, known: list[int]) -> list[int]:
-    """The connected projects; those ``known`` before if the data folder cannot be read."""
+    """The connected projects; the last ``known`` ones if the data folder cannot be read."""
     try:
         return services.projects()
     except OSError as error:
@@ -77,8 +77,8 @@ def log_clock_jump(offset: float) -> float:
 def try_look(services: Services, project: int, state: Watched) -> None:
     """Look at a project, unless that failed a moment ago.
 
-    Any error is this project's trouble: it is logged if it is another than before, with its place if nobody expected
-    it, and the project is left alone for a growing time while the others go on.
+    An error concerns this project alone. It is logged if it differs from the last one, an unexpected one with its
+    place in the code. The project is then skipped for a growing time while the others go on.
     """
     if time.monotonic() < state.again:
         return
@@ -95,7 +95,7 @@ def try_look(services: Services, project: int, state: Watched) -> None:
         state.trouble = trouble
         state.again = time.monotonic() + min(poll / 4 * 2**state.failures, 2 * poll)
         state.failures = min(state.failures + 1, 8)
-        state.news = None  # so that the next look is a whole one, even if nothing new is announced
+        state.news = None  # so that the next look is complete, even if nothing new is announced
     else:
         if state.trouble:
             event(logger, "works again", project=project)
@@ -141,7 +141,7 @@ def _refresh(services: Services, project: int, state: Watched, counts: Counts, p
 def _caught_up(services: Services, project: int, state: Watched, counts: Counts) -> bool:
     """Reconcile if annotations came or went since the last time, or Redis was emptied; returns whether they did.
 
-    A changed annotation changes no count, so everything is read now and then as well.
+    A changed annotation changes no count, so everything is read from time to time as well.
     """
     pending = services.pending(project)
     busy = counts.annotations != pending.reconciled()

@@ -12,8 +12,8 @@ from ml_backend.loop import score as scoring
 from ml_backend.services import Services
 
 NICENESS = 10
-# RQ takes a job for lost a minute after its worker should have given a sign of life; an idle worker finds it when it
-# looks for such jobs. RQ's own intervals would hold the loop up for ten minutes.
+# RQ counts a job as lost a minute after its worker missed a sign of life; an idle worker finds it when it looks for
+# such jobs. With RQ's own intervals the loop would wait ten minutes.
 SIGN_SECONDS = 5
 LOST_SECONDS = 15
 
@@ -31,7 +31,7 @@ def work(*, burst: bool = False, scoring_only: bool = False) -> None:
         serializer=JSONSerializer,
         maintenance_interval=LOST_SECONDS,
         job_monitoring_interval=SIGN_SECONDS,
-        # Where the system kills it for its memory, the job cannot count itself.
+        # A job that the system kills for its memory cannot count itself as failed.
         work_horse_killed_handler=lambda job, *_: jobs.killed(services, job),
         worker_ttl=LOST_SECONDS + 15,  # RQ waits for a job 15 s less than this before it looks
     )

@@ -1,4 +1,4 @@
-"""Where the backend is, seen from here and from Label Studio."""
+"""The backend's address: whether it answers from here, and from Label Studio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Take a project of an existing Label Studio to the working state, and say each thing that is changed."""
+"""Connect a project of an existing Label Studio, and report every change."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Say = Callable[[str], None]
 
 
 def connect(services: Services, project: int, say: Say, *, dry_run: bool = False) -> None:
-    """Bring the project to the working state; each line said is ``ok``, ``change`` or ``missing``.
+    """Connect the project; each reported line is ``ok``, ``change`` or ``missing``.
 
     Raises:
         ConfigurationUnusable: where the labelling configuration cannot be worked with.
@@ -59,7 +59,7 @@ def connect(services: Services, project: int, say: Say, *, dry_run: bool = False
 
 
 class _Telling:
-    """Says what is right, what is missing and each change, and makes the change unless this is a dry run."""
+    """Reports what is right, what is missing and each change, and makes the change unless this is a dry run."""
 
     def __init__(self, say: Say, dry_run: bool) -> None:
         self._say = say
@@ -72,7 +72,7 @@ class _Telling:
         self._say(f"missing  {what}")
 
     def found(self, findings: Iterable[Finding]) -> None:
-        """Say what a check found; what only a person can change is missing."""
+        """Report a check's findings; ``missing`` is what only a person can change."""
         for finding in findings:
             self._say(f"{'missing' if finding.state == 'change' else finding.state:8} {finding.text}")
 

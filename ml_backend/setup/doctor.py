@@ -1,4 +1,4 @@
-"""Look at everything that a new team stumbles over, and say of each thing that it is right or what to change."""
+"""Check everything that a new team stumbles over; of each thing report that it is right, or what to change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ml_backend.setup.webhook import differing_fields, webhook_url
 from ml_backend.studio.client import ProjectInfo, Studio
 
 CONNECTED = "CO"
-"""How Label Studio says that a backend answered it."""
+"""Label Studio's code for a backend that answered."""
 SECONDS = 30.0
 """The longest that a check may take; Label Studio's calls have shorter limits of their own."""
 MODEL_SECONDS = 300.0
@@ -25,7 +25,7 @@ KNOWN_STUDIO = ((1, 20), (1, 23))
 
 
 def examine(say: Callable[[str], None], only: int | None = None) -> bool:
-    """Say a line of each thing that was looked at; returns whether nothing has to be changed.
+    """Report one line per check; return whether nothing has to be changed.
 
     Looks at project ``only``, or at every connected one. Changes nothing, except that the network's weights are
     downloaded where they are missing, as the backend would. Never hangs.
@@ -79,7 +79,7 @@ def _label_studio(studio: Studio) -> Iterator[Finding]:
 
 
 def _project(services: Services, number: int) -> Iterator[Finding]:
-    """Check one project; without its settings and its labelling configuration nothing else can be looked at."""
+    """Check one project; without its settings and its labelling configuration nothing else can be checked."""
     info: list[ProjectInfo] = []
 
     def read() -> Iterator[Finding]:

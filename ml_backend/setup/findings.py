@@ -1,4 +1,4 @@
-"""What a check finds: one line, that all is well or what to change."""
+"""The result of a check: one line that says that all is well, or what to change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ State = Literal["ok", "note", "change"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor: ``subject`` names what was looked at, ``text`` is for people.
+    """One line of the doctor: ``subject`` names what was checked, ``text`` is for people.
 
     ``note`` is worth knowing and needs no change.
     """

@@ -1,4 +1,4 @@
-"""What this machine must have: a disk, Redis with worker and sidecar behind it, a network that can be built."""
+"""Check this machine: its disk, Redis with a worker and a sidecar, and whether the network can be built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a project brings along: symptoms, frames, the keys of its tasks' data, answers. Nothing here changes it."""
+"""Check a project's symptoms, frames, data keys and answers. Nothing here changes the project."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.keys import found_keys
 
 LOOKED_AT = 1000
-"""Tasks whose data is looked at for keys: one page."""
+"""Tasks whose data is searched for keys: one page."""
 WITHOUT = {
     "patient": "no patient can be held out as a whole, so versions are not judged on patients they have never seen",
     "clip": "frames of one clip cannot be told apart from others, so a batch may ask for near-duplicates",

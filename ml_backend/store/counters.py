@@ -1,4 +1,4 @@
-"""What all processes of an installation have counted together."""
+"""Counters that all processes of an installation share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was confirmed since the newest version, as webhooks told it; Label Studio has the truth."""
+"""What was confirmed since the newest version, by the webhooks; Label Studio has the truth."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ml_backend.errors import RedisUnavailable
 class Pending:
     """A project's annotations that no version has seen yet, in Redis.
 
-    A hint that makes the loop prompt: it may be incomplete or lost, and `replace` puts it right from Label Studio.
+    It lets the loop react at once. It may be incomplete or lost; `replace` corrects it from Label Studio.
     """
 
     def __init__(self, redis: Redis, project: int) -> None:
@@ -44,9 +44,9 @@ class Pending:
         return set(self.annotations())
 
     def replace(self, annotations: Mapping[int, int], known: set[int]) -> None:
-        """Put what Label Studio says in the place of what was ``known`` before it was asked.
+        """Replace what was ``known`` before Label Studio was asked with its answer.
 
-        What webhooks told while Label Studio answered is not in its answer, and stays.
+        What webhooks recorded during the answer is not part of it, and stays.
         """
         there = self.annotations()
         self.add({annotation: task for annotation, task in annotations.items() if there.get(annotation) != task})
@@ -72,12 +72,12 @@ class Pending:
         self._redis.incr(self._news)
 
     def reconciled(self) -> int | None:
-        """How many annotations Label Studio had when this was last put right; None where that is not known."""
+        """How many annotations Label Studio had when this was last corrected; None where that is not known."""
         count = self._redis.get(self._reconciled)
         return None if count is None else int(count)
 
     def note_reconciled(self, annotations: int) -> None:
-        """Note that this was put right when Label Studio had so many annotations."""
+        """Note how many annotations Label Studio had when this was corrected."""
         self._redis.set(self._reconciled, annotations)
 
     def news(self) -> int:

@@ -1,4 +1,4 @@
-"""Why the network cannot be built, kept where all processes of an installation see it."""
+"""The reason why the network cannot be built, where all processes of an installation see it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Since when a project's configuration has had each symptom: an annotation from before says nothing of it."""
+"""Since when a project's configuration has each symptom; an older annotation says nothing about it."""
 
 from __future__ import annotations
 

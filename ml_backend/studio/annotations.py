@@ -35,7 +35,7 @@ class Annotations(Projects):
 
     def confirmed_annotations(self, project: int) -> list[ConfirmedAnnotation]:
         """Read every submitted annotation, several of one task too; skipped ones are left out."""
-        # Counted first, so that what is submitted meanwhile makes no difference.
+        # Count first, so that annotations submitted meanwhile make no difference.
         counted = self.counts(project).annotations
         found = self._confirmed_annotations(project, "greater")
         if len(found) < counted:
@@ -47,7 +47,7 @@ class Annotations(Projects):
         return found
 
     def _confirmed_annotations(self, project: int, operator: str) -> list[ConfirmedAnnotation]:
-        """Those of tasks whose noted number of annotations is ``greater`` than 0, or ``equal``."""
+        """The annotations of tasks whose number of annotations, as Label Studio counts, is ``greater`` or ``equal``."""
         fields = (
             "id,data,annotations,result,was_cancelled,updated_at,completed_by,lead_time,parent_prediction,updated_by"
         )
@@ -72,7 +72,7 @@ class Annotations(Projects):
     def shown_predictions(
         self, project: int, annotations: Sequence[ConfirmedAnnotation]
     ) -> dict[int, Mapping[str, Any]]:
-        """Find what the annotators were shown: {annotation ID: prediction}, without those who were shown nothing.
+        """Find what the annotators were shown: {annotation ID: prediction}, without annotations made from scratch.
 
         Label Studio writes a copy of its answer to this on its own disk, so ask for the new annotations only.
         """

@@ -1,4 +1,4 @@
-"""One HTTP session with Label Studio: signing, repeating reads, and saying in one place what went wrong."""
+"""One HTTP session with Label Studio: sign requests, repeat reads, and turn every failure into one of our errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ml_backend.studio.credentials import CREDENTIALS_HINT, Credentials
 Answer = TypeVar("Answer")
 _WAITS = (0.2, 1.0)  # seconds before the second and the third try of a read
 _DETAIL = 400  # characters of Label Studio's own explanation that a message repeats
-_GATEWAY = (502, 503, 504)  # a proxy in front of Label Studio speaks for one that is down
+_GATEWAY = (502, 503, 504)  # a proxy answers so if the Label Studio behind it is down
 _HINTS = {
     400: "correct the values",
     401: CREDENTIALS_HINT,
@@ -150,7 +150,7 @@ class Calls:
 
 
 class Resource:
-    """One kind of object in Label Studio: the base of what `client.Studio` can do."""
+    """The base of the classes that handle one kind of object in Label Studio; `client.Studio` combines them."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls

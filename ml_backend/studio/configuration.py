@@ -1,4 +1,4 @@
-"""The labelling configuration of a project: which choices there are, on which image."""
+"""Read a project's labelling configuration: which choices there are, and on which image."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _A_LINE = re.compile(r"\ba[- _]?(lines?|linien?|lignes?)\b")
 
 @dataclass(frozen=True)
 class Configuration:
-    """What this backend needs to know of a labelling configuration.
+    """The parts of a labelling configuration that this backend needs.
 
     ``label_set``: the choices, the healthy one first; ``values``: what Label Studio stores for each, in the same order
     (the alias if there is one); ``control`` and ``target``: names of the Choices and of the Image; ``image_key``: key
@@ -80,7 +80,7 @@ class Configuration:
 
     @property
     def healthy_doubt(self) -> str | None:
-        """The choice that probably means a healthy lung, if another one is taken for it; None if there is no doubt.
+        """The choice that looks like the healthy one, if another one is used as such; None if there is no doubt.
 
         There is no doubt if a setting names the choice, or if the first one looks healthy itself.
         """
@@ -94,7 +94,7 @@ def _root(xml: str) -> ElementTree.Element:
     def refuse(*_: object) -> None:
         raise ConfigurationUnusable("the labelling configuration declares a document type; remove its <!DOCTYPE> part")
 
-    # A configuration needs no document type, and without one there are no entities that could grow or reach out.
+    # A configuration needs no document type; without one no entity can expand or load other files.
     guard = expat.ParserCreate()
     guard.StartDoctypeDeclHandler = refuse
     try:

@@ -1,4 +1,4 @@
-"""What a project is connected to: webhooks, ML backends and folders of local files."""
+"""A project's connections: webhooks, ML backends and folders of local files."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ class Connections(Resource):
 
 def _backend_fields(*, url: str, title: str, user: str | None, password: str | None) -> dict[str, Any]:
     if user is None:
-        # Label Studio signs with whatever name it has, whatever the method says.
+        # Label Studio sends the password whenever a user name is there, whatever the method says.
         return {"url": url, "title": title, "auth_method": "NONE", "basic_auth_user": ""}
     return {
         "url": url,

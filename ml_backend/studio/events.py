@@ -1,4 +1,4 @@
-"""Parse what Label Studio's webhooks say about annotations."""
+"""Parse the payloads of Label Studio's webhooks about annotations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ml_backend.studio.payloads import is_accepted_unseen
 
 
 class DeletedAnnotation(BaseModel):
-    """An annotation that was deleted: Label Studio sends nothing but its ID."""
+    """An annotation that was deleted: Label Studio sends only its ID."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 

@@ -1,4 +1,4 @@
-"""Fetching the frame of a task: only from Label Studio and from hosts that are allowed, within limits.
+"""Fetch the frame of a task, only from Label Studio and from allowed hosts, and within limits.
 
 Task data comes from whoever can write to a project, so an address in it is not trusted. Nothing is implicit here: no
 proxy, no cookie, no ``.netrc``, no redirect that is not checked, no decompression.
@@ -40,13 +40,13 @@ from ml_backend.studio.addresses import (
     split,
 )
 
-# Where Label Studio keeps files. A token goes nowhere else, so that no task can make us call its API.
+# Where Label Studio keeps files. A token goes nowhere else, so that no task can make us call Label Studio's API.
 _FILES = (LOCAL_FILES, "/data/upload/", "/storage-data/")
 _CLOUD = ("s3", "gs", "azure-blob")
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HOPS = 5
-_HEALTH_SECONDS = 5.0  # that Label Studio may take to say how it is
-_GATEWAY = (502, 503, 504)  # a proxy in front of Label Studio speaks for one that is down
+_HEALTH_SECONDS = 5.0  # time that Label Studio's health check may take
+_GATEWAY = (502, 503, 504)  # a proxy answers so if the Label Studio behind it is down
 _BLOCK = 65_536
 _SAFE = "%/?:@!$&'()*+,;=~-._[]"  # what an address may hold besides letters and digits
 _HINTS = {
@@ -102,7 +102,7 @@ class FrameFetcher:
             raise FrameUnreadable(f"{shown_address(url)}: {error}") from None
 
     def _address(self, url: str, task: int | None) -> SplitResult:
-        """Where to ask for what a task's data names."""
+        """The address at which to fetch the file that a task's data names."""
         if url.startswith(_FILES):
             return urlsplit(self._base.geturl() + url)
         parts = split(url)
@@ -140,7 +140,7 @@ class FrameFetcher:
         return content
 
     def _download(self, address: SplitResult, deadline: float) -> bytes:
-        """Follow an address over its redirects, each hop checked; the token goes no further than Label Studio."""
+        """Follow an address over its redirects and check each of them; only Label Studio gets the token."""
         own = True
         for _ in range(_HOPS + 1):
             origin = origin_of(address)
@@ -148,7 +148,7 @@ class FrameFetcher:
                 raise FrameUnreadable("leads to an address that is not http(s) or has a user name in it")
             own = own and origin == self._studio
             self._require_allowed(origin, address)
-            # The host as it was written: the addresses that cloud storages sign hold for that one only.
+            # Send the host as it was written: a cloud storage's signature covers it.
             headers = {"Host": address.netloc, "Accept-Encoding": "identity", "User-Agent": "lung-ultrasound-annotator"}
             if own:
                 headers["Authorization"] = self._authorization()
@@ -195,7 +195,7 @@ class FrameFetcher:
             raise FrameUnreadable(f"{origin.host}:{origin.port} does not answer ({type(error).__name__})") from None
 
     def _require_studio(self, origin: Origin) -> None:
-        """Tell a frame that Label Studio cannot give from a Label Studio that is not there, by asking how it is.
+        """Ask for Label Studio's health, to tell a frame that it cannot deliver from a Label Studio that is down.
 
         Raises:
             StudioUnavailable: where the frame was to come from Label Studio, and that does not answer.

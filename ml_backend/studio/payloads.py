@@ -1,4 +1,4 @@
-"""Annotation and prediction JSON on one side, label combinations on the other.
+"""Translate between annotation and prediction JSON and label combinations.
 
 A confirmed annotation without a choice, and a prediction that carries an empty list of choices, say *no symptom*. A
 prediction without any result says nothing at all: there is no model yet, or the frame cannot be read.
@@ -24,7 +24,7 @@ AUDIT = "tsal"
 
 @dataclass(frozen=True)
 class Prediction:
-    """What travels to Label Studio for one frame.
+    """What is sent to Label Studio for one frame.
 
     ``labels`` (l,) uint8 is the pseudo-label, None where there is none; ``score`` in [0, 1] the position in the queue,
     lowest asked first; ``audit`` what is kept for people: probabilities by name, margin, distance, the plain label.
@@ -39,7 +39,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Default:
-    """What an annotator was shown: the validated combination and the plain (0.5 threshold) one, None where none was."""
+    """The defaults that an annotator saw: the validated combination and the plain (0.5 threshold) one, None if none."""
 
     labels: NDArray[np.uint8] | None
     plain: NDArray[np.uint8] | None
@@ -86,7 +86,7 @@ def labels_of(result: Sequence[Mapping[str, Any]], configuration: Configuration)
 
 
 def default_of(prediction: Mapping[str, Any] | None, configuration: Configuration) -> Default:
-    """Read what an annotator was shown from the prediction behind it, as Label Studio stored it.
+    """Read the defaults that an annotator saw from the prediction, as Label Studio stored it.
 
     A prediction of an earlier configuration, whose choices are unknown now, counts as none.
     """
@@ -135,7 +135,7 @@ class Checker:
             ) from None
 
     def payload(self, prediction: Prediction) -> tuple[dict[str, Any], str | None]:
-        """Write a prediction that Label Studio takes: if its check refuses this one, an empty one and the reason."""
+        """Write a prediction that Label Studio accepts: if its check refuses this one, an empty one and the reason."""
         payload = prediction_payload(prediction, self._configuration)
         problems = self.errors(payload)
         if not problems:

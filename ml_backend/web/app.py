@@ -80,7 +80,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 def _measure(app: Flask, monitoring: Monitoring) -> None:
-    """Time every request, refused ones too."""
+    """Measure the time of every request, refused ones included."""
 
     @app.before_request
     def begin() -> None:
@@ -142,7 +142,7 @@ def _answer_errors(app: Flask) -> None:
 
     @app.errorhandler(BackendError)
     def refused(error: BackendError) -> tuple[Response, int]:
-        if isinstance(error, Unauthorized):  # Label Studio shows its users nothing of a refusal
+        if isinstance(error, Unauthorized):  # Label Studio does not show its users why a request was refused
             event(logger, "request refused", level=logging.WARNING, path=request.path, reason=error)
         return jsonify(error=str(error)), error.http_status
 

@@ -1,4 +1,4 @@
-"""The state of what the backend depends on, checked in the background so that nobody waits for the answer."""
+"""Check in the background what the backend depends on, so that nobody waits for the answer."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ml_backend.store.problems import ModelProblem
 from ml_backend.studio.client import Studio
 
 SECONDS = 15.0
-"""How old an answer may be."""
+"""How old a result may be."""
 ANSWER_SECONDS = 5.0
-"""How long Label Studio is waited for."""
+"""Seconds to wait for Label Studio."""
 LEAST_FREE = 500_000_000
 """Bytes of the disk below which it counts as full: a version and its order must fit."""
 UNKNOWN = {"label_studio": "UNKNOWN", "disk": "UNKNOWN", "model": "UNKNOWN"}
@@ -44,7 +44,7 @@ class Health:
         if now - self._looked > SECONDS and self._looking.acquire(blocking=False):
             self._begun = now
             threading.Thread(target=self._look, name="health", daemon=True).start()
-        # A disk that hangs or an answer that drips in keeps a check from ending; then what was found before is stale.
+        # A disk that hangs or an answer that drips in keeps a check from ending; the last result is then out of date.
         hangs = self._begun > self._looked and now - self._begun > SECONDS
         return dict(UNKNOWN if hangs else self._known)
 
