@@ -108,7 +108,7 @@ def test_the_base_image_is_pinned_and_its_python_is_one_that_we_support() -> Non
     assert match.group(1) in SpecifierSet(_project("requires-python"))
 
 
-def test_what_is_copied_exists_reaches_the_build_and_is_all_that_the_image_needs() -> None:
+def test_the_build_copies_existing_files_and_all_that_the_image_needs() -> None:
     packages = {package.rstrip("*") for package in _project("include")}
     needed = {"pyproject.toml", _project("readme"), "requirements", "label_config", *packages}
     assert set(_copied()) == needed
@@ -171,7 +171,7 @@ def test_the_image_does_not_run_as_root_and_its_volumes_belong_to_the_user() -> 
     assert targets <= set(folders)
 
 
-def test_what_is_kept_lies_in_the_volume_and_nothing_is_written_elsewhere_but_to_tmp() -> None:
+def test_data_is_written_to_the_volume_and_to_tmp_only() -> None:
     environment = _environment_of_image()
     assert {environment["TSAL_DATA_DIR"], environment["TSAL_CACHE_DIR"]} == set(json.loads(_all("VOLUME")[-1]))
     assert Path(environment["TORCH_HOME"]).is_relative_to(environment["TSAL_DATA_DIR"])
@@ -306,7 +306,7 @@ class _Recorder(Processes):
         self.commands[name] = list(command)
 
 
-def test_everything_is_there() -> None:
+def test_every_service_is_defined() -> None:
     assert set(_compose()["services"]) == {*OURS, *LONG_RUNNING}
 
 
@@ -445,7 +445,7 @@ def test_containers_have_no_rights_that_they_do_not_need(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LONG_RUNNING)
-def test_what_runs_long_has_a_health_check_and_is_waited_for(name: str) -> None:
+def test_services_have_health_checks_that_others_wait_for(name: str) -> None:
     service = _service(name)
     if name != "backend":  # the image's own
         assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
@@ -458,7 +458,7 @@ def test_what_runs_long_has_a_health_check_and_is_waited_for(name: str) -> None:
         assert about.get("required", True) is not asleep, f"{other} may be missing where {name} runs"
 
 
-def test_nothing_is_published_but_on_this_machine() -> None:
+def test_ports_are_published_on_this_machine_only() -> None:
     for name in _compose()["services"]:
         published = _service(name).get("ports", [])
         assert bool(published) == (name in ("backend", "label-studio"))

@@ -329,7 +329,7 @@ def test_label_studio_gets_a_prediction_when_it_asks_for_one(stack: Stack) -> No
         assert 0 <= prediction["score"] <= 1
 
 
-def test_what_webhooks_did_not_tell_is_found_by_polling(stack: Stack) -> None:
+def test_polling_finds_what_webhooks_missed(stack: Stack) -> None:
     third = stack.newest()
     assert stack.children["sidecar"].process.poll() is not None
     stack.stop("backend")
@@ -349,7 +349,7 @@ def test_what_webhooks_did_not_tell_is_found_by_polling(stack: Stack) -> None:
     assert [stack.next_task()["id"]] == stack.expected(1)
 
 
-def test_predictions_of_old_orders_go(stack: Stack) -> None:
+def test_predictions_of_old_orders_are_removed(stack: Stack) -> None:
     studio = stack.services.studio
 
     def few() -> bool:

@@ -95,7 +95,7 @@ def test_a_line_says_when_whatever_the_zone(capfd: pytest.CaptureFixture[str]) -
     assert abs(datetime.now(timezone.utc) - datetime.fromisoformat(date)) < timedelta(minutes=1)
 
 
-def test_a_failure_that_the_job_told_is_told_once(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_that_the_job_logged_is_not_logged_again(capfd: pytest.CaptureFixture[str]) -> None:
     configure()
     jobs = logging.getLogger("ml_backend.loop.jobs")
     for _ in range(2):  # and so is that of its retry
@@ -111,7 +111,7 @@ def test_a_failure_that_the_job_told_is_told_once(capfd: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_where_an_unexpected_error_was_raised_is_told(capfd: pytest.CaptureFixture[str], told: bool) -> None:
+def test_an_unexpected_error_is_logged_with_its_place(capfd: pytest.CaptureFixture[str], told: bool) -> None:
     configure()
     if told:
         event(logger, "fine-tune failed", level=logging.ERROR, job="one")
@@ -135,9 +135,7 @@ def test_where_an_unexpected_error_was_raised_is_told(capfd: pytest.CaptureFixtu
     ],
     ids=["ours", "while another", "two lines", "control characters", "no message"],
 )
-def test_a_failure_that_nobody_told_is_one_line(
-    capfd: pytest.CaptureFixture[str], error: Exception, reason: str
-) -> None:
+def test_an_unlogged_failure_becomes_one_line(capfd: pytest.CaptureFixture[str], error: Exception, reason: str) -> None:
     configure()
     event(logger, "scoring", job="part")  # no failure, so it tells none
     written(capfd)
@@ -148,7 +146,7 @@ def test_a_failure_that_nobody_told_is_one_line(
     )
 
 
-def test_what_else_rq_tells_stays(capfd: pytest.CaptureFixture[str]) -> None:
+def test_other_lines_of_rq_stay(capfd: pytest.CaptureFixture[str]) -> None:
     configure()
     rq = logging.getLogger("rq.worker")
     rq.warning("Worker %s: job %s failed (%s)", "w", "one", "Work-horse terminated unexpectedly")
@@ -168,7 +166,9 @@ def test_what_else_rq_tells_stays(capfd: pytest.CaptureFixture[str]) -> None:
         ("Request Line is too large (9000 > 4094)", "Request Line is too large (9000 > 4094)"),
     ],
 )
-def test_what_a_broken_request_said_is_not_repeated(capfd: pytest.CaptureFixture[str], said: str, written: str) -> None:
+def test_the_content_of_a_broken_request_is_not_logged(
+    capfd: pytest.CaptureFixture[str], said: str, written: str
+) -> None:
     configure()
     logging.getLogger("gunicorn.error").warning(f"Invalid request from ip=10.0.0.9: {said}")
     (line,) = capfd.readouterr().err.splitlines()

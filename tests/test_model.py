@@ -141,13 +141,13 @@ def test_a_project_is_a_number_that_fits_a_folder_or_refused(sent: object) -> No
 
 
 class TestPredict:
-    def test_before_the_first_version_there_is_nothing_to_say(
+    def test_before_the_first_version_there_are_no_predictions(
         self, hook: LungUltrasoundModel, tasks: list[dict[str, Any]]
     ) -> None:
         assert hook.predict(tasks) == [{"model_version": UNTRAINED, "score": 1.0, "result": []}] * 3
         assert hook.predict([]) == []
 
-    def test_each_task_gets_what_the_version_says_of_its_frame(
+    def test_each_task_gets_the_prediction_of_its_frame(
         self, hook: LungUltrasoundModel, services: Services, tasks: list[dict[str, Any]], active: Manifest
     ) -> None:
         results = hook.predict(tasks)
@@ -224,7 +224,7 @@ class TestPredict:
         same = [{"id": 3, "data": task["data"]} for task in tasks]
         assert said(hook.predict(nameless)) == said(hook.predict(same)) == said(hook.predict(tasks))
 
-    def test_what_label_studio_serves_answers_and_not_what_is_active_since(
+    def test_predictions_come_from_the_order_that_label_studio_serves(
         self, hook: LungUltrasoundModel, services: Services, installation: Installation
     ) -> None:
         tasks, active, newer = installation.tasks, installation.first, installation.second
@@ -237,7 +237,7 @@ class TestPredict:
         np.testing.assert_allclose(told, probabilities, atol=1e-4)
         assert np.abs(told - expected(services, tasks, newer)[1]).max() > 1e-3
 
-    def test_an_order_without_a_version_says_nothing(
+    def test_an_order_without_a_version_gives_no_predictions(
         self, hook: LungUltrasoundModel, services: Services, tasks: list[dict[str, Any]], active: Manifest
     ) -> None:
         name = serve(services, None, [0.0, 0.5], strategy="diversity")
@@ -256,7 +256,7 @@ class TestPredict:
         assert set(places) == {1 / 3, 2 / 3}
         assert {result["result"][0][AUDIT]["strategy"] for result in results} == {"lc"}
 
-    def test_a_version_with_other_symptoms_says_nothing(
+    def test_a_version_with_other_symptoms_gives_no_predictions(
         self, services: Services, tasks: list[dict[str, Any]], active: Manifest
     ) -> None:
         other = LungUltrasoundModel(str(PROJECT), XML.replace("A-line", "C-line"), services)

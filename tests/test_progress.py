@@ -32,7 +32,7 @@ def test_without_a_terminal_each_state_is_a_line(capsys: pytest.CaptureFixture[s
     assert [count for count in range(5) if any(f" {count}/4 " in line for line in lines)] == [0, 1, 2, 3, 4]
 
 
-def test_work_that_is_soon_done_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_short_work_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with Progress("import", "file", total=2) as bar:
         bar.advance(2)
     assert capsys.readouterr() == ("", "")
@@ -50,7 +50,7 @@ def test_a_new_stage_counts_from_zero(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.usefixtures("at_once")
-def test_a_line_said_in_between_stands_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_written_in_between_stands_alone(capsys: pytest.CaptureFixture[str]) -> None:
     with Progress("import", "file", total=2) as bar:
         bar.say("one.mp4: damaged")
         bar.advance()

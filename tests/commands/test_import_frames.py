@@ -255,7 +255,7 @@ def test_an_unreadable_file_costs_only_itself(place: Place, capsys: pytest.Captu
     assert f"{place.clips / 'broken.mp4'}: " in capsys.readouterr().err
 
 
-def test_a_damaged_clip_gives_what_is_sound_and_is_reported(place: Place) -> None:
+def test_a_damaged_clip_gives_its_sound_frames_and_is_reported(place: Place) -> None:
     path = write_gif(place.clips / "clip.gif", range(6))
     path.write_bytes(path.read_bytes()[:-2500])
     report = place.run()
@@ -316,7 +316,7 @@ def test_near_duplicates_of_any_earlier_frame_are_dropped() -> None:
 
 
 @given(st.lists(st.integers(0, 5), max_size=12), st.integers(0, 256))
-def test_what_is_kept_is_apart_and_what_is_dropped_is_near(seeds: list[int], distance: int) -> None:
+def test_kept_frames_differ_and_dropped_frames_are_near_copies(seeds: list[int], distance: int) -> None:
     frames = frames_like(*seeds)
     kept = list(distinct(frames, distance))
     bits = {frame.frame: duplicates.imagehash.phash(frame.picture, hash_size=16) for frame in frames}
@@ -393,7 +393,7 @@ def test_dicom_without_identity_hides_its_folder_too(place: Place) -> None:
     assert set(report.patients) == {"folder"}
 
 
-def test_the_tables_patient_of_a_dicom_file_must_not_be_the_headers(place: Place) -> None:
+def test_the_table_must_not_repeat_the_patient_of_a_dicom_header(place: Place) -> None:
     write_identified(place.clips / "1.dcm", [1])
     write_identified(place.clips / "2.dcm", [2])
     report = place.run(patients={"1.dcm": "p1", "2.dcm": "Doe, Jane"})
@@ -424,7 +424,7 @@ def test_a_clip_keeps_the_patient_it_has_in_the_project(place: Place) -> None:
     assert report.patients == {"project": {"visit1"}, "folder": {"P07"}}
 
 
-def test_a_picture_that_is_there_under_another_patient_is_counted_and_left(place: Place) -> None:
+def test_a_picture_imported_under_another_patient_is_counted_and_left_alone(place: Place) -> None:
     write_still(place.clips / "anna" / "still.png", 3)
     place.run()
     (place.clips / "anna").rename(place.clips / "berta")
@@ -445,7 +445,7 @@ def test_a_dry_run_lists_patients_and_clips(command: Place, capsys: pytest.Captu
 # Files
 
 
-def test_folders_stand_for_what_can_be_imported(place: Place, tmp_path: Path) -> None:
+def test_a_folder_stands_for_its_importable_files(place: Place, tmp_path: Path) -> None:
     write_still(place.clips / "b" / "still.png", 1)
     write_still(place.clips / "a.jpg", 1)
     write_identified(place.clips / "IM0001", [1])
@@ -539,7 +539,7 @@ def test_wrong_options_end_with_2(command: Place, options: list[str]) -> None:
     assert call(command, *options) == 2
 
 
-def test_what_is_missing_is_named(
+def test_a_missing_file_or_setting_is_named(
     command: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_still(command.clips / "still.png", 1)
@@ -559,7 +559,7 @@ def test_what_is_missing_is_named(
     assert "TSAL_LABEL_STUDIO_TOKEN" in error_of(*root, clips)
 
 
-def test_label_studios_absence_has_its_own_exit_code(command: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreachable_label_studio_has_its_own_exit_code(command: Place, capsys: pytest.CaptureFixture[str]) -> None:
     write_still(command.clips / "still.png", 1)
     command.studio.failing = 1
     assert call(command) == StudioUnavailable.exit_code

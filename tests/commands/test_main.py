@@ -115,7 +115,7 @@ def test_a_missing_package_is_named_in_one_line() -> None:
     assert sys.executable in ended.stderr
 
 
-def test_a_missing_module_of_ours_is_no_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_module_of_ours_is_not_reported_as_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ml_backend.phantom.clips", None)
     with pytest.raises(ModuleNotFoundError):
         main(["phantom", "out"])

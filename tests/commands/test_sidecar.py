@@ -191,7 +191,7 @@ def test_once_names_a_wrong_token(environment: pytest.MonkeyPatch, capsys: pytes
     assert "access token" in one_line(capsys)
 
 
-def test_once_names_a_label_studio_that_is_not_there(
+def test_once_names_an_unreachable_label_studio(
     environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environment.setenv("TSAL_LABEL_STUDIO_URL", f"http://127.0.0.1:{free_port()}")
@@ -199,9 +199,7 @@ def test_once_names_a_label_studio_that_is_not_there(
     assert "does not answer" in one_line(capsys)
 
 
-def test_once_names_a_strategy_that_there_is_not(
-    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_once_names_an_unknown_strategy(environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     environment.setenv("TSAL_STRATEGY", "best")
     assert code("--project", "1") == 2
     assert "TSAL_STRATEGY" in one_line(capsys)
@@ -265,7 +263,7 @@ def test_a_poll_finds_new_frames_by_itself(services: Services, trained: int) -> 
     assert set(new) < set(order(services, trained).tasks.tolist())
 
 
-def test_a_frame_whose_annotation_was_deleted_joins_again(
+def test_a_frame_whose_annotation_was_deleted_rejoins_the_queue(
     services: Services, trained: int, studio_server: StudioServer
 ) -> None:
     state = Watched()
@@ -281,7 +279,7 @@ def test_a_frame_whose_annotation_was_deleted_joins_again(
     assert annotation.task in order(services, trained).tasks
 
 
-def test_the_end_of_the_loop_is_told_once(
+def test_the_end_of_the_loop_is_logged_once(
     services: Services, settings: Settings, trained: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     spent = Services(settings.model_copy(update={"annotation_budget": 2}))
@@ -295,7 +293,7 @@ def test_the_end_of_the_loop_is_told_once(
     assert "budget of 2" in told[0]
 
 
-def test_a_poll_removes_old_orders_but_never_the_one_that_serves(services: Services, project: int) -> None:
+def test_a_poll_removes_old_orders_but_never_the_current_one(services: Services, project: int) -> None:
     state = Watched()
     names = []
     for _ in range(4):
@@ -308,7 +306,7 @@ def test_a_poll_removes_old_orders_but_never_the_one_that_serves(services: Servi
     assert services.studio.project(project).model_version == names[-1]
 
 
-def test_a_project_that_is_gone_is_tried_again_later_and_told_once(
+def test_a_deleted_project_is_retried_later_and_logged_once(
     services: Services, caplog: pytest.LogCaptureFixture
 ) -> None:
     state = Watched()
@@ -322,7 +320,7 @@ def test_a_project_that_is_gone_is_tried_again_later_and_told_once(
     assert "no such project" in line
 
 
-def test_a_clock_that_is_set_back_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_clock_that_is_set_back_is_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     offset = watch.log_clock_jump(time.time() - time.monotonic() + 1.0)
     assert caplog.messages == []
     real = time.time
@@ -332,7 +330,7 @@ def test_a_clock_that_is_set_back_is_told(monkeypatch: pytest.MonkeyPatch, caplo
     assert caplog.messages == ["the clock jumped seconds=-7200"]
 
 
-def test_waits_grow_while_it_fails_and_end_when_it_works(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waits_grow_with_each_failure_and_end_with_success(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise StudioUnavailable("Label Studio does not answer")
 
@@ -435,7 +433,7 @@ def test_a_damaged_version_is_set_aside_at_the_next_look(
     assert f"project={trained} version={second} " in line
 
 
-def test_an_order_that_cannot_be_made_holds_up_no_training(
+def test_a_failing_order_does_not_block_training(
     services: Services, trained: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -456,7 +454,7 @@ def test_an_order_that_cannot_be_made_holds_up_no_training(
     assert order(services, trained).about.version == services.versions(trained).active()
 
 
-def test_an_emptied_redis_is_filled_at_the_next_poll(services: Services, trained: int) -> None:
+def test_the_next_poll_fills_an_emptied_redis(services: Services, trained: int) -> None:
     configuration = Configuration.parse(render())
     (task, *_) = services.studio.tasks(trained, only_unlabelled=True)
     services.studio.submit(task.id, [choices_result(configuration.label_set.encode(["A-line"]), configuration)])
@@ -469,9 +467,7 @@ def test_an_emptied_redis_is_filled_at_the_next_poll(services: Services, trained
     assert services.pending(trained).tasks() == {task.id}
 
 
-def test_a_disk_that_takes_nothing_does_not_end_the_watch(
-    services: Services, trained: int, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_full_disk_does_not_end_the_watch(services: Services, trained: int, caplog: pytest.LogCaptureFixture) -> None:
     look(services, trained, Watched())
     before = order(services, trained).about.name
     services.studio.update_project(trained, model_version="diversity.1")

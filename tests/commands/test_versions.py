@@ -62,7 +62,7 @@ def three(store: VersionStore) -> list[Manifest]:
     ]
 
 
-def test_a_list_tells_what_each_version_is_and_who_made_it_active(
+def test_the_list_shows_each_version_and_who_activated_it(
     three: list[Manifest], store: VersionStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert code("list") == 0
@@ -115,7 +115,7 @@ def test_a_damaged_version_does_not_hide_the_others(
 
 
 @pytest.mark.usefixtures("store")
-def test_before_the_first_version_everything_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_before_the_first_version_every_command_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert code("list") == 0
     assert capsys.readouterr().out == "no version yet: the first batch has to be confirmed\n"
     for arguments in (["show"], ["show", "1"], ["activate", "1"], ["rollback"]):

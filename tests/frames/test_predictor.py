@@ -160,7 +160,7 @@ def view(predictor: Predictor, network: Network, content: bytes, number: int) ->
 
 @pytest.mark.usefixtures("pieces_of_four")
 class TestCache:
-    def test_results_from_the_cache_are_bit_by_bit_those_computed(
+    def test_cached_results_equal_computed_ones_bit_by_bit(
         self, make: Make, files: Files, frames: list[Frame], versions: Versions
     ) -> None:
         computed = scored(make(), frames, versions)
@@ -171,7 +171,7 @@ class TestCache:
         backwards = scored(make(), frames[::-1], versions)
         np.testing.assert_array_equal(backwards.probabilities[::-1], computed.probabilities)
 
-    def test_a_frame_is_fetched_once_whatever_is_asked_of_it(
+    def test_a_frame_is_fetched_only_once(
         self, make: Make, files: Files, frames: list[Frame], versions: Versions
     ) -> None:
         for number in (0, 1, 0):
@@ -181,7 +181,7 @@ class TestCache:
         assert set(files.fetched.values()) == {1}
         assert len(files.fetched) == len(frames)
 
-    def test_what_is_said_of_a_frame_is_what_the_parts_say(
+    def test_scores_are_those_of_network_table_and_threshold(
         self, make: Make, network: Network, frames: list[Frame], versions: Versions
     ) -> None:
         predictor = make()
@@ -245,7 +245,7 @@ class TestUnreadable:
         assert "damaged or truncated" in scores.unreadable[frames[6].task]
         assert sum(f"task={frames[1].task} " in message for message in caplog.messages) == 1
 
-    def test_it_is_tried_again_the_next_time(
+    def test_an_unreadable_frame_is_tried_again_the_next_time(
         self, make: Make, files: Files, frames: list[Frame], versions: Versions
     ) -> None:
         content = files.contents.pop(frames[0].url)
@@ -253,7 +253,7 @@ class TestUnreadable:
         files.contents[frames[0].url] = content
         assert scored(make(), frames, versions).tasks.tolist() == [frame.task for frame in frames]
 
-    def test_another_fault_is_not_taken_for_a_broken_frame(
+    def test_other_errors_are_not_taken_for_a_broken_frame(
         self, make: Make, frames: list[Frame], versions: Versions
     ) -> None:
         class Broken(Files):
@@ -263,7 +263,7 @@ class TestUnreadable:
         with pytest.raises(ZeroDivisionError):
             scored(make(fetcher=Broken({})), frames, versions)
 
-    def test_a_label_studio_that_is_away_is_no_fault_of_a_frame_unless_somebody_waits(
+    def test_an_unreachable_label_studio_makes_frames_unreadable_only_while_somebody_waits(
         self, make: Make, frames: list[Frame], versions: Versions
     ) -> None:
         class Away(Files):
@@ -280,7 +280,7 @@ class TestUnreadable:
         assert found.tasks.tolist() == [frames[0].task, frames[2].task]
         assert found.unreadable == {frames[1].task: "Label Studio does not answer"}
 
-    def test_what_is_not_wanted_any_more_is_not_fetched(
+    def test_fetching_stops_when_the_results_are_no_longer_wanted(
         self, make: Make, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(activations_module, "CHUNK", 400)
@@ -304,9 +304,7 @@ class TestUnreadable:
 
 
 class TestVersions:
-    def test_two_versions_are_exchanged_on_one_network(
-        self, make: Make, frames: list[Frame], versions: Versions
-    ) -> None:
+    def test_two_versions_take_turns_on_one_network(self, make: Make, frames: list[Frame], versions: Versions) -> None:
         apart = [scored(make(), frames, versions, number) for number in range(3)]
         assert np.abs(apart[0].probabilities - apart[1].probabilities).max() > 0.05
         predictor = make()
@@ -381,7 +379,7 @@ def said(make: Make, frames: list[Frame], versions: Versions) -> Said:
 
 class TestValidators:
     @pytest.mark.parametrize("validator", list(VALIDATORS))
-    def test_the_one_that_is_set_gives_the_labels_and_nothing_else(
+    def test_the_validator_that_is_set_changes_only_the_labels(
         self, make: Make, frames: list[Frame], said: Said, validator: str
     ) -> None:
         version = said.version(choice={"strategy": "mlm", "validator": "plain" if validator != "plain" else "table"})
@@ -399,7 +397,9 @@ class TestValidators:
         version = said.version(choice={"strategy": "mlm", "validator": validator})
         np.testing.assert_array_equal(scored(make(), frames, version).labels, said.labels[validator])
 
-    def test_a_version_without_a_choice_keeps_to_the_papers(self, make: Make, frames: list[Frame], said: Said) -> None:
+    def test_a_version_without_a_choice_uses_the_papers_validator(
+        self, make: Make, frames: list[Frame], said: Said
+    ) -> None:
         np.testing.assert_array_equal(scored(make(), frames, said.version(choice={})).labels, said.labels["table"])
 
     @pytest.mark.parametrize(("validator", "used"), [("plain", "plain"), ("table", "table"), ("strengths", "table")])
@@ -430,7 +430,7 @@ def test_a_frame_without_a_clip_is_one_of_its_own(data: object, clip: str) -> No
 
 
 class TestViews:
-    def test_all_views_are_kept_and_more_keep_those_there_were(
+    def test_all_views_are_cached_and_more_views_keep_the_earlier_ones(
         self, make: Make, network: Network, files: Files, frames: list[Frame]
     ) -> None:
         predictor, content = make(), files.contents[frames[0].url]
@@ -448,7 +448,7 @@ class TestViews:
         assert [record is None for record in after] == [False] * 5 + [True]
         np.testing.assert_array_equal(chunk.activations, restore([before[0]], network.activation_shape))
 
-    def test_what_is_there_is_not_computed_again(
+    def test_cached_views_are_not_computed_again(
         self, make: Make, network: Network, files: Files, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         passed: list[int] = []
@@ -471,7 +471,7 @@ class TestViews:
             span = float(expected[number].max() - expected[number].min())
             np.testing.assert_allclose(restored, expected[number], atol=span / 255)
 
-    def test_of_a_file_that_was_replaced_everything_is_new(
+    def test_a_replaced_file_gets_new_views(
         self, make: Make, network: Network, files: Files, frames: list[Frame]
     ) -> None:
         predictor, (old, new) = make(), list(files.contents.values())[:2]
@@ -496,7 +496,7 @@ class TestViews:
 
 
 class TestBank:
-    def test_each_view_of_each_frame_is_drawn_and_no_other(
+    def test_every_view_of_every_frame_is_drawn(
         self, make: Make, network: Network, files: Files, frames: list[Frame]
     ) -> None:
         predictor = make()
@@ -523,7 +523,7 @@ class TestBank:
         assert not np.array_equal(bank.sample(rows, np.random.default_rng(6)), first)
 
     @pytest.mark.parametrize("budget", [0, BUDGET])
-    def test_what_the_cache_lost_is_computed_again(
+    def test_a_view_lost_from_the_cache_is_computed_again(
         self, make: Make, files: Files, frames: list[Frame], tmp_path: Path, budget: int
     ) -> None:
         (chunk,) = make().activations(frames[:2], 4, views=3)
@@ -536,7 +536,7 @@ class TestBank:
         assert files.fetched.total() > 0
         np.testing.assert_allclose(again, there, atol=0.02 * np.abs(there).max())
 
-    def test_a_lost_frame_that_cannot_be_read_is_said(self, make: Make, files: Files, frames: list[Frame]) -> None:
+    def test_a_lost_frame_that_cannot_be_read_raises(self, make: Make, files: Files, frames: list[Frame]) -> None:
         predictor = make(budget=0)
         (chunk,) = predictor.activations(frames[:2], 4)
         del files.contents[frames[1].url]
@@ -564,7 +564,7 @@ def phantom_frames() -> tuple[list[bytes], list[list[int]]]:
 
 
 @pytest.mark.parametrize("kind", ["phantom", "pocus"])
-def test_the_cached_network_says_what_the_uncached_float32_one_says(
+def test_the_cached_network_agrees_with_the_uncached_float32_one(
     make: Make, network: Network, kind: str, tmp_path: Path
 ) -> None:
     if kind == "pocus" and not POCUS.is_dir():

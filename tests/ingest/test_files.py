@@ -176,14 +176,14 @@ def test_time_counts_from_the_first_frame(tmp_path: Path) -> None:
     assert [frame.time for frame in read(path)] == [0.0, 0.04, 0.08]
 
 
-def test_time_stamps_that_start_anew_go_on() -> None:
+def test_time_goes_on_where_time_stamps_restart() -> None:
     clock = Clock(SimpleNamespace(average_rate=Fraction(10), guessed_rate=None))
     stamps = [50, 51, 53, 0, 2, None, 4]
     times = [clock.read(SimpleNamespace(pts=stamp, time_base=Fraction(1, 10))) for stamp in stamps]
     assert times == [Fraction(tenths, 10) for tenths in (0, 1, 3, 4, 6, 7, 8)]
 
 
-def test_a_phones_rotation_is_undone(tmp_path: Path) -> None:
+def test_a_rotated_phone_video_is_turned_upright(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     corner = grey(0)
     corner[:16, :16] = 255
@@ -231,7 +231,7 @@ def test_damage_before_the_first_sound_frame_costs_only_itself() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no video at all" * 100, b"ffconcat version 1.0\nfile '/etc/hostname'\n"])
-def test_what_is_no_video_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_video_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(content)
     with pytest.raises(FrameUnreadable):

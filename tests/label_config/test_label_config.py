@@ -63,7 +63,7 @@ def test_three_symptoms_leave_the_fourth_out() -> None:
     assert choices(render(symptoms=["A-line", "Pleural effusion"])) == [("A-line", "1"), ("Pleural effusion", "2")]
 
 
-def test_symptoms_that_cannot_be_are_refused() -> None:
+def test_impossible_symptoms_are_refused() -> None:
     with pytest.raises(ConfigurationUnusable, match="Rust"):
         render(symptoms=["A-line", "Rust"])
     with pytest.raises(ConfigurationUnusable, match="two choices or more"):

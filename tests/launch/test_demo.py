@@ -189,7 +189,7 @@ def test_a_port_in_use_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("--rounds", 0), ("--batch", 0), ("--batch", -1)], ids=str)
-def test_rounds_and_batches_must_be_there(arguments: tuple[object, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def test_rounds_and_batches_must_be_positive(arguments: tuple[object, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert "ROUNDS and BATCH must be 1 or more" in refused(capsys, *arguments)
 
 

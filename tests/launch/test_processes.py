@@ -180,7 +180,7 @@ def test_stop_ends_children_and_what_they_started() -> None:
         assert running.ended() == []
 
 
-def test_stop_ends_by_force_what_does_not_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stop_kills_a_process_that_ignores_signals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "STOP_SECONDS", 0.3)
     lines = Lines()
     with Processes(lines) as running:
@@ -189,7 +189,7 @@ def test_stop_ends_by_force_what_does_not_listen(monkeypatch: pytest.MonkeyPatch
     assert not any(map(alive, family))
 
 
-def test_stop_waits_for_a_polite_end_and_its_last_words() -> None:
+def test_stop_waits_for_a_clean_exit_and_the_last_lines() -> None:
     lines = Lines()
     with Processes(lines) as running:
         running.start("one", python(SLOW), {})
@@ -197,7 +197,7 @@ def test_stop_waits_for_a_polite_end_and_its_last_words() -> None:
     assert lines.all[1:] == [("one", "ending")]
 
 
-def test_an_exception_ends_the_children_and_goes_on() -> None:
+def test_an_exception_ends_the_children_and_propagates() -> None:
     lines = Lines()
 
     def fail() -> None:
@@ -247,7 +247,7 @@ def test_signals_are_as_before_after_the_block() -> None:
     assert [signal.getsignal(number) for number in ENDINGS] == before
 
 
-def test_what_a_shell_runs_with_an_ampersand_can_be_interrupted(started: list[subprocess.Popen[str]]) -> None:
+def test_a_background_job_of_a_shell_can_be_interrupted(started: list[subprocess.Popen[str]]) -> None:
     ignoring = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)" + COMMAND.format(
         first=FAMILY, second=FAMILY
     )
@@ -258,7 +258,7 @@ def test_what_a_shell_runs_with_an_ampersand_can_be_interrupted(started: list[su
     assert not any(map(alive, family))
 
 
-def test_what_nohup_ignores_stays_ignored() -> None:
+def test_a_hangup_that_nohup_ignores_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with Processes(Lines()):
@@ -267,7 +267,7 @@ def test_what_nohup_ignores_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_what_ended_by_itself_is_told_and_can_be_restarted() -> None:
+def test_a_child_that_ended_is_reported_and_can_be_restarted() -> None:
     lines = Lines()
     with Processes(lines) as running:
         stays = running.start("stays", python("import time; time.sleep(600)"), {})
@@ -282,7 +282,7 @@ def test_what_ended_by_itself_is_told_and_can_be_restarted() -> None:
     assert lines.all == [("goes", "here")] * 2
 
 
-def test_restart_ends_what_is_left_of_a_process() -> None:
+def test_restart_ends_the_rest_of_a_process() -> None:
     lines = Lines()
     with Processes(lines) as running:
         child = running.start("one", python(FAMILY), {})
@@ -294,7 +294,7 @@ def test_restart_ends_what_is_left_of_a_process() -> None:
         assert not alive(left)
 
 
-def test_keep_running_restarts_what_ends_until_it_is_told_to_stop(started: list[subprocess.Popen[str]]) -> None:
+def test_keep_running_restarts_children_until_it_is_stopped(started: list[subprocess.Popen[str]]) -> None:
     process = command(KEEPING.format(child=FAMILY), started)
     first = numbers(process)
     os.kill(first[0], signal.SIGKILL)
@@ -316,7 +316,7 @@ def test_keep_running_restarts_what_ends_until_it_is_told_to_stop(started: list[
 FAILING = "import sys; print('no weights'); sys.exit(3)"
 
 
-def test_a_child_that_cannot_start_is_started_again_after_a_growing_wait(
+def test_a_child_that_cannot_start_is_retried_after_a_growing_wait(
     started: list[subprocess.Popen[str]],
 ) -> None:
     code = KEEPING.format(child=FAILING).replace("RESTART_SECONDS = 0", "RESTART_SECONDS = 0.2")
@@ -331,7 +331,7 @@ def test_a_child_that_cannot_start_is_started_again_after_a_growing_wait(
     process.communicate(timeout=60)
 
 
-def test_waits_double_up_to_the_longest_and_begin_anew_after_a_good_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waits_double_up_to_a_limit_and_reset_after_a_good_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve, "LONGEST_WAIT_SECONDS", 15.0)
     with Processes(Lines()) as running:
         child = running.start("one", python("import sys; sys.exit(3)"), {})

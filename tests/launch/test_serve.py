@@ -88,7 +88,7 @@ def test_a_redis_that_does_not_answer_is_named(
 
 
 @pytest.mark.usefixtures("environment")
-def test_two_do_not_write_the_same_redis(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_servers_do_not_share_one_redis_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command, url = embedded_redis(tmp_path / "data" / "redis")
     with Processes(lambda name, line: None) as processes:
         child = processes.start("redis", command, {})

@@ -54,7 +54,7 @@ class TestAnnotations:
         assert message.endswith("count=1 ids=1")
         assert manifest.notes[0] == ("left out 1 annotations with symptoms that the configuration does not have: 1")
 
-    def test_what_changes_in_label_studio_changes_the_next_training_set(self, confirmed: Installation) -> None:
+    def test_changes_in_label_studio_change_the_next_training_set(self, confirmed: Installation) -> None:
         first = confirmed.trained()
         studio, services = confirmed.studio, confirmed.services()
 
@@ -92,7 +92,7 @@ class TestAnnotations:
         other.studio.annotations = [one for one in other.studio.annotations if one.task not in (2, 3)]
         assert other.digest(other.trained()) == confirmed.digest(manifest)
 
-    def test_a_frame_that_goes_while_the_job_runs_is_said(self, confirmed: Installation, tmp_path: Path) -> None:
+    def test_a_frame_that_disappears_during_the_job_raises(self, confirmed: Installation, tmp_path: Path) -> None:
         gone = confirmed.folder / "files" / "1.png"
         content = gone.read_bytes()
         services = confirmed.services(hold_out=0)
@@ -132,7 +132,7 @@ class TestDisagreement:
             ("leave out", (A, A), (102, A)),
         ],
     )
-    def test_a_stated_rule_settles_it(
+    def test_the_rule_that_is_set_settles_a_disagreement(
         self, installed: Installation, rule: str, opinions: tuple[list[int], ...], settled: tuple[int, list[int]]
     ) -> None:
         assert self.settled(installed, rule, *opinions) == [settled, (201, self.A)]
@@ -144,7 +144,7 @@ class TestDisagreement:
         assert "tasks whose annotations disagree" in message
         assert message.endswith("count=1 ids=1")
 
-    def test_an_opinion_that_turns_the_majority_is_new(self, confirmed: Installation) -> None:
+    def test_an_annotation_that_changes_the_majority_is_new(self, confirmed: Installation) -> None:
         services = confirmed.services(disagreement="majority")
         first = training.fine_tune(services, PROJECT, silent)
         confirmed.studio.confirm(1, [1, 1, 1], number=101, at="2027-01-01")
@@ -161,7 +161,7 @@ class TestAccepted:
             confirmed.studio.annotations[place] = replace(confirmed.studio.annotations[place], accepted_unseen=True)
         return confirmed
 
-    def test_what_nobody_looked_at_is_counted_and_never_learnt(
+    def test_annotations_accepted_unseen_are_counted_and_never_learnt(
         self, accepted: Installation, caplog: pytest.LogCaptureFixture
     ) -> None:
         with caplog.at_level(logging.WARNING):
@@ -171,7 +171,7 @@ class TestAccepted:
         assert manifest.batch["annotations"] == 10
         assert [message for message in caplog.messages if "accepted unseen" in message and "count=2" in message]
 
-    def test_it_does_not_count_towards_a_batch(self, accepted: Installation) -> None:
+    def test_annotations_accepted_unseen_do_not_count_towards_a_batch(self, accepted: Installation) -> None:
         manifest = accepted.trained()
         labelled = collect.confirmed(accepted.services(), PROJECT, CONFIGURATION)
         assert collect.changed_since(labelled, manifest) == []

@@ -26,7 +26,7 @@ def settings(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return settings
 
 
-def test_a_fine_tune_that_is_killed_has_failed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_fine_tune_counts_as_failed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     services = Services(settings)
     monkeypatch.setattr(confirm, "recover", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     monkeypatch.setattr(os, "nice", lambda _: 0)
@@ -35,7 +35,7 @@ def test_a_fine_tune_that_is_killed_has_failed(settings: Settings, monkeypatch: 
     assert Counters(services.redis).read() == {"fine-tunes failed": 1}
 
 
-def test_what_a_part_looked_up_is_counted(settings: Settings) -> None:
+def test_cache_lookups_of_a_job_are_counted(settings: Settings) -> None:
     task = task_with_frame(settings.data_dir.parent, 5)
     folder = settings.data_dir / "scoring" / "one"
     folder.mkdir(parents=True)
@@ -44,7 +44,7 @@ def test_what_a_part_looked_up_is_counted(settings: Settings) -> None:
     assert Counters(Services(settings).redis).read()["cache miss"] == 1
 
 
-def test_to_count_builds_no_network_and_fails_nothing(tmp_path: Path) -> None:
+def test_counting_builds_no_network_and_never_fails(tmp_path: Path) -> None:
     services = Services(settings_in(tmp_path, "redis://127.0.0.1:1"))
     services.count(pushed=1)
     assert "predictor" not in vars(services)

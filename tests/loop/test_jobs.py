@@ -151,7 +151,7 @@ class TestWebhooks:
         assert services.pending(PROJECT).count() == 0
         assert waiting(services) == []
 
-    def test_one_that_becomes_a_skip_counts_no_more_and_the_other_way(self, services: Services) -> None:
+    def test_an_annotation_counts_until_it_becomes_a_skip_and_again_after(self, services: Services) -> None:
         created(services, 1, 2, 3)
         jobs.record(services, PROJECT, "ANNOTATION_UPDATED", {"annotation": annotation(3, skipped=True)})
         assert created(services, 4) == [None]
@@ -171,7 +171,7 @@ class TestWebhooks:
         copied = [annotation(number) | {"parent_prediction": number, "lead_time": None} for number in range(1, 5)]
         assert jobs.record(services, PROJECT, "ANNOTATIONS_CREATED", {"annotation": copied}) == NOTHING_BEFORE
 
-    def test_deleted_ones_count_no_more(self, services: Services) -> None:
+    def test_deleted_annotations_no_longer_count(self, services: Services) -> None:
         created(services, 1, 2, 3)
         jobs.record(services, PROJECT, "ANNOTATIONS_DELETED", {"annotations": [{"id": 1}, {"id": 2}, {"id": 77}]})
         assert created(services, 4, 5) == [None, None]
@@ -185,17 +185,17 @@ class TestWebhooks:
         assert confirm.parked_now(services, PROJECT) is None
 
     @pytest.mark.parametrize("action", confirm.NEWS)
-    def test_other_tasks_are_news_for_the_sidecar(self, services: Services, action: str) -> None:
+    def test_changed_tasks_are_announced_to_the_sidecar(self, services: Services, action: str) -> None:
         assert jobs.record(services, PROJECT, action, {"task": [{"id": 1}]}) is None
         assert services.pending(PROJECT).news() == 1
 
     @pytest.mark.parametrize("action", ["PROJECT_UPDATED", "LABEL_LINK_CREATED", "", "annotation_created"])
-    def test_what_does_not_concern_us_changes_nothing(self, services: Services, action: str) -> None:
+    def test_events_of_other_kinds_change_nothing(self, services: Services, action: str) -> None:
         assert jobs.record(services, PROJECT, action, {"annotation": annotation(1)}) is None
         assert services.redis.keys() == []
 
     @pytest.mark.parametrize("action", [*confirm.ADDED, confirm.DELETED])
-    def test_a_webhook_without_payload_is_taken(self, services: Services, action: str) -> None:
+    def test_a_webhook_without_payload_is_accepted(self, services: Services, action: str) -> None:
         assert jobs.record(services, PROJECT, action, {}) is None
         assert services.pending(PROJECT).count() == 0
 
@@ -215,7 +215,7 @@ class TestWebhooks:
             ("ANNOTATIONS_DELETED", {"annotations": [{"id": 1}, {"id": [2]}]}, "annotations.1.id"),
         ],
     )
-    def test_junk_is_refused_by_its_field_and_nothing_is_noted(
+    def test_a_malformed_webhook_is_refused_by_its_field_and_not_recorded(
         self, services: Services, action: str, payload: dict[str, Any], named: str
     ) -> None:
         with pytest.raises(InvalidRequest, match=named):
@@ -231,13 +231,13 @@ class TestWebhooks:
         assert b"invitation" not in kept
         assert services.settings.token().encode() not in kept
 
-    def test_without_redis_it_says_so(self, tmp_path: Path) -> None:
+    def test_without_redis_it_raises(self, tmp_path: Path) -> None:
         with pytest.raises(RedisUnavailable):
             created(Services(settings_in(tmp_path)), 1)
 
 
 class TestBoundary:
-    def test_the_next_job_comes_after_the_next_version_only(self, services: Services) -> None:
+    def test_the_next_job_waits_for_the_next_version(self, services: Services) -> None:
         created(services, *range(1, 10))
         first = version(services, seen=4)
         services.pending(PROJECT).replace({}, services.pending(PROJECT).known())
@@ -247,7 +247,7 @@ class TestBoundary:
         assert waiting(services) == [NOTHING_BEFORE, after]
 
     @pytest.mark.parametrize("over", [JobStatus.FINISHED, JobStatus.FAILED, JobStatus.CANCELED, JobStatus.STOPPED])
-    def test_an_earlier_try_that_is_over_does_not_block(self, services: Services, over: JobStatus) -> None:
+    def test_a_finished_earlier_try_does_not_block(self, services: Services, over: JobStatus) -> None:
         created(services, 1, 2, 3, 4)
         queue = jobs.queue(services)
         job = queue.fetch_job(NOTHING_BEFORE)
@@ -259,19 +259,19 @@ class TestBoundary:
         assert queue.fetch_job(NOTHING_BEFORE).get_status() is JobStatus.QUEUED
 
     @pytest.mark.parametrize("going", [JobStatus.QUEUED, JobStatus.STARTED, JobStatus.SCHEDULED, JobStatus.DEFERRED])
-    def test_one_that_goes_on_does(self, services: Services, going: JobStatus) -> None:
+    def test_a_running_try_blocks(self, services: Services, going: JobStatus) -> None:
         created(services, 1, 2, 3, 4)
         jobs.queue(services).fetch_job(NOTHING_BEFORE).set_status(going)
         assert created(services, 5, 6) == [None, None]
         assert waiting(services) == [NOTHING_BEFORE]
 
-    def test_a_retry_that_waits_goes_on(self, services: Services) -> None:
+    def test_a_waiting_retry_blocks(self, services: Services) -> None:
         created(services, 1, 2, 3, 4)
         self.plan(services, datetime.now(timezone.utc) + timedelta(seconds=299))
         assert created(services, 5, 6) == [None, None]
         assert waiting(services) == []
 
-    def test_a_retry_of_before_the_clock_was_set_back_does_not_block(self, services: Services) -> None:
+    def test_a_retry_planned_before_the_clock_was_set_back_does_not_block(self, services: Services) -> None:
         created(services, 1, 2, 3, 4)
         self.plan(services, datetime.now(timezone.utc) + timedelta(hours=2))
         assert created(services, 5, 6) == [NOTHING_BEFORE, None]
@@ -279,7 +279,7 @@ class TestBoundary:
         assert len(jobs.queue(services).scheduled_job_registry) == 0
 
     @pytest.mark.parametrize(("ahead", "enqueued"), [(timedelta(0), None), (timedelta(hours=2), NOTHING_BEFORE)])
-    def test_a_worker_that_was_last_heard_of_in_the_future_does_not_block(
+    def test_a_worker_whose_last_sign_lies_in_the_future_does_not_block(
         self, services: Services, ahead: timedelta, enqueued: str | None
     ) -> None:
         created(services, 1, 2, 3, 4)
@@ -334,7 +334,7 @@ class TestBoundary:
         assert created(services, *range(5, 20)) == [None] * 15
         assert "exact match of 0.90" in (confirm.ended(services, PROJECT, pool=50) or "")
 
-    def test_the_performance_is_that_of_the_version_that_serves(self, services: Services) -> None:
+    def test_the_performance_is_that_of_the_active_version(self, services: Services) -> None:
         version(services, seen=4, metrics={"exact_match": 0.8})
         version(services, seen=8, metrics={"exact_match": 0.2}, held_back="it is worse")
         assert confirm.progress(services, PROJECT, pool=9) == Progress(8, 0, 9, Figure(0.8, 0.0, 1.0, 0, 0))
@@ -491,7 +491,7 @@ class TestFineTune:
         assert services.versions(PROJECT).active() == active.version
         assert created(services, 5, 6, 7, 8)[-1] == f"finetune-{PROJECT}-after-{newest.version}"
 
-    def test_late_webhooks_of_a_batch_that_is_done_train_nothing(
+    def test_late_webhooks_of_a_finished_batch_train_nothing(
         self, services: Services, studio: StandIn, tmp_path: Path
     ) -> None:
         annotate(studio, tmp_path, 1, 2, 3, 4)
@@ -537,7 +537,9 @@ class TestFineTune:
         assert newest is not None
         assert len(newest.seen) == 4
 
-    def test_deleted_before_the_job_runs_is_no_batch(self, services: Services, studio: StandIn, tmp_path: Path) -> None:
+    def test_a_batch_deleted_before_the_job_runs_is_not_trained(
+        self, services: Services, studio: StandIn, tmp_path: Path
+    ) -> None:
         created(services, 1, 2, 3, 4)
         annotate(studio, tmp_path, 1, 2, 3)
         work(services)
@@ -556,9 +558,7 @@ class TestFineTune:
         assert len(services.versions(PROJECT).names()) == 1
         assert services.pending(PROJECT).count() == 0
 
-    def test_labels_that_are_all_alike_put_the_next_try_off(
-        self, services: Services, studio: StandIn, tmp_path: Path
-    ) -> None:
+    def test_identical_labels_postpone_the_next_try(self, services: Services, studio: StandIn, tmp_path: Path) -> None:
         annotate(studio, tmp_path, 1, 2, 3, 4, alike=True)
         created(services, 1, 2, 3, 4)
         work(services)
@@ -571,7 +571,7 @@ class TestFineTune:
         assert finished(services, NOTHING_BEFORE).return_value()["outcome"] == "trained"
         assert confirm.parked_now(services, PROJECT) is None
 
-    def test_a_request_with_too_little_does_not_put_the_batch_off(
+    def test_a_request_with_too_few_labels_does_not_postpone_the_batch(
         self, services: Services, studio: StandIn, tmp_path: Path
     ) -> None:
         annotate(studio, tmp_path, 1)
@@ -581,7 +581,7 @@ class TestFineTune:
         assert finished(services, NOTHING_BEFORE).return_value()["outcome"] == "postponed"
         assert created(services, 2, 3, 4) == [None, None, NOTHING_BEFORE]
 
-    def test_a_request_trains_on_what_is_there(self, services: Services, studio: StandIn, tmp_path: Path) -> None:
+    def test_a_request_trains_on_an_incomplete_batch(self, services: Services, studio: StandIn, tmp_path: Path) -> None:
         annotate(studio, tmp_path, 1, 2)
         jobs.record(services, PROJECT, "START_TRAINING", {})
         work(services)
@@ -609,7 +609,7 @@ class TestFineTune:
         work(services)
         assert finished(services, NOTHING_BEFORE).return_value()["outcome"] == "trained"
 
-    def test_a_training_whose_progress_cannot_be_told_goes_on(
+    def test_a_training_goes_on_if_its_progress_cannot_be_stored(
         self, services: Services, studio: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fail(job: Job) -> None:
@@ -674,7 +674,7 @@ class TestParking:
         ],
         ids=lambda error: type(error).__name__,
     )
-    def test_what_cannot_pass_is_tried_once_and_told_once(
+    def test_a_permanent_failure_is_tried_once_and_logged_once(
         self, services: Services, tries: list[Exception], error: Exception, caplog: pytest.LogCaptureFixture
     ) -> None:
         tries.append(error)
@@ -700,7 +700,7 @@ class TestParking:
         ],
         ids=lambda value: type(value).__name__,
     )
-    def test_what_may_pass_is_retried_and_a_service_that_is_away_for_as_long_as_it_takes(
+    def test_passing_failures_are_retried_and_an_absent_service_without_limit(
         self, services: Services, tries: list[Exception], error: Exception, parks: bool
     ) -> None:
         tries.append(error)
@@ -717,7 +717,7 @@ class TestParking:
         assert (confirm.parked_now(services, PROJECT) is not None) == parks
         assert jobs.reconcile(services, PROJECT) == (None if parks else NOTHING_BEFORE)
 
-    def test_another_batch_tries_again(
+    def test_another_batch_releases_a_parked_fine_tune(
         self, services: Services, tries: list[Exception], studio: StandIn, tmp_path: Path
     ) -> None:
         tries.append(ValueError("a mistake of ours"))
@@ -728,7 +728,7 @@ class TestParking:
         assert self.polled(services) == 1
 
     @pytest.mark.parametrize("change", ["corrected", "deleted", "configuration", "request", "activation", "settings"])
-    def test_what_may_be_the_remedy_tries_again(
+    def test_every_possible_remedy_releases_a_parked_fine_tune(
         self, services: Services, tries: list[Exception], studio: StandIn, tmp_path: Path, change: str
     ) -> None:
         annotate(studio, tmp_path, 5, 6, 7, 8)
@@ -762,7 +762,7 @@ class TestParking:
         assert len(self.counted) == 1
         assert confirm.parked_now(services, PROJECT) is None
 
-    def test_success_ends_it(self, services: Services, studio: StandIn, tmp_path: Path) -> None:
+    def test_success_clears_the_parked_fine_tune(self, services: Services, studio: StandIn, tmp_path: Path) -> None:
         annotate(studio, tmp_path, 1, 2, 3, 4)
         park(services, 1, 2, 3, 4)
         jobs.record(services, PROJECT, "START_TRAINING", {})
@@ -785,7 +785,7 @@ class TestParking:
 
 
 class TestTwoJobs:
-    def test_the_one_that_comes_second_is_done_already(
+    def test_the_second_of_two_jobs_has_nothing_to_do(
         self, services: Services, studio: StandIn, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         annotate(studio, tmp_path, 1, 2, 3, 4)
@@ -821,7 +821,7 @@ class TestReconcile:
         assert services.pending(PROJECT).tasks() == {1}
 
     @pytest.mark.usefixtures("studio")
-    def test_a_version_whose_job_died_before_the_switch_is_made_active(self, services: Services) -> None:
+    def test_a_version_whose_job_died_before_the_switch_is_activated(self, services: Services) -> None:
         store = services.versions(PROJECT)
         first = version(services, seen=4)
         with pytest.MonkeyPatch.context() as crash:

@@ -154,7 +154,7 @@ class TestTicks:
         labels = None if validated is None else np.array(validated, np.uint8)
         return prediction_payload(Prediction(task, labels, 0.5, "msml-0001-0123abcd.1", audit), CONFIGURATION)
 
-    def test_before_the_first_version_everything_is_by_hand(self, confirmed: Installation) -> None:
+    def test_before_the_first_version_every_label_is_manual(self, confirmed: Installation) -> None:
         confirmed.studio.shown = {task: self.shown(task, None, None) for task in TASKS}
         assert confirmed.trained().batch == {
             "annotations": 12,
@@ -198,7 +198,7 @@ class TestTicks:
         batch = confirmed.trained().batch
         assert (batch["annotations"], batch["manual_share_validated"], batch["manual_share_plain"]) == (0, None, None)
 
-    def test_only_audit_frames_tell_how_right_the_ticks_are(self, installed: Installation) -> None:
+    def test_only_audit_frames_measure_the_ticks(self, installed: Installation) -> None:
         studio = installed.studio
         for task in range(1, 7):
             studio.confirm(task, labels_of(task))
@@ -225,6 +225,6 @@ class TestTicks:
         assert Figure.read(ticks["manual_share_validated"]) == figure(np.array([0, 1, 1], bool), ["p3", "p3", "p4"], 0)
         assert Figure.read(ticks["manual_share_plain"]) == figure(np.array([1, 1, 1], bool), ["p3", "p3", "p4"], 0)
 
-    def test_without_an_audit_nothing_is_said_of_the_ticks(self, confirmed: Installation) -> None:
+    def test_without_an_audit_the_ticks_are_not_measured(self, confirmed: Installation) -> None:
         ticks = confirmed.trained().ticks
         assert ticks == {"frames": 0, "stood": None, "manual_share_validated": None, "manual_share_plain": None}

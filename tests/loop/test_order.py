@@ -177,7 +177,7 @@ class TestRefresh:
         assert [one["result"] for one in installed.studio.served()] == [[]] * len(TASKS)
         assert_served_in(order, installed.studio)
 
-    def test_it_says_how_far_it_is(self, installed: Installation) -> None:
+    def test_progress_is_reported(self, installed: Installation) -> None:
         told: list[tuple[str, int, int]] = []
         ordering.refresh(installed.services(), PROJECT, lambda *report: told.append(report))
         assert told == [("scoring", len(TASKS), len(TASKS)), ("pushing", 0, len(TASKS))]
@@ -200,7 +200,7 @@ class TestRefresh:
         installed.studio.task_data[3] = {"text": "no image"}
         assert list(refreshed(installed.services()).about.unreadable) == [3]
 
-    def test_a_push_that_is_not_taken_whole_changes_nothing(self, installed: Installation) -> None:
+    def test_an_incomplete_push_changes_nothing(self, installed: Installation) -> None:
         before = refreshed(installed.services())
         manifest = installed.version()
         installed.studio.dropped = {5}
@@ -219,7 +219,7 @@ class TestRefresh:
         assert after.about.name == f"{manifest.version}.2"
         assert_served_in(after, installed.studio)
 
-    def test_after_a_death_between_push_and_switch_the_next_has_a_name_of_its_own(
+    def test_after_a_crash_between_push_and_switch_the_next_order_has_another_name(
         self, installed: Installation
     ) -> None:
         manifest = installed.version()
@@ -233,7 +233,7 @@ class TestRefresh:
         assert installed.studio.model_versions(PROJECT) == [f"{manifest.version}.1", f"{manifest.version}.2"]
         assert_served_in(order, installed.studio)
 
-    def test_where_the_disk_takes_nothing_nothing_is_pushed(
+    def test_nothing_is_pushed_if_the_order_cannot_be_saved(
         self, installed: Installation, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def full(self: OrderStore, order: Order) -> None:
@@ -582,7 +582,7 @@ class TestActiveManifest:
         [lambda xml: xml.replace("A-line", "Z-line"), lambda xml: xml.replace('<Choice value="A-line"/>', "")],
         ids=["renamed", "removed"],
     )
-    def test_a_version_of_other_symptoms_is_not_used_and_that_is_said(
+    def test_a_version_of_other_symptoms_is_not_used_and_a_log_line_says_so(
         self,
         installed: Installation,
         change: Callable[[str], str],
@@ -629,7 +629,7 @@ class TestPrune:
         return names
 
     @pytest.mark.parametrize("keep", [1, 2, 3])
-    def test_the_newest_stay_one_goes_a_call(self, installed: Installation, keep: int) -> None:
+    def test_the_newest_orders_stay_and_each_call_removes_one(self, installed: Installation, keep: int) -> None:
         names = self.pushed(installed, 12)
         services = installed.services(keep_pushed=keep)
         removed = [ordering.prune(services, PROJECT) for _ in range(12 - keep)]
@@ -639,7 +639,7 @@ class TestPrune:
         for name in names:
             assert (services.orders(PROJECT).get(name) is not None) == (name in names[12 - keep :])
 
-    def test_what_serves_is_never_removed_however_old(self, installed: Installation) -> None:
+    def test_the_current_order_is_never_removed(self, installed: Installation) -> None:
         names = self.pushed(installed, 4)
         installed.studio.model_version = names[0]  # set by hand
         installed.services().orders(PROJECT).activate(names[1])
@@ -656,14 +656,14 @@ class TestPrune:
             installed.studio.predictions.append({"task": 1, "model_version": name, "score": 0.0, "result": []})
         assert ordering.prune(installed.services(keep_pushed=1), PROJECT) is None
 
-    def test_a_push_that_never_served_goes_first(self, installed: Installation) -> None:
+    def test_an_order_that_never_served_is_removed_first(self, installed: Installation) -> None:
         names = self.pushed(installed, 2)
         unknown = "msml-0009-0123abcd.1"
         installed.studio.predictions.append({"task": 1, "model_version": unknown, "score": 0.0, "result": []})
         services = installed.services(keep_pushed=1)
         assert [ordering.prune(services, PROJECT) for _ in range(3)] == [unknown, names[0], None]
 
-    def test_while_people_annotate_it_waits_until_too_many_have_piled_up(self, installed: Installation) -> None:
+    def test_removal_waits_while_people_annotate_until_too_many_orders_exist(self, installed: Installation) -> None:
         services = installed.services(keep_pushed=2)
         names = self.pushed(installed, 7)
         assert ordering.prune(services, PROJECT, busy=True) is None

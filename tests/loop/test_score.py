@@ -155,7 +155,9 @@ def texts(redis: Redis) -> Iterator[bytes]:
 
 
 class TestWorkers:
-    def test_two_workers_say_what_one_process_says(self, pool: Pool, settings: Settings, tmp_path: Path) -> None:
+    def test_two_workers_give_the_same_scores_as_one_process(
+        self, pool: Pool, settings: Settings, tmp_path: Path
+    ) -> None:
         elsewhere = settings.model_copy(update={"data_dir": tmp_path})
         shutil.copytree(pool.services.settings.data_dir / "projects", tmp_path / "projects")
         services = Services(elsewhere)

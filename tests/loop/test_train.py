@@ -116,7 +116,7 @@ class TestVersion:
         store = installed.services().versions(PROJECT)
         assert (store.names(), store.active()) == ([], None)
 
-    def test_too_little_that_can_be_read_does_so_too(self, confirmed: Installation) -> None:
+    def test_too_few_readable_frames_leave_everything_as_it_was(self, confirmed: Installation) -> None:
         for place, one in enumerate(confirmed.studio.annotations):
             if labels_of(one.task) != [1, 0, 0]:
                 confirmed.studio.annotations[place] = replace(one, data={"image": "/data/local-files/?d=nowhere.png"})
@@ -147,7 +147,7 @@ class TestVersion:
 
 
 class TestChild:
-    def test_it_goes_on_from_its_parent(self, confirmed: Installation) -> None:
+    def test_training_starts_from_the_parent(self, confirmed: Installation) -> None:
         first = confirmed.trained()
         second = confirmed.trained()
         assert (second.number, second.parent) == (2, first.version)
@@ -208,7 +208,7 @@ class TestChild:
         assert (second.number, second.parent) == (3, None)
         assert [note for note in second.notes if other.version in note and "other weights" in note]
 
-    def test_weights_that_have_seen_a_held_out_patient_are_not_gone_on_from(self, confirmed: Installation) -> None:
+    def test_weights_that_have_seen_a_held_out_patient_are_not_used(self, confirmed: Installation) -> None:
         first = confirmed.trained(hold_out=0)
         assert tasks_of(first.trained_on) == set(TASKS)
         second = confirmed.trained()
@@ -291,7 +291,7 @@ class TestNewSymptom:
 
 
 class TestGuard:
-    def test_after_a_rollback_the_older_version_is_gone_on_from(self, confirmed: Installation) -> None:
+    def test_after_a_rollback_training_starts_from_the_older_version(self, confirmed: Installation) -> None:
         first, _ = confirmed.trained(), confirmed.trained()
         store = confirmed.services().versions(PROJECT)
         store.activate(first.version, by="a person")
@@ -375,14 +375,14 @@ class TestGuard:
             confirmed.trained()
         assert confirmed.services().versions(PROJECT).names() == [first.version]
 
-    def test_where_the_active_version_is_damaged_the_newest_is_gone_on_from(self, confirmed: Installation) -> None:
+    def test_if_the_active_version_is_damaged_training_starts_from_the_newest(self, confirmed: Installation) -> None:
         first, second = confirmed.trained(), confirmed.trained()
         store = confirmed.services().versions(PROJECT)
         store.activate(first.version, by="a person")
         (store.tail(first.version).parent / "manifest.json").write_text("{}")
         assert confirmed.trained().parent == second.version
 
-    def test_a_crash_before_the_switch_is_made_good(
+    def test_an_activation_cut_off_by_a_crash_is_completed(
         self, confirmed: Installation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         first = confirmed.trained()
@@ -435,7 +435,7 @@ class TestTrial:
         store.activate(created.version, by="a test")
         return created
 
-    def test_a_first_version_has_none_and_chooses_the_papers(self, confirmed: Installation) -> None:
+    def test_a_first_version_has_no_trial_and_chooses_the_defaults(self, confirmed: Installation) -> None:
         manifest = confirmed.trained()
         assert manifest.trial is None
         assert (manifest.choice["strategy"], manifest.choice["validator"]) == ("mlm", "strengths")
@@ -581,7 +581,7 @@ class TestTrial:
         choice = half.trained().choice
         assert (choice["strategy"], choice["validator"]) == ("lc", "table")
 
-    def test_a_parent_from_before_there_were_trials_is_gone_on_from(self, half: Installation) -> None:
+    def test_a_parent_without_trials_can_be_trained_further(self, half: Installation) -> None:
         store = half.services().versions(PROJECT)
         parent = self.newest(half)
         path = half.data / "projects" / str(PROJECT) / "versions" / parent.version / "manifest.json"

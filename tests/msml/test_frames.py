@@ -133,12 +133,12 @@ def test_a_truncated_file_is_unreadable(kind: str, picture: Image.Image) -> None
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>Please log in</html>"])
-def test_what_is_no_image_is_unreadable(content: bytes) -> None:
+def test_a_file_that_is_not_an_image_is_unreadable(content: bytes) -> None:
     with pytest.raises(FrameUnreadable, match="no image of a known kind"):
         decode(content)
 
 
-def test_postscript_is_no_frame(picture: Image.Image) -> None:
+def test_postscript_is_refused(picture: Image.Image) -> None:
     """Pillow would hand it to Ghostscript, a program that a stranger's file could then command."""
     with pytest.raises(FrameUnreadable, match="no image of a known kind"):
         decode(_encoded(picture, "EPS"))

@@ -77,7 +77,7 @@ def service(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Serv
         server.shutdown()
 
 
-def test_nothing_known_against_the_pins_is_said_in_a_line(service: Service) -> None:
+def test_pins_without_known_vulnerabilities_are_reported_in_one_line(service: Service) -> None:
     assert service.lint() == (0, "audit: 3 packages, 0 vulnerabilities, 0 exceptions\n", "")
 
 
@@ -92,7 +92,7 @@ def test_a_known_vulnerability_fails_and_is_named(service: Service) -> None:
 
 
 @pytest.mark.parametrize("named", ["PYSEC-1-1", "CVE-1-1"])
-def test_an_exception_is_put_up_with_and_no_other(service: Service, named: str) -> None:
+def test_only_the_listed_exception_is_accepted(service: Service, named: str) -> None:
     (service.folder / audit.EXCEPTIONS).write_text(f"{named}  # we never call it\n")
     service.knows(DJANGO | {"flask==3.1.3": ["PYSEC-1-1", "CVE-1-1"]})
     assert service.lint() == (0, "audit: 3 packages, 0 vulnerabilities, 1 exceptions\n", "")
@@ -116,7 +116,7 @@ def test_an_exception_without_a_reason_is_refused(service: Service, line: str) -
     [(404, b"{}"), (503, b"later"), (200, b"<html>log in</html>"), (200, b"{}"), None],
     ids=["not there", "out of order", "another page", "a mirror that knows none", "no network"],
 )
-def test_a_service_out_of_reach_is_said_in_a_line_and_stops_nobody(
+def test_an_unreachable_service_is_reported_and_does_not_fail(
     service: Service, answer: tuple[int, bytes] | None
 ) -> None:
     if answer is None:
@@ -140,7 +140,7 @@ def test_a_service_that_ends_halfway_fails(service: Service) -> None:
     assert errors.startswith("error: pip-audit ended without a report: ")
 
 
-def test_what_is_wrong_on_our_side_fails_whether_the_service_answers_or_not(service: Service) -> None:
+def test_our_own_errors_fail_with_and_without_the_service(service: Service) -> None:
     service.url = f"http://127.0.0.1:{free_port()}/v1/query"
     code, _, errors = service.lint("--no-such-option")
     assert code == 1

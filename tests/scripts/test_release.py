@@ -18,7 +18,7 @@ def repository(folder: Path, changelog: str = CLOSED, built: list[str] = BUILT) 
     return folder
 
 
-def test_what_fits_together_is_what_is_uploaded(tmp_path: Path) -> None:
+def test_consistent_files_are_listed_for_upload(tmp_path: Path) -> None:
     assert checked(repository(tmp_path), "0.2.0") == BUILT
 
 

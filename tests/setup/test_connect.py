@@ -130,7 +130,7 @@ def pushed(services: Services, project: int) -> str:
 
 
 @pytest.mark.usefixtures("backend")
-def test_takes_a_fresh_project_to_the_working_state(services: Services, settings: Settings, project: int) -> None:
+def test_a_fresh_project_is_connected(services: Services, settings: Settings, project: int) -> None:
     lines = said(services, project)
     assert [line for line in lines if line.startswith("change")] == [
         f"change   register the backend {settings.backend_url}",
@@ -240,7 +240,7 @@ def test_other_webhooks_of_the_backend_go_and_those_of_others_stay(
 
 
 @pytest.mark.usefixtures("backend")
-def test_another_backend_in_the_first_place_is_told(
+def test_another_backend_in_the_first_place_is_reported(
     services: Services, settings: Settings, project: int, tmp_path: Path
 ) -> None:
     other = settings.model_copy(update={"port": free_port(), "data_dir": tmp_path / "other"})
@@ -251,7 +251,7 @@ def test_another_backend_in_the_first_place_is_told(
     assert any(line.startswith("missing") and url in line for line in lines)
 
 
-def test_a_backend_that_does_not_answer_is_told(services: Services, settings: Settings, project: int) -> None:
+def test_a_backend_that_does_not_answer_is_reported(services: Services, settings: Settings, project: int) -> None:
     with pytest.raises(StudioRefused, match=r"tsal serve.*USE_DEFAULT_BANNED_SUBNETS") as refused:
         said(services, project)
     assert settings.backend_url in str(refused.value)
@@ -259,7 +259,7 @@ def test_a_backend_that_does_not_answer_is_told(services: Services, settings: Se
     assert services.studio.backends(project) == []
 
 
-def test_a_registered_backend_that_does_not_answer_is_told_until_it_does(
+def test_a_registered_backend_that_does_not_answer_is_reported_until_it_does(
     services: Services, settings: Settings, project: int
 ) -> None:
     with served(settings):
@@ -279,7 +279,7 @@ def test_a_registered_backend_that_does_not_answer_is_told_until_it_does(
     ],
     ids=str,
 )
-def test_a_new_user_or_password_is_told_to_label_studio(
+def test_a_new_user_or_password_is_registered_in_label_studio(
     settings: Settings, project: int, new: dict[str, str | None]
 ) -> None:
     with served(settings):
@@ -294,7 +294,7 @@ def test_a_new_user_or_password_is_told_to_label_studio(
         assert first_words(said(services, project)) == {"ok", "missing"}
 
 
-def test_what_the_start_training_button_needs_is_told(settings: Settings, project: int) -> None:
+def test_the_needs_of_the_start_training_button_are_reported(settings: Settings, project: int) -> None:
     open_to_all = settings.model_copy(update={"basic_auth_user": None, "basic_auth_password": None})
     with served(open_to_all):
         lines = said(Services(open_to_all), project)
@@ -302,7 +302,7 @@ def test_what_the_start_training_button_needs_is_told(settings: Settings, projec
 
 
 @pytest.mark.usefixtures("backend")
-def test_whether_frames_can_be_read_is_told(
+def test_unreadable_frames_are_reported(
     services: Services, settings: Settings, project: int, studio_server: StudioServer
 ) -> None:
     folder = studio_server.files / f"connect-{project}"
@@ -318,7 +318,7 @@ def test_whether_frames_can_be_read_is_told(
 
 
 @pytest.mark.usefixtures("backend")
-def test_second_annotations_are_told(services: Services, project: int) -> None:
+def test_second_annotations_are_reported(services: Services, project: int) -> None:
     services.studio.update_project(project, maximum_annotations=2)
     assert any(line.startswith("missing") and "2 a task" in line for line in said(services, project))
 
@@ -405,7 +405,7 @@ def test_the_command_names_a_missing_token(environment: pytest.MonkeyPatch, caps
     assert "TSAL_LABEL_STUDIO_TOKEN" in one_line(capsys)
 
 
-def test_the_command_names_a_label_studio_that_is_not_there(
+def test_the_command_names_an_unreachable_label_studio(
     environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environment.setenv("TSAL_LABEL_STUDIO_URL", f"http://127.0.0.1:{free_port()}")
@@ -414,7 +414,7 @@ def test_the_command_names_a_label_studio_that_is_not_there(
 
 
 @pytest.mark.usefixtures("environment")
-def test_the_command_names_a_backend_that_is_not_there(project: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_names_an_unreachable_backend(project: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert code("--project", str(project)) == 5
     assert "tsal serve" in one_line(capsys)
 
@@ -428,7 +428,7 @@ def test_the_command_names_a_configuration_that_cannot_be_used(
     assert 'choice="multiple"' in one_line(capsys)
 
 
-def test_the_token_stands_in_no_line(services: Services, settings: Settings, project: int, backend: None) -> None:
+def test_no_line_shows_the_token(services: Services, settings: Settings, project: int, backend: None) -> None:
     for line in said(services, project):
         assert settings.token() not in line
         assert "phantom" not in line

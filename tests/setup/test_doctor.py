@@ -68,7 +68,7 @@ def changes(only: int | None = None) -> set[str]:
     return {finding.subject for finding in findings(only) if finding.state == "change"}
 
 
-def test_a_whole_installation_is_well_and_stays_as_it_is(
+def test_a_complete_installation_passes_and_stays_unchanged(
     installation: Services, project: int, dump: Callable[[int], dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = dump(project)
@@ -84,9 +84,7 @@ def test_a_whole_installation_is_well_and_stays_as_it_is(
     assert all(line.startswith("ok ") for line in capsys.readouterr().out.splitlines())
 
 
-def test_a_setting_that_cannot_be_used_is_all_that_is_said(
-    installation: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_invalid_setting_is_the_only_finding(installation: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TSAL_K_MAX", "none")
     assert [(finding.subject, finding.state) for finding in findings()] == [("settings", "change")]
     assert code() == 1
@@ -97,7 +95,7 @@ def test_a_wrong_token_is_found(installation: Services, monkeypatch: pytest.Monk
     assert changes() == {"label studio"}
 
 
-def test_a_label_studio_that_is_not_there_is_found(installation: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_label_studio_is_found(installation: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TSAL_LABEL_STUDIO_URL", f"http://127.0.0.1:{free_port()}")
     assert changes() == {"label studio"}
 
@@ -111,7 +109,7 @@ def test_missing_weights_are_found(installation: Services, monkeypatch: pytest.M
     assert changes() == {"model"}
 
 
-def test_a_redis_that_is_not_there_is_found(installation: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_redis_is_found(installation: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TSAL_REDIS_URL", f"redis://127.0.0.1:{free_port()}")
     assert changes() == {"redis"}
 

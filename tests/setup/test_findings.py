@@ -9,7 +9,7 @@ from ml_backend.setup.findings import Finding, run
 FIRST = Finding("one", "ok", "all is well")
 
 
-def test_a_check_that_hangs_ends_with_a_finding_and_keeps_what_it_found_before() -> None:
+def test_a_hanging_check_ends_with_a_finding_and_keeps_earlier_ones() -> None:
     never = threading.Event()
 
     def check() -> Iterator[Finding]:

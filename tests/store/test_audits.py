@@ -41,7 +41,7 @@ def test_a_batch_has_one_draw(tmp_path: Path) -> None:
     assert store.of_batch(None) is None
 
 
-def test_a_damaged_record_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+def test_a_damaged_record_does_not_count_as_empty(tmp_path: Path) -> None:
     store = AuditStore(tmp_path)
     store.add(draw("diversity.1", 4))
     (tmp_path / "audits.json").write_text("[")

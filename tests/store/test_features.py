@@ -68,7 +68,7 @@ def used(store: FeatureStore, wanted: list[bytes], ago: float) -> None:
         lambda dtype: arrays.arrays(dtype, arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5))
     )
 )
-def test_an_array_comes_back_as_it_went(array: NDArray[Any], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_an_array_is_read_back_unchanged(array: NDArray[Any], tmp_path_factory: pytest.TempPathFactory) -> None:
     store = FeatureStore(tmp_path_factory.mktemp("cache"), MIB)
     store.put_many({b"k": array})
     (found,) = store.get_many([b"k"])
@@ -176,7 +176,7 @@ def test_more_than_fits_in_one_call_keeps_what_fits(store: FeatureStore, caplog:
     assert caplog.records == []
 
 
-def test_what_was_read_lately_stays(store: FeatureStore) -> None:
+def test_recently_read_records_stay(store: FeatureStore) -> None:
     written = names(120)
     store.put_many({name: record(name) for name in written})
     used(store, written, RECENCY_SECONDS)
@@ -199,7 +199,7 @@ def test_reading_writes_at_most_once_an_hour(store: FeatureStore) -> None:
     assert path.stat().st_mtime > before
 
 
-def test_the_cache_of_the_release_before_goes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_cache_of_the_previous_release_is_removed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("data.mdb", "lock.mdb"):
         (tmp_path / name).write_bytes(b"old")
     with caplog.at_level(logging.INFO):
@@ -208,7 +208,7 @@ def test_the_cache_of_the_release_before_goes(tmp_path: Path, caplog: pytest.Log
     assert len(caplog.records) == 2
 
 
-def test_what_a_killed_writer_left_goes_with_time(store: FeatureStore) -> None:
+def test_leftovers_of_a_killed_writer_are_removed_in_time(store: FeatureStore) -> None:
     store.put_many({b"k": np.zeros(3)})
     shard = file_of(store, b"k").parent
     left, fresh = shard / ".aside-left", shard / ".aside-fresh"

@@ -60,7 +60,7 @@ class TestWriteAside:
 
 
 class TestLeftovers:
-    def test_old_ones_go_and_everything_else_stays(self, tmp_path: Path) -> None:
+    def test_old_leftovers_are_removed_and_nothing_else(self, tmp_path: Path) -> None:
         store = tmp_path / "7" / "versions"
         kept = [
             store / "msml-0001-0123abcd",

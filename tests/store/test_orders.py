@@ -54,7 +54,7 @@ def test_prune_keeps_what_is_named_and_what_is_current(tmp_path: Path) -> None:
     assert [serial for serial in range(1, 5) if store.get(f"diversity.{serial}")] == [1, 3]
 
 
-def test_an_order_that_is_forgotten_while_it_is_read_is_not_there(tmp_path: Path) -> None:
+def test_an_order_removed_while_it_is_read_is_absent(tmp_path: Path) -> None:
     store = OrderStore(tmp_path)
     store.save(order("diversity.1"))
     (tmp_path / "orders" / "diversity.1.npz").unlink()  # what the reader finds after the first of two files
@@ -77,7 +77,7 @@ def test_an_order_from_before_there_were_validators_is_read(tmp_path: Path) -> N
     ("suffix", "content"),
     [("npz", b""), ("npz", b"PK\x03\x04half"), ("npz", b"\0" * 500), ("json", b"{"), ("json", b"{}")],
 )
-def test_a_damaged_order_is_not_there(tmp_path: Path, suffix: str, content: bytes) -> None:
+def test_a_damaged_order_counts_as_absent(tmp_path: Path, suffix: str, content: bytes) -> None:
     store = OrderStore(tmp_path)
     store.save(order("diversity.1"))
     store.activate("diversity.1")
@@ -113,7 +113,7 @@ def test_a_single_wrong_byte_is_damage_too(tmp_path: Path, mark: bytes, offset: 
     assert store.get("diversity.1") is None
 
 
-def test_damage_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_damage_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = OrderStore(tmp_path)
     store.save(order("diversity.1"))
     assert store.get("diversity.2") is None

@@ -52,7 +52,7 @@ def test_projects_do_not_mix(pending: Pending, redis_url: str) -> None:
     assert (other.count(), other.news()) == (0, 0)
 
 
-def test_what_came_in_while_label_studio_was_asked_stays(pending: Pending) -> None:
+def test_webhooks_that_arrive_during_the_request_stay(pending: Pending) -> None:
     pending.add({1: 10, 2: 20})
     known = pending.known()
     pending.add({3: 30})
@@ -70,14 +70,14 @@ def test_replacing_leaves_exactly_the_truth(pending: Pending, before: dict[int, 
     assert pending.tasks() == set(truth.values())
 
 
-def test_news_is_a_number_that_grows(pending: Pending) -> None:
+def test_every_announcement_raises_the_number(pending: Pending) -> None:
     pending.announce()
     pending.announce()
     assert pending.news() == 2
 
 
 @pytest.mark.parametrize("url", [None, "redis://127.0.0.1:1", "unix:///nowhere/redis.sock", "http://127.0.0.1", "?"])
-def test_no_redis_is_said_with_what_to_do(url: str | None) -> None:
+def test_a_missing_redis_is_reported_with_a_remedy(url: str | None) -> None:
     with pytest.raises(RedisUnavailable, match="TSAL_REDIS_URL"):
         connect(url)
 

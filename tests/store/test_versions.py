@@ -330,7 +330,7 @@ class TestActivations:
                 (store.folder / "active").write_text(names[0])
             assert removed.result(timeout=10) == names[1:3]  # by the history, names[3] served before
 
-    def test_damaged_history_stops_nobody(self, store: VersionStore, tmp_path: Path) -> None:
+    def test_a_damaged_history_blocks_nothing(self, store: VersionStore, tmp_path: Path) -> None:
         (tmp_path / "activations.json").write_text("[{")
         assert store.activations() == []
         store.activate(store.names()[0], by="a person")
@@ -442,7 +442,7 @@ class TestDamage:
         assert list(store.set_aside_damaged()) == [third, second]
         assert store.active() == first
 
-    def test_where_none_is_left_the_project_starts_anew(self, store: VersionStore) -> None:
+    def test_without_any_whole_version_the_project_starts_anew(self, store: VersionStore) -> None:
         for version in store.names():
             self.damage(store, version, "truncated tail")
         assert len(store.set_aside_damaged()) == 3
@@ -457,7 +457,7 @@ class TestDamage:
         store.set_aside_damaged()
         assert store.damaged() == [third, f"{third}-again"]
 
-    def test_a_folder_that_cannot_be_read_is_no_damage(
+    def test_an_unreadable_folder_does_not_count_as_damage(
         self, store: VersionStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fail(self: Path, *_: object, **__: object) -> object:

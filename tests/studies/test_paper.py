@@ -11,7 +11,7 @@ def test_every_row_has_three_figures_a_symptom() -> None:
         assert 0 < row.share <= 100
 
 
-def test_some_that_people_quote() -> None:
+def test_figures_that_people_quote() -> None:
     # MLM labels 14.7% and reaches 98.50% for B-lines; nearly nobody finds a pleural effusion.
     assert (TABLE_I["mlm"].figures[1], TABLE_I["mlm"].share) == ((98.50, 98.79, 92.49), 14.7)
     assert [name for name, row in TABLE_I.items() if row.figures[3][1] > 0] == ["POCOVID-Net", "MSML"]

@@ -115,7 +115,7 @@ def test_the_summary_and_both_protocols(read: Reader) -> None:
     assert "leaks near-duplicates of training frames into the test" in " ".join(read.text.split())
 
 
-def test_words_tell_what_was_reached_and_missed(page: Path, read: Reader) -> None:
+def test_the_summary_names_reached_and_missed_targets(page: Path, read: Reader) -> None:
     assert read.row("targets", "reached") == ["10.0", "at least 8.0", "reached", ""]
     assert read.row("targets", "missed") == ["–", "at most 8.0", "MISSED", "few <clips>"]
     assert "1 of 2 targets were reached." in read.text
@@ -191,7 +191,7 @@ def test_nothing_lies_outside_the_page(page: Path, read: Reader) -> None:
     assert "default-src 'none'" in text
 
 
-def test_what_was_not_run_is_said(tmp_path: Path) -> None:
+def test_parts_that_were_not_run_are_named(tmp_path: Path) -> None:
     lists = ("runs", "full", "methods", "not_run", "ablation", "rare", "calibration", "maps", "targets", "summary")
     study = made_up.study() | {name: [] for name in lists} | {"decisions": {}}
     figures.write(study, tmp_path)

@@ -86,7 +86,7 @@ def test_labels_that_reach_what_mlm_ends_with(rows: dict[str, dict[str, Any]]) -
     assert rows["random"]["label_share_to_reach_mlm_final"] is None
 
 
-def test_targets_tell_what_holds(collected: dict[str, Any]) -> None:
+def test_targets_show_which_ones_hold(collected: dict[str, Any]) -> None:
     found = {one["name"].removeprefix("made: "): one for one in summary.targets(collected)}
     assert found["mlm-diverse's mean exact match above MLM's"]["value"] == pytest.approx(2 / 3 - 1.4 / 3)
     assert found["mlm-diverse's mean exact match above MLM's"]["holds"] is True
@@ -111,7 +111,7 @@ def test_a_set_without_effusion_has_no_such_target() -> None:
     assert not any("effusion" in one["name"] for one in summary.targets(collected))
 
 
-def test_a_missed_target_says_what_the_figures_say_about_it(collected: dict[str, Any]) -> None:
+def test_a_missed_target_comes_with_its_figures(collected: dict[str, Any]) -> None:
     found = {one["name"].removeprefix("made: "): one for one in summary.targets(collected)}
     assert all(bool(one["reason"]) is (one["holds"] is False) for one in found.values())
     # adaptive chose what left 0.2 where strengths would have left 0.1

@@ -102,12 +102,12 @@ def test_cookies_are_neither_kept_nor_shown(site: Site) -> None:
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
-def test_a_proxy_speaks_for_a_label_studio_that_is_down(site: Site, status: int) -> None:
+def test_a_gateway_error_counts_as_label_studio_being_down(site: Site, status: int) -> None:
     site.says(PROJECT, None, status)
     assert f"a proxy answers {status}" in unavailable(lambda: Studio(site.url, LEGACY).project(7))
 
 
-def test_nobody_there() -> None:
+def test_a_server_that_is_down_is_reported() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     text = unavailable(lambda: Studio(url, LEGACY).project(7))
     assert f"Label Studio at {url} does not answer" in text
@@ -115,7 +115,7 @@ def test_nobody_there() -> None:
     assert "does not answer" in unavailable(lambda: Studio(url, PERSONAL).project(7))
 
 
-def test_gives_up_waiting(site: Site) -> None:
+def test_a_slow_answer_times_out(site: Site) -> None:
     site.answers(PROJECT, lambda _: site.over.wait(20) and None)
     assert "gave no answer in time" in unavailable(lambda: Studio(site.url, LEGACY, timeout=0.2).project(7))
     assert len(site.asked) == 1
@@ -237,7 +237,7 @@ def test_refuses_a_token_that_no_header_can_carry(token: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8080", "ftp://x", "http://", "http://user:pass@x", "http://x/?a=b"])
-def test_refuses_an_address_that_is_none(url: str) -> None:
+def test_an_invalid_address_is_refused(url: str) -> None:
     with pytest.raises(SettingsError, match="must be of the form") as caught:
         Studio(url, LEGACY)
     assert "pass" not in str(caught.value)

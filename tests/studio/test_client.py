@@ -122,7 +122,7 @@ def test_serves_in_the_order_of_the_pushed_scores(studio: Studio, project: int) 
     assert studio.project(project).model_version == "v2"
 
 
-def test_confirmed_annotations_and_what_was_shown(
+def test_confirmed_annotations_come_with_the_predictions_shown(
     studio: Studio, project: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasks, "PAGE", 2)
@@ -202,7 +202,7 @@ def test_a_skipped_frame_waits_where_the_project_says_so(
 
 
 @pytest.mark.parametrize("is_labelled", [0, 1])
-def test_what_label_studio_lost_count_of_is_found_and_counted_again(
+def test_annotations_that_label_studio_lost_count_of_are_found(
     studio: Studio, project: int, studio_server: StudioServer, is_labelled: int
 ) -> None:
     first, second, third = studio.import_tasks(project, data(3))

@@ -302,13 +302,13 @@ def test_a_host_allowed_without_port_is_reached_on_its_usual_port(studio: Site) 
 
 
 @pytest.mark.parametrize("entry", ["", "http://x", "a b/c", "x:y", "x:0", "u@x", "x/path", ":80"])
-def test_refuses_an_allowed_host_that_is_none(studio: Site, entry: str) -> None:
+def test_an_invalid_allowed_host_is_refused(studio: Site, entry: str) -> None:
     with pytest.raises(SettingsError, match="must be of the form HOST or HOST:PORT"):
         FrameFetcher(studio.url, lambda: SECRET, allowed_hosts=[entry])
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8080", "ftp://x", "http://", "http://user@x"])
-def test_refuses_an_address_of_label_studio_that_is_none(url: str) -> None:
+def test_an_invalid_address_of_label_studio_is_refused(url: str) -> None:
     with pytest.raises(SettingsError, match="address of Label Studio"):
         FrameFetcher(url, lambda: SECRET)
 
@@ -405,7 +405,7 @@ def test_the_time_holds_for_all_redirects_together(studio: Site, other: Site) ->
     assert "took longer" in refused(fetcher(studio, other, seconds=0.4), other.answers("/a", late))
 
 
-def test_nobody_there(studio: Site) -> None:
+def test_a_server_that_is_down_is_reported(studio: Site) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     fetch = FrameFetcher(studio.url, lambda: SECRET, allowed_hosts=[url.removeprefix("http://")])
     assert "does not answer (ConnectionRefusedError)" in refused(fetch, f"{url}/x.png")

@@ -37,7 +37,7 @@ def prediction(labels: NDArray[np.uint8] | None, **audit: Any) -> Prediction:
 
 
 @given(combinations, st.floats(0, 1))
-def test_a_combination_comes_back_as_it_went(labels: NDArray[np.uint8], score: float) -> None:
+def test_a_combination_is_read_back_unchanged(labels: NDArray[np.uint8], score: float) -> None:
     sent = Prediction(7, labels, score, "msml-0001", {"plain": ["B-line"], "margin": -0.5})
     payload = json.loads(json.dumps(prediction_payload(sent, CONFIGURATION)))
     assert CHECKER.errors(payload) == []
@@ -103,7 +103,7 @@ def test_reads_only_its_own_control() -> None:
         {"choices": ["B-line"]},
     ],
 )
-def test_refuses_what_the_configuration_does_not_know(result: Any) -> None:
+def test_unknown_choices_are_refused(result: Any) -> None:
     with pytest.raises(UnknownLabel):
         labels_of(result, CONFIGURATION)
 
@@ -127,7 +127,7 @@ def test_refuses_what_the_configuration_does_not_know(result: Any) -> None:
         },
     ],
 )
-def test_shown_nothing_that_counts_now(shown: Any) -> None:
+def test_a_prediction_of_an_earlier_configuration_counts_as_none(shown: Any) -> None:
     default = default_of(shown, CONFIGURATION)
     assert default.labels is None
     assert default.plain is None

@@ -185,5 +185,5 @@ def test_an_unknown_strategy_is_refused_with_the_known_ones():
             score(FRAMES, name, generator())
 
 
-def test_entropy_is_largest_where_everything_is_open():
+def test_entropy_is_largest_at_one_half():
     assert multi_label_entropy(np.full((1, 4), 0.5), generator())[0] == pytest.approx(-4 * math.log(2))

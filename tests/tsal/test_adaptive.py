@@ -61,7 +61,7 @@ def names(choice):
 DEFAULTS = ("mlm", "strengths")
 
 
-def test_before_any_trial_what_did_best_in_simulated_runs():
+def test_before_any_trial_the_defaults_are_chosen():
     assert names(choose([])) == DEFAULTS
     assert choose([]).reasons == ("0 of 30 audit frames: too few to leave the defaults",)
 
@@ -77,7 +77,7 @@ def test_the_best_is_chosen_once_there_is_evidence():
     assert names(choose([made(30, **clear)])) == ("binmin", "plain")
 
 
-def test_a_difference_that_chance_would_give_changes_nothing():
+def test_a_difference_within_chance_changes_nothing():
     # 18 of 30 is 0.42 to 0.75: not wholly above 0.5. 36 right of 60 is 0.47 to 0.71.
     assert names(choose([made(mlm=0.5, binmin=0.6, plain=0.4, strengths=0.5)])) == DEFAULTS
     assert names(choose([made()])) == DEFAULTS
@@ -106,7 +106,7 @@ def test_older_trials_fade_by_the_audit_frames_that_came_after():
     assert choose([new, old]).strategy == "binmin"
 
 
-def test_a_half_that_another_strategy_chose_misleads_and_audit_frames_do_not():
+def test_a_half_chosen_by_another_strategy_misleads_and_audit_frames_do_not():
     """Which half-batch of which strategy holds most errors, told from a batch that MLM chose and from audit frames.
 
     In the pool MLE finds more errors than MLM. Inside a batch of MLM all margins are small, so that what is left to
@@ -141,7 +141,7 @@ def halves(pool, strategy):
     return np.argsort(score(pool, strategy, generator()), kind="stable")[: len(pool) // 2]
 
 
-def test_of_an_odd_batch_the_larger_half_is_looked_at():
+def test_an_odd_batch_counts_its_larger_half():
     # Distances to a half 0.1, 0.2, 0.3: the first two of three, of which one is wrong.
     probabilities = np.array([[0.9, 0.2], [0.9, 0.4], [0.9, 0.3]])
     labels = np.array([[1, 0], [1, 0], [1, 1]], np.uint8)
@@ -152,6 +152,6 @@ def test_of_an_odd_batch_the_larger_half_is_looked_at():
     assert found.manual["plain"] == pytest.approx(1 / 3)
 
 
-def test_what_older_trials_do_not_know_is_left_out():
+def test_strategies_unknown_to_older_trials_are_left_out():
     older = Trial(60, {"mlm": 0.1}, {"strengths": 0.1}, uniform=True)
     assert names(choose([older, made(binmin=0.9, plain=0.0)])) == DEFAULTS

@@ -34,7 +34,7 @@ def test_a_wrong_shape_is_refused(values):
 
 
 @pytest.mark.parametrize("values", [[["a", "b"]], [[None, 1]], [[1j, 0]]])
-def test_what_is_not_a_number_is_refused(values):
+def test_values_that_are_not_numbers_are_refused(values):
     for check in (probability_matrix, label_matrix):
         with pytest.raises(ValueError, match="must hold real numbers"):
             check(values)

@@ -291,7 +291,7 @@ class TestNearestRows:
         np.testing.assert_allclose(distances, before.sum(axis=1) / 2)
         np.testing.assert_array_equal(frames, before)
 
-    def test_without_rows_it_says_what_is_missing(self):
+    def test_without_rows_it_raises_not_enough_labels(self):
         with pytest.raises(NotEnoughLabels, match="confirm annotations"):
             nearest_rows(np.zeros((1, 2)), np.zeros((0, 2)))
 
@@ -309,7 +309,7 @@ class TestConstruction:
             ([[1, 0], [0, 1]], [[0.5, 0.5], [0.5, 0.5]], "distinct and in ascending order"),
         ],
     )
-    def test_what_is_not_a_table_is_refused(self, combinations, vectors, message):
+    def test_invalid_tables_are_refused(self, combinations, vectors, message):
         with pytest.raises(ValueError, match=message):
             CorrelationTable(np.array(combinations), np.array(vectors))
 

@@ -144,7 +144,7 @@ def test_features_of_another_shape_are_refused(shape):
 
 class TestClusters:
     @pytest.mark.parametrize("seed", range(3))
-    def test_what_lies_together_is_one_cluster(self, seed):
+    def test_nearby_rows_form_one_cluster(self, seed):
         features, groups, _ = three_groups()
         found = clusters(features, 3, generator(seed))
         assert found.shape == (10,)

@@ -93,7 +93,7 @@ def test_fewer_than_five_patients_can_never_hold_a_version_back(patients, held_b
 
 
 @pytest.mark.parametrize(("allowed", "held_back"), [(0.09, True), (0.1, False)])
-def test_a_fall_within_what_is_allowed_is_none(allowed, held_back):
+def test_a_fall_within_the_allowed_range_is_accepted(allowed, held_back):
     names = [f"p{number}" for number in range(10) for _ in range(10)]
     after = np.ones(100, bool)
     after[::10] = False  # every patient loses a frame of ten

@@ -33,7 +33,7 @@ def test_all_frames_of_a_patient_are_on_one_side(patients, share, seed):
 
 
 @given(patient_lists, patient_lists, shares, seeds)
-def test_more_patients_change_nobody(patients, more, share, seed):
+def test_more_patients_change_no_side(patients, more, share, seed):
     alone = held_out(patients, share, seed)
     np.testing.assert_array_equal(held_out(more + patients, share, seed)[len(more) :], alone)
 
@@ -45,7 +45,7 @@ def test_a_larger_share_only_adds_patients(patients, one, other, seed):
 
 
 @given(patient_lists, seeds)
-def test_nobody_and_everybody(patients, seed):
+def test_a_share_of_zero_and_of_one(patients, seed):
     assert not held_out(patients, 0.0, seed).any()
     assert held_out(patients, 1.0, seed).all()
 

@@ -61,7 +61,7 @@ def test_it_is_read_back_exactly():
         {"combinations": [[0, 1], [1]], "averages": [[0.5, 0.5]]},
     ],
 )
-def test_what_is_no_table_is_refused(content):
+def test_invalid_tables_of_strengths_are_refused(content):
     with pytest.raises(ValueError, match="not a table of strengths"):
         StrengthTable.from_json(content)
 

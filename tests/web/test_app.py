@@ -82,7 +82,7 @@ def error_of(response: TestResponse, status: int) -> str:
 
 
 class TestSetup:
-    def test_it_tells_the_version_that_predictions_carry(self, client: FlaskClient, services: Services) -> None:
+    def test_setup_names_the_version_that_predictions_carry(self, client: FlaskClient, services: Services) -> None:
         sent = {"project": SENT_PROJECT, "schema": XML, "hostname": "http://localhost", "access_token": "t"}
         assert client.post("/setup", json=sent).get_json() == {"model_version": "untrained"}
         store = services.versions(PROJECT)
@@ -101,7 +101,7 @@ class TestSetup:
             ({"View": []}, "schema"),
         ],
     )
-    def test_a_configuration_that_is_of_no_use_is_refused_with_what_to_change(
+    def test_an_unusable_configuration_is_refused_with_a_remedy(
         self, client: FlaskClient, schema: object, said: str
     ) -> None:
         assert said in error_of(client.post("/setup", json={"project": SENT_PROJECT, "schema": schema}), 400)
@@ -304,7 +304,7 @@ class TestAuthentication:
             (ALL, {SECRET_HEADER: ""}, 401, 401),
         ],
     )
-    def test_who_gets_in(
+    def test_access_by_secret_password_and_origin(
         self,
         tmp_path: Path,
         redis_url: str,
@@ -332,7 +332,7 @@ class TestAuthentication:
         for secret in (SECRET, PASSWORD, "guess"):
             assert secret not in errors
 
-    def test_who_is_refused_changes_nothing(self, tmp_path: Path, redis_url: str) -> None:
+    def test_a_refused_request_changes_nothing(self, tmp_path: Path, redis_url: str) -> None:
         self.client(tmp_path, redis_url, **ALL).post("/webhook?project=7", json=annotated(1))
         assert Services(settings_in(tmp_path, redis_url)).redis.keys() == []
 
@@ -485,7 +485,7 @@ class TestWithoutRedis:
         body = {"tasks": [{"id": 1}], "project": "7", "label_config": XML}
         assert len(client.post("/predict", json=body).get_json()["results"]) == 1
 
-    def test_what_needs_no_redis_goes_on_and_webhooks_recover(self, client: FlaskClient, redis: RedisServer) -> None:
+    def test_without_redis_the_rest_works_and_webhooks_recover(self, client: FlaskClient, redis: RedisServer) -> None:
         assert self.health(client) == "DOWN"
         self.works(client)
         assert "Redis does not answer" in error_of(client.post("/webhook", json=annotated(1)), 503)
@@ -500,7 +500,7 @@ class TestWithoutRedis:
         assert self.health(client) == "UP"
         assert [client.post("/webhook", json=annotated(number)).get_json() for number in (2, 3, 4)][-1] == {"job": JOB}
 
-    def test_without_an_address_it_says_which_setting(self, tmp_path: Path) -> None:
+    def test_without_an_address_the_setting_is_named(self, tmp_path: Path) -> None:
         client = create_app(settings_in(tmp_path)).test_client()
         assert self.health(client) == "DOWN"
         assert "TSAL_REDIS_URL" in error_of(client.post("/webhook", json=annotated(1)), 503)
@@ -554,7 +554,7 @@ class TestFuzz:
         max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
     )
     @given(data=st.data())
-    def test_no_body_is_our_fault(self, app: Flask, route: str, data: st.DataObject) -> None:
+    def test_no_body_causes_a_server_error(self, app: Flask, route: str, data: st.DataObject) -> None:
         content = json.dumps(data.draw(BODIES[route]))
         project = data.draw(st.sampled_from(["", "", "?project=7", "?project=x", "?project=%ff"]))
         response = app.test_client().post(route + project, data=content, content_type="application/json")
@@ -568,7 +568,7 @@ class TestFuzz:
         content=st.binary(max_size=60),
         content_type=st.sampled_from(["application/json", "text/plain", "multipart/form-data", "x", ""]),
     )
-    def test_no_request_is_our_fault(
+    def test_no_request_causes_a_server_error(
         self, app: Flask, route: str, method: str, content: bytes, content_type: str
     ) -> None:
         response = app.test_client().open(route, method=method, data=content, content_type=content_type)
@@ -623,7 +623,7 @@ class TestMetrics:
         assert found[f"tsal_confirmed {PROJECT}"] == 4
         assert found["tsal_queue_jobs queued"] == 1
 
-    def test_what_sidecar_and_workers_did_is_counted(self, client: FlaskClient, services: Services) -> None:
+    def test_work_of_sidecar_and_workers_is_counted(self, client: FlaskClient, services: Services) -> None:
         Counters(services.redis).add({"fine-tunes failed": 2, "fine-tune seconds failed": 1.5, "cache hit": 7})
         Services(services.settings).count(pushed=40)
         Services(services.settings).count(pushed=2)

@@ -35,7 +35,7 @@ def looked(looker: Health) -> dict[str, str]:
     return looker.known()
 
 
-def test_label_studio_that_takes_the_token_is_up(tmp_path: Path, studio_server: StudioServer) -> None:
+def test_label_studio_is_up_if_it_accepts_the_token(tmp_path: Path, studio_server: StudioServer) -> None:
     settings = settings_in(tmp_path, label_studio_url=studio_server.url, label_studio_token=studio_server.token)
     assert looked(Health(Services(settings))) == {"label_studio": "UP", "disk": "UP", "model": "UP"}
     wrong = settings_in(tmp_path, label_studio_url=studio_server.url, label_studio_token="0" * 40)
@@ -65,7 +65,7 @@ def test_a_read_only_folder_is_reported(services: Services, monkeypatch: pytest.
     assert looked(Health(services))["disk"] == "READ ONLY"
 
 
-def test_nobody_waits_and_one_look_at_a_time_is_taken(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_waits_and_only_one_check_runs_at_a_time(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[str] = []
     answer = threading.Event()
 
@@ -87,7 +87,7 @@ def test_nobody_waits_and_one_look_at_a_time_is_taken(services: Services, monkey
     assert len(looks) == 2
 
 
-def test_what_is_refused_names_no_secret(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_names_no_secret(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     def me() -> None:
         raise StudioRefused("the token token-of-the-tests is not known")
 
@@ -103,7 +103,7 @@ def test_a_disk_that_does_not_answer_is_down(services: Services, monkeypatch: py
     assert looked(Health(services)) == {"label_studio": "DOWN", "disk": "DOWN", "model": "UP"}
 
 
-def test_what_is_known_does_not_outlive_a_look_that_hangs(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_check_makes_the_last_result_stale(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     looker = Health(services)
     assert looked(looker)["disk"] == "UP"
     answer = threading.Event()
