@@ -5,13 +5,58 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ml_backend.errors import SettingsError
 
+if TYPE_CHECKING:
+    from ml_backend.settings import Settings
+
+Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files, or folders with all below them.")]
+Project = Annotated[int, typer.Option(metavar="ID", help="Number of the project in Label Studio.")]
+Url = Annotated[str | None, typer.Option(help="Address of Label Studio.", show_default="TSAL_LABEL_STUDIO_URL")]
 Every = Annotated[str, typer.Option(metavar="SECONDS", help="Time between frames; 0: every frame.")]
+Distance = Annotated[
+    int,
+    typer.Option(
+        metavar="BITS",
+        help="Drop a frame whose perceptual hash differs from an earlier one of its clip in so many of 256 bits or "
+        "fewer. 0: only the same hash; negative: keep all.",
+    ),
+]
+KeepDuplicates = Annotated[bool, typer.Option("--keep-duplicates", help="Keep all frames, like --distance -1.")]
+Patients = Annotated[Path | None, typer.Option(metavar="CSV", help="Table with the columns file and patient.")]
+PatientLevel = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Which folder names the patient. 1: the first below the imported one, 2: the second, and so on; "
+        "0: the imported folder itself.",
+        show_default="1",
+    ),
+]
+KeepPatients = Annotated[
+    bool,
+    typer.Option(
+        "--keep-patients",
+        help="Clips that are in the project under another patient keep it. Without this, the import is refused.",
+    ),
+]
+Frames = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Folder for the pictures, below --document-root.", show_default="its folder frames"
+    ),
+]
+DocumentRoot = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Folder that Label Studio serves as local files.", show_default="TSAL_DOCUMENT_ROOT"
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="List patients and clips, but write and import nothing.")]
 
 
 def seconds(text: str) -> Fraction:
@@ -22,59 +67,18 @@ def seconds(text: str) -> Fraction:
 
 
 def import_frames(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files, or folders with all below them.")],
-    project: Annotated[int, typer.Option(metavar="ID", help="Number of the project in Label Studio.")],
-    url: Annotated[
-        str | None, typer.Option(help="Address of Label Studio.", show_default="TSAL_LABEL_STUDIO_URL")
-    ] = None,
+    paths: Paths,
+    project: Project,
+    url: Url = None,
     every: Every = "0.5",
-    distance: Annotated[
-        int,
-        typer.Option(
-            metavar="BITS",
-            help="Drop a frame whose perceptual hash differs from an earlier one of its clip in so many of 256 bits or "
-            "fewer. 0: only the same hash; negative: keep all.",
-        ),
-    ] = 16,
-    keep_duplicates: Annotated[
-        bool, typer.Option("--keep-duplicates", help="Keep all frames, like --distance -1.")
-    ] = False,
-    patients: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="Table with the columns file and patient.")
-    ] = None,
-    patient_level: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Which folder names the patient. 1: the first below the imported one, 2: the second, and so on; "
-            "0: the imported folder itself.",
-            show_default="1",
-        ),
-    ] = None,
-    keep_patients: Annotated[
-        bool,
-        typer.Option(
-            "--keep-patients",
-            help="Clips that are in the project under another patient keep it. Without this, the import is refused.",
-        ),
-    ] = False,
-    frames: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Folder for the pictures, below --document-root.", show_default="its folder frames"
-        ),
-    ] = None,
-    document_root: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Folder that Label Studio serves as local files.",
-            show_default="TSAL_DOCUMENT_ROOT",
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List patients and clips, but write and import nothing.")
-    ] = False,
+    distance: Distance = 16,
+    keep_duplicates: KeepDuplicates = False,
+    patients: Patients = None,
+    patient_level: PatientLevel = None,
+    keep_patients: KeepPatients = False,
+    frames: Frames = None,
+    document_root: DocumentRoot = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Import frames of videos (mp4, avi, mov, mpeg, gif), pictures (jpg, png) and DICOM files into a project.
 
@@ -93,24 +97,17 @@ def import_frames(
 
     from ml_backend.ingest.clip_table import read_clip_table
     from ml_backend.ingest.importer import Importer
-    from ml_backend.settings import load
     from ml_backend.studio.client import Studio
     from ml_backend.studio.keys import DataKeys
 
     # pydicom quotes header values in its warnings, and a header holds names.
     warnings.filterwarnings("ignore", module="pydicom")
-    given = {"label_studio_url": url, "document_root": document_root}
-    settings = load(**{name: value for name, value in given.items() if value is not None})
-    if settings.document_root is None:
-        raise SettingsError(
-            "set TSAL_DOCUMENT_ROOT or --document-root to the folder that Label Studio serves "
-            "(its LOCAL_FILES_DOCUMENT_ROOT)"
-        )
+    settings, served = _settings(url, document_root)
     importer = Importer(
         Studio(settings.label_studio_url, settings.token()),
         project,
-        frames=frames or settings.document_root / "frames",
-        document_root=settings.document_root,
+        frames=frames or served / "frames",
+        document_root=served,
         data_dir=settings.data_dir,
         every=seconds(every),
         distance=-1 if keep_duplicates else distance,
@@ -127,3 +124,21 @@ def import_frames(
     print("\n".join(report.lines()))
     if report.failed:
         raise typer.Exit(1)
+
+
+def _settings(url: str | None, document_root: Path | None) -> tuple[Settings, Path]:
+    """Read the settings, which options override, and the folder that Label Studio serves.
+
+    Raises:
+        SettingsError: without that folder.
+    """
+    from ml_backend.settings import load
+
+    given = {"label_studio_url": url, "document_root": document_root}
+    settings = load(**{name: value for name, value in given.items() if value is not None})
+    if settings.document_root is None:
+        raise SettingsError(
+            "set TSAL_DOCUMENT_ROOT or --document-root to the folder that Label Studio serves "
+            "(its LOCAL_FILES_DOCUMENT_ROOT)"
+        )
+    return settings, settings.document_root
