@@ -33,7 +33,7 @@ from ml_backend.frames.frame import Frame
 from ml_backend.frames.predictor import Predictor
 from ml_backend.frames.scores import concatenate
 from ml_backend.launch import serve
-from ml_backend.launch.processes import ROOT, Processes, embedded_redis, free_port, tsal
+from ml_backend.launch.processes import Processes, embedded_redis, free_port, tsal
 from ml_backend.loop import score as scoring
 from ml_backend.msml import backbones, finetune
 from ml_backend.msml import frames as msml_frames
@@ -49,6 +49,7 @@ from ml_backend.tsal.batch import candidates, diverse
 from ml_backend.tsal.correlation import build
 from ml_backend.tsal.split import held_out
 
+ROOT = Path(__file__).resolve().parents[1]
 GFLOP_A_FRAME = 8.2  # ResNet50 at 224 x 224, a multiplication and an addition counted as two
 POOL = 6836  # frames, as many as the paper's data set
 

@@ -14,9 +14,8 @@ from typing import Any
 
 from ml_backend.commands.command import run
 from ml_backend.errors import BackendError, SettingsError
-from ml_backend.launch.processes import ROOT
 
-PINNED = ROOT / "requirements"
+PINNED = Path(__file__).resolve().parents[1] / "requirements"
 EXCEPTIONS = "audit-exceptions"
 # Whoever knows vulnerabilities knows one of this: a service that does not is none, whatever it answers.
 KNOWN = "Django==2.0"

@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from ml_backend.commands.command import run
 from ml_backend.errors import BackendError
-from ml_backend.launch.processes import ROOT
 from ml_backend.setup.connect import connect
 from ml_backend.setup.label_configuration import render
 from ml_backend.store.files import write_aside
@@ -74,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--requests", type=int, default=5000, help="malformed requests (5000)")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (0)")
     parser.add_argument(
-        "--output", type=Path, default=ROOT / "runs" / "soak.json", help="where the figures go (runs/soak.json)"
+        "--output", type=Path, default=Path("runs/soak.json"), help="where the figures go (runs/soak.json)"
     )
     options = parser.parse_args(arguments)
     result = Result(seed=options.seed)

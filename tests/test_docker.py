@@ -25,10 +25,11 @@ from packaging.specifiers import SpecifierSet
 from redis import Redis
 
 from ml_backend.launch import serve
-from ml_backend.launch.processes import ROOT, Processes, embedded_redis, free_port
+from ml_backend.launch.processes import Processes, embedded_redis, free_port
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
 
+ROOT = Path(__file__).resolve().parents[1]
 DOCKERFILE = ROOT / "Dockerfile"
 OURS = ("backend", "worker", "sidecar", "tools")
 LONG_RUNNING = ("backend", "worker", "sidecar", "redis", "label-studio", "postgres")

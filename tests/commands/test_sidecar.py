@@ -14,7 +14,7 @@ from PIL import Image
 
 from ml_backend.__main__ import main
 from ml_backend.errors import StudioUnavailable
-from ml_backend.launch.processes import ROOT, free_port
+from ml_backend.launch.processes import free_port
 from ml_backend.loop import jobs, watch
 from ml_backend.loop import train as training
 from ml_backend.loop.watch import Watched, look, try_look
@@ -26,6 +26,7 @@ from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import choices_result
 from tests.studio_server import StudioServer
 
+ROOT = Path(__file__).resolve().parents[2]
 FRAMES = 8
 
 

@@ -14,10 +14,11 @@ import pytest
 
 from ml_backend.errors import InvalidRequest, RedisUnavailable
 from ml_backend.launch import processes, serve
-from ml_backend.launch.processes import ENDINGS, ROOT, Processes, embedded_redis, free_port, require_free
+from ml_backend.launch.processes import ENDINGS, Processes, embedded_redis, free_port, require_free
 from ml_backend.store.pending import connect
 
 # Starts another process in a group of its own, as RQ and gunicorn do, and says both numbers.
+ROOT = Path(__file__).resolve().parents[2]
 FAMILY = """
 import os, subprocess, sys, time
 other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], preexec_fn=os.setpgrp)

@@ -16,9 +16,10 @@ from pydantic import SecretStr
 
 from ml_backend.__main__ import main
 from ml_backend.launch import serve
-from ml_backend.launch.processes import ROOT, Processes, embedded_redis, free_port
+from ml_backend.launch.processes import Processes, embedded_redis, free_port
 from ml_backend.settings import Settings, load
 
+ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 
 
