@@ -22,7 +22,9 @@ def demo(
         bool, typer.Option("--unattended", help="A simulated annotator answers from --labels.")
     ] = False,
     rounds: Annotated[int, typer.Option(metavar="N", help="Batches that the simulated annotator confirms.")] = 3,
-    batch: Annotated[int, typer.Option(metavar="N", help="Annotations that start a fine-tune.")] = 20,
+    batch: Annotated[
+        int | None, typer.Option(metavar="N", help="Annotations that start a fine-tune.", show_default="20")
+    ] = None,
     report: Annotated[Path, typer.Option(metavar="FILE", help="Where the report of --unattended goes.")] = Path(
         "runs/demo-report.json"
     ),
@@ -33,7 +35,11 @@ def demo(
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of everything random.")] = 0,
     folder: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where the demo keeps its files.", show_default="a new one in runs"),
+        typer.Option(
+            metavar="DIR",
+            help="Where the demo keeps its files. A folder of an earlier demo opens it again.",
+            show_default="a new one in runs",
+        ),
     ] = None,
 ) -> None:
     """Run the whole loop on this machine: Label Studio, Redis, backend, worker, sidecar, a project with frames.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from ml_backend.store.orders import Order
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import choices_result
-from ml_backend.tsal import metrics
+from ml_backend.tsal.judgement import Figure, figure, matches, per_label
 
 ROUND_SECONDS = 600.0
 
@@ -45,13 +46,15 @@ def unattended(
     """Confirm batches like an annotator, wait for each version, and write the report."""
     store, orders = services.versions(project), services.orders(project)
     configuration = services.configuration(services.studio.project(project).label_config)
+    batch = services.settings.k_max
+    earlier = store.newest()
+    before = earlier.version if earlier else None
     rounds: list[tuple[Manifest, Order, float]] = []
     for number in range(1, options.rounds + 1):
         order = orders.current()
         assert order is not None
-        in_order = _annotate(services, project, configuration, clips, order, options.batch)
-        print(f"annotator confirmed {options.batch} frames of round {number}, {in_order:.0%} in order", flush=True)
-        before = rounds[-1][0].version if rounds else None
+        in_order = _annotate(services, project, configuration, clips, order, batch)
+        print(f"annotator confirmed {batch} frames of round {number}, {in_order:.0%} in order", flush=True)
         wait_until(
             lambda before=before: _refreshed(services, project, before),  # type: ignore[misc]
             ROUND_SECONDS,
@@ -62,6 +65,7 @@ def unattended(
         assert manifest is not None
         assert after is not None
         rounds.append((manifest, after, in_order))
+        before = manifest.version
     evaluated = _evaluate(services, project, clips, tested, [manifest for manifest, _, _ in rounds], options)
     report = {
         "rounds": [
@@ -122,7 +126,7 @@ def _annotate(
         shown = [one["id"] for one in task.get("predictions", []) if one.get("model_version") == order.about.name]
         services.studio.submit(
             task["id"],
-            [choices_result(clips.labels[task["data"]["clip"]], configuration)],
+            [choices_result(clips.labels[task["data"][services.data_keys.clip]], configuration)],
             parent_prediction=shown[0] if shown else None,
         )
     return in_order / count
@@ -152,27 +156,46 @@ def _evaluate(
     manifests: Sequence[Manifest],
     options: Options,
 ) -> list[dict[str, Any]]:
-    """Figures of each version on the patients who never entered the project, by the 0.5 threshold."""
+    """Measure and tell how right each version is on the patients who never entered the project.
+
+    A symptom counts as predicted above a probability of 0.5. Each share has its 95% interval by patient.
+    """
     folder = services.settings.data_dir.parent / "held-out"
     folder.mkdir(exist_ok=True)
     frames: list[Frame] = []
     truth: list[NDArray[np.uint8]] = []
+    patients: list[str] = []
     for name in sorted(tested):
         for frame in distinct(frames_of(clips.folder / name, options.every), 0):
             path = folder / picture_name(frame.picture)
             write_picture(frame.picture, path)
             frames.append(Frame(len(frames), str(path)))
             truth.append(clips.labels[name])
+            patients.append(clips.patients[name])
     features = FeatureStore(folder / "features", 1_000_000_000)
     predictor = Predictor(services.settings, _Files(), features)
-    labels = np.array(truth, np.uint8)
+    labels, seed = np.array(truth, np.uint8), services.settings.seed
     results = []
     for manifest in manifests:
         scores = concatenate(list(predictor.scores(frames, manifest, services.versions(project))), labels.shape[1])
+        answers, people = labels[scores.tasks], [patients[task] for task in scores.tasks]
+        known = np.ones(answers.shape, np.bool_)
+        symptoms = per_label(answers, scores.plain, known, manifest.label_names, people, seed)
+        exact_match = figure(matches(answers, scores.plain), people, seed)
+        print(f"{manifest.version}  patients kept out: exact match {exact_match}", flush=True)
+        for name, measured in symptoms.items():
+            print(f"{'':{len(manifest.version)}}  {name}: accuracy {measured['accuracy']}", flush=True)
         results.append(
             {
-                "symptoms": metrics.per_label(labels[scores.tasks], scores.plain, manifest.label_names),
-                "exact_match": metrics.exact_match(labels[scores.tasks], scores.plain),
+                "symptoms": {
+                    name: {measure: _json(one) for measure, one in measured.items()}
+                    for name, measured in symptoms.items()
+                },
+                "exact_match": _json(exact_match),
             }
         )
     return results
+
+
+def _json(one: Figure | None) -> dict[str, Any] | None:
+    return asdict(one) if one else None

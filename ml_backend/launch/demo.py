@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sys
+from dataclasses import replace
 from datetime import datetime
+from fractions import Fraction
 from pathlib import Path
 
 from ml_backend.errors import InvalidRequest
@@ -13,9 +14,10 @@ from ml_backend.ingest.importer import Importer
 from ml_backend.launch import serve
 from ml_backend.launch.annotator import ROUND_SECONDS, unattended
 from ml_backend.launch.clips import Clips, held_out_clips, read_clips
+from ml_backend.launch.demo_state import DemoState, alone_in, earlier, first
 from ml_backend.launch.label_studio import EMAIL, PASSWORD, answers, start_studio, wait_until
 from ml_backend.launch.options import Options
-from ml_backend.launch.processes import Processes, free_port, require_free
+from ml_backend.launch.processes import Processes, require_free
 from ml_backend.phantom.clips import generate
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
@@ -24,19 +26,34 @@ from ml_backend.setup.label_configuration import render
 from ml_backend.studio.configuration import Configuration
 
 RUNS = Path("runs")
-REPORT = RUNS / "demo-report.json"
 
 
 def run(options: Options) -> None:
-    """Start everything, import frames and print where to go; stop everything with Ctrl-C."""
+    """Start everything, import frames and print where to go; stop everything with Ctrl-C.
+
+    A folder that holds an earlier demo is opened again: nothing is imported twice, answers and versions are there.
+    """
     _check(options)
     folder = (options.folder or RUNS / f"demo-{datetime.now():%Y%m%d-%H%M%S}").resolve()  # noqa: DTZ005
-    if (folder / "data").exists():
-        raise InvalidRequest(f"{folder} holds an earlier demo: choose another --folder")
     folder.mkdir(parents=True, exist_ok=True)
-    settings = _settings(options, folder)
-    clips = _clips(options, folder)
-    tested = held_out_clips(clips, options.seed) if options.unattended else set()
+    with alone_in(folder):
+        state = earlier(options, folder)
+        clips = None
+        if state is None:
+            state = first(options, folder)
+            clips = _clips(state, folder, options.unattended)
+            if options.unattended:
+                state = replace(state, held_out=sorted(held_out_clips(clips, state.seed)))
+        elif options.unattended or not state.imported:
+            clips = _clips(state, folder, state.held_out is not None)
+        state.write()
+        _run(options, state, clips)
+    print(f"open it again with: tsal demo --folder {folder}", flush=True)
+
+
+def _run(options: Options, state: DemoState, clips: Clips | None) -> None:
+    """Start the processes, bring the project to the working state, and work or wait until the end."""
+    folder, settings = Path(state.folder), _settings(state)
 
     def on_line(name: str, line: str) -> None:
         log.write(f"{name:8} {line}\n")
@@ -49,15 +66,15 @@ def run(options: Options) -> None:
         serve.start(processes, settings)
         wait_until(lambda: answers(f"{settings.backend_url}/health"), 60, "the backend does not answer", processes)
         services = Services(settings)
-        project = services.studio.create_project("Lung ultrasound", render(symptoms=clips.symptoms))
-        _import(services, project, clips, tested, options)
+        project = _project(services, state, clips)
         connect(services, project, lambda line: print(f"connect  {line}", flush=True))
         orders = services.orders(project)
         wait_until(lambda: orders.current_name() is not None, ROUND_SECONDS, "the first order is not there", processes)
         if options.unattended:
-            unattended(services, project, clips, tested, options, processes)
+            assert clips is not None
+            unattended(services, project, clips, set(state.held_out or ()), options, processes)
         else:
-            _welcome(settings, project, len(clips.symptoms))
+            _welcome(services, project)
             serve.keep_running(processes)
 
 
@@ -69,49 +86,70 @@ def _check(options: Options) -> None:
         raise InvalidRequest("UNATTENDED=1 needs LABELS=FILE: the table that the simulated annotator answers from")
     if options.clips and not options.clips.is_dir():
         raise InvalidRequest(f"{options.clips} is no folder: CLIPS=DIR is the folder that the clips lie in")
-    if min(options.rounds, options.batch) < 1:
+    if min(options.rounds, 1 if options.batch is None else options.batch) < 1:
         raise InvalidRequest("ROUNDS and BATCH must be 1 or more")
     if options.port:
         require_free("127.0.0.1", options.port, "PORT")
 
 
-def _clips(options: Options, folder: Path) -> Clips:
-    """The clips to show and what is known of them; without any, phantom frames are made."""
-    clips, table = options.clips, options.labels
-    if clips is None:
-        print("making phantom frames", flush=True)
+def _clips(state: DemoState, folder: Path, labelled: bool) -> Clips:
+    """The clips to show and what is known of them; without any, phantom frames are made, once."""
+    if state.clips is None:
         clips, table = folder / "phantom" / "clips", folder / "phantom" / "clips.csv"
-        progress = sys.stderr.isatty()
-        generate(folder / "phantom", 16, clips_per_patient=3, frames_per_clip=30, seed=options.seed, progress=progress)
-    if table is None:
+        if not table.exists():
+            print("making phantom frames", flush=True)
+            progress = sys.stderr.isatty()
+            generate(
+                folder / "phantom", 16, clips_per_patient=3, frames_per_clip=30, seed=state.seed, progress=progress
+            )
+        return read_clips(clips, table)
+    clips = Path(state.clips)
+    if state.labels is None:
         return Clips(clips, Configuration.parse(render()).label_names, {}, {})
-    known = read_clips(clips, table)
-    if options.unattended and not known.labels:
-        raise InvalidRequest(f"no clip in {clips} is labelled in {table}: the column file holds the clips' names")
+    known = read_clips(clips, Path(state.labels))
+    if labelled and not known.labels:
+        raise InvalidRequest(
+            f"no clip in {clips} is labelled in {state.labels}: the column file holds the clips' names"
+        )
     return known
 
 
-def _settings(options: Options, folder: Path) -> Settings:
-    studio_port, port = options.port or free_port(), free_port()
+def _settings(state: DemoState) -> Settings:
+    folder = Path(state.folder)
     return load(
-        label_studio_url=f"http://127.0.0.1:{studio_port}",
-        label_studio_token=secrets.token_hex(20),
+        label_studio_url=f"http://127.0.0.1:{state.studio_port}",
+        label_studio_token=state.token,
         document_root=folder / "files",
-        backend_url=f"http://127.0.0.1:{port}",
+        backend_url=f"http://127.0.0.1:{state.port}",
         host="127.0.0.1",
-        port=port,
-        webhook_secret=secrets.token_hex(20),
-        basic_auth_user="label-studio",
-        basic_auth_password=secrets.token_hex(20),
+        port=state.port,
+        webhook_secret=state.webhook_secret,
+        basic_auth_user=EMAIL,
+        basic_auth_password=PASSWORD,
         data_dir=folder / "data",
         redis_url=None,
         backbone=os.environ.get("TSAL_BACKBONE", "efficientnet_lite0"),
-        k_max=options.batch,
-        seed=options.seed,
+        k_max=state.batch,
+        seed=state.seed,
     )
 
 
-def _import(services: Services, project: int, clips: Clips, tested: set[str], options: Options) -> None:
+def _project(services: Services, state: DemoState, clips: Clips | None) -> int:
+    """Return the demo's project, after making it and importing its frames where that is not done yet."""
+    if state.project is None:
+        assert clips is not None
+        project = services.studio.create_project("Lung ultrasound", render(symptoms=clips.symptoms))
+        state = replace(state, project=project)
+        state.write()
+    assert state.project is not None
+    if not state.imported:
+        assert clips is not None
+        _import(services, state.project, clips, state)
+        replace(state, imported=True).write()
+    return state.project
+
+
+def _import(services: Services, project: int, clips: Clips, state: DemoState) -> None:
     """Import the frames; the simulated annotator can answer for labelled clips only."""
     root = services.settings.document_root
     assert root is not None
@@ -121,24 +159,29 @@ def _import(services: Services, project: int, clips: Clips, tested: set[str], op
         frames=root / "frames",
         document_root=root,
         data_dir=services.settings.data_dir,
-        every=options.every,
+        every=Fraction(state.every),
         patients=clips.patients,
         keys=services.data_keys,
     )
-    paths = [clips.folder / name for name in sorted(clips.labels.keys() - tested)]
-    report = importer.run(paths if options.unattended else [clips.folder])
+    paths = [clips.folder]
+    if state.held_out is not None:
+        paths = [clips.folder / name for name in sorted(clips.labels.keys() - set(state.held_out))]
+    report = importer.run(paths)
     print(f"import   {report.imported} frames of {report.files} clips", flush=True)
-    if not report.imported:
+    if not report.imported + report.already_there:
         raise InvalidRequest(f"no frame of {clips.folder} could be read")
 
 
-def _welcome(settings: Settings, project: int, symptoms: int) -> None:
+def _welcome(services: Services, project: int) -> None:
+    settings = services.settings
+    symptoms = len(services.configuration(services.studio.project(project).label_config).label_names)
     print(
         f"""
   Open      {settings.label_studio_url}/projects/{project}/data
   Log in    {EMAIL}   password {PASSWORD}
   Press     "Label All Tasks", then 1 to {symptoms} for the symptoms and Submit
             (not "Label Tasks As Displayed": that leaves the computed order)
+  Backend   {settings.backend_url}   with the same login
 
   After {settings.k_max} annotations the model retrains in the background; from then on the symptoms are ticked already
   and the queue asks for other frames. Ctrl-C stops everything.

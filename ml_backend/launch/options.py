@@ -15,7 +15,7 @@ class Options:
     labels: Path | None
     unattended: bool
     rounds: int
-    batch: int
+    batch: int | None
     report: Path
     every: Fraction
     port: int | None

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import json
 import socket
 from collections import defaultdict
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,9 @@ from hypothesis import strategies as st
 from ml_backend.__main__ import main
 from ml_backend.errors import InvalidRequest
 from ml_backend.launch.clips import Clips, held_out_clips, read_clips
+from ml_backend.launch.demo_state import alone_in, earlier, first
+from ml_backend.launch.options import Options
+from ml_backend.launch.processes import free_port
 from ml_backend.phantom.clips import generate
 from ml_backend.setup.label_configuration import render
 from ml_backend.studio.configuration import Configuration
@@ -193,6 +199,60 @@ def test_rounds_and_batches_must_be_positive(arguments: tuple[object, ...], caps
     assert "ROUNDS and BATCH must be 1 or more" in refused(capsys, *arguments)
 
 
-def test_a_folder_of_an_earlier_demo_is_not_used_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+# An earlier demo's folder; test_demo_again opens one
+
+
+@pytest.fixture
+def demo(tmp_path: Path, folder: Path) -> Path:
+    """The folder of an earlier demo with clips of its own, that was not unattended."""
+    demo = tmp_path / "demo"
+    options = Options(folder, None, False, 3, 7, Path(), Fraction(1, 2), None, 0, demo)
+    demo.mkdir()
+    first(options, demo).write()
+    return demo
+
+
+def test_a_folder_of_another_release_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "demo" / "data").mkdir(parents=True)
     assert "choose another --folder" in refused(capsys, "--folder", tmp_path / "demo")
+    (tmp_path / "demo" / "demo.json").write_text('{"project": 1}')
+    assert "of another release" in refused(capsys, "--folder", tmp_path / "demo")
+
+
+def test_other_clips_are_refused(demo: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "other").mkdir()
+    assert "has other clips" in refused(capsys, "--folder", demo, "--clips", folder / "other")
+    labels = table(folder, HEADER)
+    assert "has other labels" in refused(capsys, "--folder", demo, "--clips", folder, "--labels", labels)
+
+
+def test_a_demo_that_kept_nobody_for_the_test_is_not_opened_unattended(
+    demo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "has kept no patients for the test" in refused(capsys, "--folder", demo, "--unattended")
+
+
+def test_a_moved_demo_is_refused(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    moved = demo.rename(demo.parent / "moved")
+    assert f"{moved} was {demo}" in refused(capsys, "--folder", moved)
+
+
+def test_a_demo_is_not_opened_twice(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with alone_in(demo):
+        assert f"a demo is running in {demo}" in refused(capsys, "--folder", demo)
+
+
+@pytest.mark.parametrize("name", ["port", "studio_port"])
+def test_a_port_of_the_demo_in_use_is_named(demo: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    port = json.loads((demo / "demo.json").read_text())[name]
+    with socket.create_server(("127.0.0.1", port)):
+        assert f"127.0.0.1:{port}" in refused(capsys, "--folder", demo)
+
+
+def test_batch_and_port_may_change(demo: Path, folder: Path) -> None:
+    options = Options(folder, None, False, 3, None, Path(), Fraction(1, 2), None, 0, demo)
+    there = earlier(options, demo)
+    assert there is not None
+    assert there.batch == 7
+    port = free_port()
+    assert earlier(replace(options, batch=9, port=port), demo) == replace(there, batch=9, studio_port=port)
