@@ -80,7 +80,8 @@ lock: $(VENV)/.installed ## choose the versions in requirements anew (PACKAGE=na
 		"development.in --constraint lock.txt --output-file development.txt"; do \
 		../$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header \
 			$(if $(PACKAGE),--upgrade-package $(PACKAGE),--upgrade) $$one > /dev/null || exit 1; done
-	sed -i -E '/^(cuda|nvidia|triton)/d' requirements/lock.txt requirements/development.txt
+	sed -i -E '/^(cuda|nvidia|triton)/d; 1i # `make lock` makes this file. The pins of graphics drivers are left to torch.' \
+		requirements/lock.txt requirements/development.txt
 
 clean: ## remove environments and what runs wrote
 	rm -rf $(VENV) $(STUDIO_VENV) runs build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis

