@@ -60,7 +60,8 @@ def _refreshed(services: Services, project: int, report: Report) -> Order | None
     pushed = services.studio.model_versions(project)
     name = services.orders(project).next_name(manifest.version if manifest else None, pushed)
     strategy = strategy_of(services, manifest) if manifest else UNTRAINED
-    refreshing = Refresh(services, project, configuration, manifest, strategy, frames, name, report)
+    newest = services.versions(project).newest()
+    refreshing = Refresh(services, project, configuration, manifest, newest, strategy, frames, name, report)
     queue = refreshing.queue()
     scored = time.monotonic()
     refreshing.record_draw(queue)
@@ -92,6 +93,9 @@ def needs_refresh(services: Services, project: int, look_for_frames: bool) -> st
             return "another validator is set"
         if info.model_version != order.about.name:
             return "Label Studio serves another version"
+        newest = services.versions(project).newest()
+        if services.settings.audit and not services.audits(project).of_batch(newest.version if newest else None):
+            return "no audit frames are drawn for this batch"
     if look_for_frames:
         known = set(order.tasks.tolist()) if order else set()
         unknown = sum(task.id not in known for task in services.studio.tasks(project, only_unlabelled=True))

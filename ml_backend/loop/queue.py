@@ -45,12 +45,17 @@ class Queue:
 
 @dataclass(frozen=True)
 class Refresh:
-    """One refresh of a project's queue: what it works on, and its steps."""
+    """One refresh of a project's queue: what it works on, and its steps.
+
+    ``manifest`` is the active version, whose scores and ticks the queue has; ``newest`` the newest one, which begins
+    the batch also where it was held back. Both are None before the first version.
+    """
 
     services: Services
     project: int
     configuration: Configuration
     manifest: Manifest | None
+    newest: Manifest | None
     strategy: str
     frames: Sequence[Frame]
     name: str
@@ -76,12 +81,13 @@ class Refresh:
 
     def record_draw(self, queue: Queue) -> None:
         """Write down which frames the batch audits, before anybody can see them."""
-        if not queue.new_draw or not len(queue.batch.audit):
+        if not queue.new_draw:
             return
         audits = self.services.audits(self.project)
         draw = Draw(
             order=self.name,
             version=self.version,
+            newest=self.newest.version if self.newest else None,
             drawn_at=_now(),
             seed=self.services.settings.seed,
             pool=len(queue.tasks),
@@ -166,7 +172,7 @@ class Refresh:
         """
         if self.services.settings.audit == 0:
             return np.empty(0, np.intp)
-        draw = self.services.audits(self.project).of_batch(self.version)
+        draw = self.services.audits(self.project).of_batch(self.newest.version if self.newest else None)
         if draw is None:
             return None
         row_of = {task: row for row, task in enumerate(tasks.tolist())}
@@ -174,7 +180,7 @@ class Refresh:
 
     def _rules(self) -> Rules:
         settings = self.services.settings
-        number = self.manifest.number if self.manifest else 0
+        number = self.newest.number if self.newest else 0
         return Rules(self.strategy, settings.k_max, settings.audit, settings.seed, number)
 
     def _embed(self, tasks: NDArray[np.int64], rows: Rows) -> tuple[Rows, FeatureMatrix]:

@@ -14,15 +14,17 @@ class Draw(BaseModel):
     """One uniform draw without replacement.
 
     ``tasks``, in the order drawn, come from the ``pool`` readable frames that had no confirmed annotation; ``order``
-    names the order that puts them into the queue, ``version`` the version whose ticks they carry (None before the
-    first). ``released`` are tasks of earlier draws that had no confirmed annotation by then: they are back in the pool,
-    where a strategy may choose them, and are audit frames no more unless they are drawn again.
+    names the order that puts them into the queue, ``version`` the version whose ticks they carry, ``newest`` the newest
+    version, active or not: the batch that follows it has this draw (both None before the first version). ``released``
+    are tasks of earlier draws that had no confirmed annotation by then: they are back in the pool, where a strategy may
+    choose them, and are audit frames no more unless they are drawn again.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     order: str
     version: str | None
+    newest: str | None
     drawn_at: str
     seed: int
     pool: int
@@ -48,10 +50,10 @@ class AuditStore:
         except FileNotFoundError:
             return []
 
-    def of_batch(self, version: str | None) -> Draw | None:
-        """The draw for the batch that this version asks for, None where it is still to be made."""
+    def of_batch(self, newest: str | None) -> Draw | None:
+        """The draw for the batch that follows the newest version, None where it is still to be made."""
         draws = self.draws()
-        return draws[-1] if draws and draws[-1].version == version else None
+        return draws[-1] if draws and draws[-1].newest == newest else None
 
     def add(self, draw: Draw) -> None:
         """Record a draw; it must be on the disk before its frames are pushed."""

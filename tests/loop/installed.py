@@ -49,7 +49,7 @@ class Installation:
 
     def audit(self, *tasks: int) -> None:
         """Record that an audit drew these tasks."""
-        draw = Draw(order="a test", version=None, drawn_at="then", seed=0, pool=len(TASKS), tasks=tasks)
+        draw = Draw(order="a test", version=None, newest=None, drawn_at="then", seed=0, pool=len(TASKS), tasks=tasks)
         self.services().audits(PROJECT).add(draw)
 
     def tail(self, manifest: Manifest) -> dict[str, np.ndarray]:

@@ -102,6 +102,27 @@ def test_a_new_version_draws_anew_and_releases_what_nobody_answered(installed: I
     assert first[0] not in second
 
 
+def test_a_version_that_is_held_back_begins_a_batch_with_a_draw_of_its_own(installed: Installation) -> None:
+    active = installed.version()
+    services = installed.services(audit=SHARE)
+    first = audited(refreshed(services))
+    for task in first:
+        installed.studio.confirm(task, [1, 0, 0])
+    assert ordering.needs_refresh(services, PROJECT, look_for_frames=True) is None
+    newest = installed.version(seed=2)
+    services.versions(PROJECT).activate(active.version, by="a test")  # as if the newest were held back
+    assert services.versions(PROJECT).active() == active.version
+    assert ordering.needs_refresh(services, PROJECT, look_for_frames=False)
+    second = audited(refreshed(services))
+    assert len(second) == 2
+    assert set(second).isdisjoint(first)
+    assert [(one.version, one.newest) for one in draws(installed)] == [
+        (active.version, active.version),
+        (active.version, newest.version),
+    ]
+    assert ordering.needs_refresh(services, PROJECT, look_for_frames=True) is None
+
+
 def test_a_crash_between_record_and_push_does_not_draw_again(installed: Installation) -> None:
     installed.version()
     installed.studio.dropped = {5}

@@ -9,7 +9,9 @@ from ml_backend.store.audits import AuditStore, Draw
 
 
 def draw(order: str, *tasks: int) -> Draw:
-    return Draw(order=order, version=None, drawn_at="2026-01-01T00:00:00+00:00", seed=0, pool=10, tasks=tasks)
+    return Draw(
+        order=order, version=None, newest=None, drawn_at="2026-01-01T00:00:00+00:00", seed=0, pool=10, tasks=tasks
+    )
 
 
 def test_draws_are_kept_in_order_and_found_by_another_store(tmp_path: Path) -> None:
@@ -37,7 +39,7 @@ def test_a_batch_has_one_draw(tmp_path: Path) -> None:
     store.add(draw("diversity.1", 4))
     assert store.of_batch(None) == draw("diversity.1", 4)
     assert store.of_batch("msml-0001-00000000") is None
-    store.add(draw("msml-0001-00000000.1", 7).model_copy(update={"version": "msml-0001-00000000"}))
+    store.add(draw("msml-0001-00000000.1", 7).model_copy(update={"newest": "msml-0001-00000000"}))
     assert store.of_batch(None) is None
 
 
