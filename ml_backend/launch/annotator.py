@@ -24,6 +24,7 @@ from ml_backend.launch.clips import Clips
 from ml_backend.launch.label_studio import wait_until
 from ml_backend.launch.options import Options
 from ml_backend.launch.processes import Processes
+from ml_backend.loop.confirm import parked_now
 from ml_backend.services import Services
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.orders import Order
@@ -45,22 +46,11 @@ def unattended(
 ) -> None:
     """Confirm batches like an annotator, wait for each version, and write the report."""
     store, orders = services.versions(project), services.orders(project)
-    configuration = services.configuration(services.studio.project(project).label_config)
-    batch = services.settings.k_max
     earlier = store.newest()
     before = earlier.version if earlier else None
     rounds: list[tuple[Manifest, Order, float]] = []
     for number in range(1, options.rounds + 1):
-        order = orders.current()
-        assert order is not None
-        in_order = _annotate(services, project, configuration, clips, order, batch)
-        print(f"annotator confirmed {batch} frames of round {number}, {in_order:.0%} in order", flush=True)
-        wait_until(
-            lambda before=before: _refreshed(services, project, before),  # type: ignore[misc]
-            ROUND_SECONDS,
-            f"round {number} brought no new version in force",
-            processes,
-        )
+        in_order = _confirm_until_refreshed(services, project, clips, before, number, processes)
         manifest, after = store.newest(), orders.current()
         assert manifest is not None
         assert after is not None
@@ -110,6 +100,36 @@ def _round(number: int, manifest: Manifest, order: Order, in_order: float, figur
             "refresh": order.about.seconds["refresh"],
         },
     }
+
+
+def _confirm_until_refreshed(
+    services: Services, project: int, clips: Clips, before: str | None, number: int, processes: Processes
+) -> float:
+    """Confirm a batch, and another one where a fine-tune asks for more answers, until there is a version in force.
+
+    Returns the share of the newest batch that came in the computed order.
+    """
+    configuration = services.configuration(services.studio.project(project).label_config)
+    batch, told = services.settings.k_max, parked_now(services, project)
+
+    def waits() -> bool:
+        parked = parked_now(services, project)
+        return parked is not None and (told is None or parked.at != told.at)
+
+    while True:
+        order = services.orders(project).current()
+        assert order is not None
+        in_order = _annotate(services, project, configuration, clips, order, batch)
+        print(f"annotator confirmed {batch} frames of round {number}, {in_order:.0%} in order", flush=True)
+        wait_until(
+            lambda: _refreshed(services, project, before) or waits(),
+            ROUND_SECONDS,
+            f"round {number} brought no new version in force",
+            processes,
+        )
+        if not waits():
+            return in_order
+        told = parked_now(services, project)
 
 
 def _annotate(

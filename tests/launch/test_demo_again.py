@@ -120,7 +120,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 def unattended(demo: Demo) -> dict[str, Any]:
     """The report of a demo that ran unattended to its end."""
     clips = ("--clips", str(demo.folder / "made" / "clips"), "--labels", str(demo.folder / "made" / "clips.csv"))
-    with demo.run("--unattended", "--rounds", "1", "--batch", str(BATCH), *clips) as process:
+    with demo.run("--unattended", "--rounds", "1", "--batch", "1", *clips) as process:
         assert process.wait(SECONDS) == 0, demo.output()
     report: dict[str, Any] = json.loads((demo.folder / "report.json").read_text())
     return report
@@ -136,16 +136,21 @@ def test_each_figure_of_the_report_has_its_interval(unattended: dict[str, Any]) 
         assert figure["frames"] > figure["patients"] == len(patients)
 
 
+def test_the_annotator_goes_on_where_a_fine_tune_asks_for_more(unattended: dict[str, Any]) -> None:
+    # One frame has one combination of labels, and a network needs two.
+    assert unattended["rounds"][0]["labelled"] > 1
+
+
 def test_it_goes_on_where_it_was_stopped(demo: Demo, unattended: dict[str, Any]) -> None:
-    version = unattended["rounds"][0]["model_version"]
+    version, labelled = (unattended["rounds"][0][name] for name in ("model_version", "labelled"))
     state = demo.state
-    with demo.run() as process:
+    with demo.run("--batch", str(BATCH)) as process:
         demo.wait_for(process, "the welcome", lambda: demo.output().rstrip().endswith("Ctrl-C stops everything."))
-        assert demo.state == state
+        assert demo.state == {**state, "batch": BATCH}
         assert f"http://127.0.0.1:{state['port']} " in demo.output()
         before = demo.content()
         assert before["projects"] == len(before["backends"]) == len(before["webhooks"]) == len(before["storages"]) == 1
-        assert len(before["answers"]) == BATCH
+        assert len(before["answers"]) == labelled
         assert before["versions"] == [version]
         assert before["in force"].startswith(version)
         demo.answer(2)
@@ -169,4 +174,4 @@ def test_it_goes_on_where_it_was_stopped(demo: Demo, unattended: dict[str, Any])
         newest = versions.newest()
         assert newest is not None
         assert newest.parent == version
-        assert len(newest.seen) == 2 * BATCH
+        assert len(newest.seen) == labelled + BATCH
