@@ -11,10 +11,10 @@ DEMO_OPTIONS := $(if $(CLIPS),--clips "$(CLIPS)") $(if $(LABELS),--labels "$(LAB
 	$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BATCH),--batch $(BATCH)) $(if $(REPORT),--report "$(REPORT)") \
 	$(if $(PORT),--port $(PORT)) $(if $(SEED),--seed $(SEED)) $(if $(FOLDER),--folder "$(FOLDER)")
 
-.PHONY: help install serve demo test unit coverage check bench study soak lint docs wheel release lock clean
+.PHONY: help install serve demo test unit coverage check bench study soak lint docs screenshots wheel release lock clean
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{sub(/:.*/, "", $$1); printf "make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{sub(/:.*/, "", $$1); printf "make %-11s %s\n", $$1, $$2}'
 
 install: $(VENV)/.installed $(STUDIO_VENV)/.installed ## make both environments: ours, and Label Studio's
 
@@ -66,6 +66,9 @@ lint: $(VENV)/.installed ## ruff, mypy, import-linter, known vulnerabilities
 docs: $(VENV)/.installed ## build the documentation into site; a warning is an error
 	$(BIN)/python scripts/render_docs.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+screenshots: install ## pictures of a demo's pages into docs/images: make screenshots [FOLDER=an earlier demo]
+	$(BIN)/python -m scripts.screenshots $(if $(FOLDER),--folder "$(FOLDER)")
 
 wheel: $(VENV)/.installed ## build the wheel and the source archive into dist
 	rm -rf build dist

@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from ml_backend.launch.options import Options
 from ml_backend.settings import SECTIONS, Settings
-from scripts import render_docs
+from scripts import browser, render_docs, screenshots
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -46,6 +47,20 @@ def test_a_page_names_only_what_is_there(page: Path) -> None:
     assert set(re.findall(r"^ {4}make (\w+)", text, flags=re.MULTILINE)) <= targets
     settings = {f"TSAL_{name.upper()}" for name in Settings.model_fields} | {"TSAL_SECRETS_DIR"}
     assert set(re.findall(r"\bTSAL_[A-Z_]+\b", text)) <= settings
+
+
+def test_every_picture_is_shown_and_small() -> None:
+    shown = {(page.parent / found).resolve() for page in PAGES for found in _pictures(page)}
+    there = set((ROOT / "docs" / "images").iterdir())
+    assert shown == there
+    for path in there:
+        assert path.stat().st_size <= screenshots.LARGEST_BYTES
+        with Image.open(path) as picture:
+            assert picture.size == (browser.WIDTH, browser.HEIGHT)
+
+
+def _pictures(page: Path) -> list[str]:
+    return re.findall(r"!\[[^]]+\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
 
 
 def test_the_readme_stays_short() -> None:

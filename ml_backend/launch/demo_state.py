@@ -40,6 +40,20 @@ class DemoState:
     project: int | None = None
     imported: bool = False
 
+    @classmethod
+    def read(cls, folder: Path) -> DemoState | None:
+        """Read what the demo in ``folder`` has written; None where there is none yet.
+
+        Raises:
+            InvalidRequest: where another release wrote it.
+        """
+        content = read_json(folder / FILE)
+        if content is None:
+            return None
+        if content.keys() != {field.name for field in fields(cls)}:
+            raise InvalidRequest(f"{folder} holds a demo of another release: choose another --folder")
+        return cls(**content)
+
     def write(self) -> None:
         """Write this to the demo's folder."""
         write_aside(Path(self.folder) / FILE, json.dumps(asdict(self), indent=1))
@@ -83,19 +97,16 @@ def first(options: Options, folder: Path) -> DemoState:
 
 
 def earlier(options: Options, folder: Path) -> DemoState | None:
-    """Read the state of the demo in ``folder``; None where there is none yet.
+    """Read the state of the demo in ``folder`` to open it again; None where there is none yet.
 
     ``--batch`` and ``--port`` may be other ones than before.
 
     Raises:
         InvalidRequest: where ``options`` ask for another demo than the one that is there, or it cannot be opened.
     """
-    content = read_json(folder / FILE)
-    if content is None:
+    state = DemoState.read(folder)
+    if state is None:
         return None
-    if content.keys() != {field.name for field in fields(DemoState)}:
-        raise InvalidRequest(f"{folder} holds a demo of another release: choose another --folder")
-    state = DemoState(**content)
     if state.folder != str(folder):
         raise InvalidRequest(f"{folder} was {state.folder}, and Label Studio looks for its frames there: move it back")
     asked = {"--clips": _path(options.clips), "--labels": _path(options.labels)}

@@ -1,0 +1,118 @@
+"""Pictures of the pages that people see, taken in a demo with drawn frames and saved into docs/images."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+
+from ml_backend.commands.command import run
+from ml_backend.errors import BackendError
+from ml_backend.launch.demo_state import DemoState
+from ml_backend.launch.label_studio import EMAIL, PASSWORD, wait_until
+from ml_backend.launch.processes import Processes, tsal
+from ml_backend.store.files import written_aside
+from scripts.browser import Browser, browser
+
+LARGEST_BYTES = 200_000
+COLOURS = 128
+OPEN_SECONDS = 600.0
+READY = "Ctrl-C stops everything"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Take the pictures of an earlier demo, or of a new one after three batches of a simulated annotator."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--folder", type=Path, help="folder of an earlier demo (a new one is made and removed)")
+    parser.add_argument("--output", type=Path, default=Path("docs/images"), help="for the pictures (docs/images)")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="tsal-screenshots-") as made:
+        folder = options.folder or Path(made) / "demo"
+        if options.folder is None:
+            report = Path(made) / "report.json"
+            command = tsal("demo", "--unattended", "--folder", str(folder), "--report", str(report))
+            if subprocess.run(command, check=False).returncode:  # noqa: S603  the command is ours
+                raise BackendError("the demo did not come to its end: see above")
+        with opened(folder) as (processes, state), browser(processes, Path(made) / "profile") as page:
+            _log_in(page, state)
+            for name, show in PICTURES.items():
+                show(page, state)
+                save(page.picture(), options.output / f"{name}.png")
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[tuple[Processes, DemoState]]:
+    """Open a demo again, and stop it at the end of the block."""
+    lines: list[str] = []
+
+    def on_line(name: str, line: str) -> None:
+        if name == "demo":
+            print(line, flush=True)
+            lines.append(line)
+
+    with Processes(on_line) as processes:
+        processes.start("demo", tsal("demo", "--folder", str(folder)), {})
+        wait_until(lambda: any(READY in line for line in lines), OPEN_SECONDS, "the demo does not come up", processes)
+        state = DemoState.read(folder)
+        assert state is not None
+        yield processes, state
+
+
+def save(picture: bytes, path: Path) -> None:
+    """Save a picture small enough for the documentation."""
+    made = io.BytesIO()
+    with Image.open(io.BytesIO(picture)) as image:
+        image.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE).save(made, "PNG", optimize=True)
+    size = made.tell()
+    if size > LARGEST_BYTES:
+        raise BackendError(f"{path.name} would have {size} bytes, more than {LARGEST_BYTES}: use fewer colours")
+    with written_aside(path) as file:
+        file.write(made.getvalue())
+    print(f"{path}  {size / 1000:.0f} kB", flush=True)
+
+
+def _log_in(page: Browser, state: DemoState) -> None:
+    page.open(f"http://127.0.0.1:{state.studio_port}/user/login")
+    page.type("//input[@name='email']", EMAIL)
+    page.type("//input[@name='password']", PASSWORD)
+    page.click("//form//button[@type='submit']")
+    page.find("//*[contains(text(), 'Lung ultrasound')]")
+
+
+def _data_manager(page: Browser, state: DemoState) -> None:
+    """Label Studio's list of tasks."""
+    page.open(f"http://127.0.0.1:{state.studio_port}/projects/{state.project}/data")
+    page.find("//button[contains(., 'Label All Tasks')]")
+    page.wait("return [...document.images].filter(one => one.src.includes('/data/') && one.naturalWidth).length > 5")
+
+
+def _labelling(page: Browser, state: DemoState) -> None:
+    """The first frame of the queue, with its ticks."""
+    page.open(f"http://127.0.0.1:{state.studio_port}/projects/{state.project}/data")
+    page.click("//button[contains(., 'Label All Tasks')]")
+    page.find("//button[contains(., 'Submit')]")
+    page.wait("return document.querySelectorAll('input[type=checkbox]:checked').length > 0")
+    page.wait("return [...document.images].some(one => one.src.startsWith('blob:') && one.naturalWidth)")
+
+
+def _model(page: Browser, state: DemoState) -> None:
+    """The project's models in its settings."""
+    page.open(f"http://127.0.0.1:{state.studio_port}/projects/{state.project}/settings/ml")
+    page.find("//*[contains(text(), 'Connected')]")
+
+
+PICTURES: dict[str, Callable[[Browser, DemoState], None]] = {
+    "labelling": _labelling,
+    "data-manager": _data_manager,
+    "model": _model,
+}
+
+
+if __name__ == "__main__":
+    run(main)
