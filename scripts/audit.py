@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from ml_backend.commands.command import run
 from ml_backend.errors import BackendError, SettingsError
 

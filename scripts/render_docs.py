@@ -15,6 +15,8 @@ import typer
 import typer.main
 from typer.cli import get_docs_for_click
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from ml_backend.commands.main import app
 from ml_backend.settings import PREFIX, SECRETS, SECTIONS, Settings
 

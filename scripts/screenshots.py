@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import io
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ml_backend.commands.command import run
 from ml_backend.errors import BackendError
