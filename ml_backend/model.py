@@ -160,19 +160,20 @@ class LungUltrasoundModel(LabelStudioMLBase):  # type: ignore[misc]
         version: str,
         order: Order | None,
     ) -> dict[int, Prediction]:
-        """Predictions by task, of the frames that can be read; none where the version has other symptoms."""
+        """Predictions by task, of the frames that can be read; none where the version shares no symptom."""
         services = self._services
         store = services.versions(project)
         manifest = store.get(version)
-        if manifest.label_names != configuration.label_names:
+        names = manifest.label_names
+        if set(names).isdisjoint(configuration.label_names):
             return {}
         strategy = order.about.strategy if order else strategy_of(services, manifest)
         # An annotator is waiting: predict the frames that are here, whether or not Label Studio delivers the rest.
         found = services.predictor.scores(frames, manifest, store, without_studio=True)
-        scores = concatenate(list(found), len(manifest.label_names))
+        scores = concatenate(list(found), len(names))
         values = score(scores.probabilities, strategy, np.random.default_rng(services.settings.seed))
         positions = np.array([order.place(value) if order else 1.0 for value in values])
-        predictions = predictions_of(scores, configuration, name, strategy, positions)
+        predictions = predictions_of(scores, names, configuration, name, strategy, positions)
         return {prediction.task: prediction for prediction in predictions}
 
 

@@ -259,8 +259,26 @@ class TestPredict:
     def test_a_version_with_other_symptoms_gives_no_predictions(
         self, services: Services, tasks: list[dict[str, Any]], active: Manifest
     ) -> None:
-        other = LungUltrasoundModel(str(PROJECT), XML.replace("A-line", "C-line"), services)
+        xml = XML.replace("Healthy", "Normal").replace("A-line", "C-line").replace("B-line", "D-line")
+        other = LungUltrasoundModel(str(PROJECT), xml, services)
         assert said(other.predict(tasks)) == [None] * 3
+
+    def test_a_changed_configuration_keeps_the_symptoms_that_stay(
+        self, services: Services, tasks: list[dict[str, Any]], active: Manifest
+    ) -> None:
+        """C-line is new, A-line was removed, and the others stand in another order."""
+        choices, probabilities = expected(services, tasks, active)
+        assert any("A-line" in one for one in choices)
+        assert any("b" in one for one in choices)
+        xml = XML.replace('<Choice value="A-line"/>', "").replace(
+            '<Choice value="Healthy"/>', '<Choice value="C-line"/>'
+        )
+        xml = xml.replace("</Choices>", '<Choice value="Healthy"/></Choices>')
+        results = LungUltrasoundModel(str(PROJECT), xml, services).predict(tasks)
+        assert said(results) == [[one for one in ("b", "Healthy") if one in ticked] for ticked in choices]
+        for result, row in zip(results, probabilities, strict=True):
+            shown = result["result"][0][AUDIT]["probabilities"]
+            assert shown == {"B-line": pytest.approx(row[2], abs=1e-4), "Healthy": pytest.approx(row[0], abs=1e-4)}
 
     def test_a_damaged_or_missing_version_is_an_error(
         self, hook: LungUltrasoundModel, services: Services, tasks: list[dict[str, Any]], active: Manifest

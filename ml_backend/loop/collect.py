@@ -90,29 +90,33 @@ class Material:
 def collect(services: Services, project: int, configuration: Configuration) -> Collected:
     """Read the confirmed annotations, one a frame: of several that disagree the one that the settings' rule names.
 
-    Left out are annotations that nobody looked at (unless TSAL_ACCEPTED=train), those with choices that the
-    configuration does not have, and frames whose annotations disagree where the rule is to leave them out. The log and
-    the notes say how many.
+    Left out are annotations that nobody looked at (unless TSAL_ACCEPTED=train), those that tick only choices that the
+    configuration does not have, and frames whose annotations disagree where the rule is to leave them out. Where such a
+    choice is ticked beside others, it alone is dropped. The log and the notes say how many.
     """
     periods = symptoms(services, project, configuration)
     accepted: list[int] = []
     unknown: list[int] = []
+    partly: list[int] = []
     of_frame: dict[int, list[Labelled]] = defaultdict(list)
     for annotation in services.studio.confirmed_annotations(project):
         if annotation.accepted_unseen and services.settings.accepted != "train":
             accepted.append(annotation.id)
             continue
         try:
-            labels = labels_of(annotation.result, configuration)
+            labels, gone = labels_of(annotation.result, configuration)
         except UnknownLabel:
             unknown.append(annotation.id)
             continue
+        if gone:
+            partly.append(annotation.id)
         known = [known_at(periods, name, annotation.updated_at) for name in configuration.label_names]
         patient = str(annotation.data.get(services.settings.patient_key) or "")
         of_frame[annotation.task].append(Labelled(annotation, labels, np.array(known) | (labels == 1), patient))
     settled = {task: settle(several, services.settings.disagreement) for task, several in sorted(of_frame.items())}
     left_out = {
-        "annotations with symptoms that the configuration does not have": unknown,
+        "annotations that tick only symptoms that the configuration does not have": unknown,
+        "annotations in part: they also tick symptoms that the configuration does not have": partly,
         "tasks whose annotations disagree": [task for task, one in settled.items() if one is None],
         "annotations that were accepted unseen": accepted,
     }

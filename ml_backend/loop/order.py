@@ -10,7 +10,7 @@ from ml_backend.frames.scores import validator_of
 from ml_backend.logs import changed, event
 from ml_backend.loop.queue import Refresh, Report
 from ml_backend.services import Services
-from ml_backend.store.orders import NAME, UNTRAINED, Order
+from ml_backend.store.orders import NAME, UNTRAINED, Basis, Order
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.configuration import Configuration
 from ml_backend.tsal.acquisition import DIVERSE
@@ -18,6 +18,14 @@ from ml_backend.tsal.adaptive import FIRST_STRATEGY
 
 logger = logging.getLogger(__name__)
 PILE = 5  # pushed orders more than wanted that are put up with while annotators are busy
+OTHER_BASIS = {
+    "version": "another version is active",
+    "strategy": "another strategy is set",
+    "validator": "another validator is set",
+    "symptoms": "the symptoms changed",
+    "audit": "another TSAL_AUDIT is set",
+    "hold_out": "another TSAL_HOLD_OUT is set",
+}
 
 
 def refresh(services: Services, project: int, report: Report) -> Order | None:
@@ -59,9 +67,9 @@ def _refreshed(services: Services, project: int, report: Report) -> Order | None
         return None
     pushed = services.studio.model_versions(project)
     name = services.orders(project).next_name(manifest.version if manifest else None, pushed)
-    strategy = strategy_of(services, manifest) if manifest else UNTRAINED
+    basis = _basis(services, manifest, configuration)
     newest = services.versions(project).newest()
-    refreshing = Refresh(services, project, configuration, manifest, newest, strategy, frames, name, report)
+    refreshing = Refresh(services, project, configuration, manifest, newest, basis, frames, name, report)
     queue = refreshing.queue()
     scored = time.monotonic()
     refreshing.record_draw(queue)
@@ -79,18 +87,16 @@ def needs_refresh(services: Services, project: int, look_for_frames: bool) -> st
     Listing the pool is the dear part, so it is done only where ``look_for_frames`` says that frames may have come.
     """
     info = services.studio.project(project)
-    manifest = active_manifest(services, project, services.configuration(info.label_config))
+    configuration = services.configuration(info.label_config)
+    basis = _basis(services, active_manifest(services, project, configuration), configuration)
     orders = services.orders(project)
     order = orders.current()
     if order is None and orders.current_name():
         return "the order that was pushed cannot be read"
     if order is not None:
-        if order.about.version != (manifest.version if manifest else None):
-            return "another version is active"
-        if manifest is not None and order.about.strategy != strategy_of(services, manifest):
-            return "another strategy is set"
-        if manifest is not None and order.about.validator != validator_of(services.settings, manifest):
-            return "another validator is set"
+        for name, reason in OTHER_BASIS.items():
+            if getattr(order.about, name) != getattr(basis, name):
+                return reason
         if info.model_version != order.about.name:
             return "Label Studio serves another version"
         newest = services.versions(project).newest()
@@ -110,8 +116,21 @@ def strategy_of(services: Services, manifest: Manifest) -> str:
     return manifest.choice.get("strategy", FIRST_STRATEGY) + DIVERSE if strategy == "adaptive" else strategy
 
 
+def _basis(services: Services, manifest: Manifest | None, configuration: Configuration) -> Basis:
+    """What an order that is made now rests on; before the first version there is no strategy to follow."""
+    settings = services.settings
+    return Basis(
+        version=manifest.version if manifest else None,
+        strategy=strategy_of(services, manifest) if manifest else UNTRAINED,
+        validator=validator_of(settings, manifest) if manifest else None,
+        symptoms=configuration.label_names,
+        audit=settings.audit,
+        hold_out=settings.hold_out,
+    )
+
+
 def active_manifest(services: Services, project: int, configuration: Configuration) -> Manifest | None:
-    """The version that serves, None before the first or where it has other symptoms or another backbone."""
+    """The version that serves, None before the first or where it cannot serve the project as it is now."""
     store = services.versions(project)
     active = store.active()
     if active is None:
@@ -126,10 +145,13 @@ def active_manifest(services: Services, project: int, configuration: Configurati
 
 
 def unfit(services: Services, manifest: Manifest, configuration: Configuration) -> str | None:
-    """What keeps a version from serving the project as it is now, or None where nothing does."""
+    """What keeps a version from serving the project as it is now, or None where nothing does.
+
+    One shared symptom is enough: predictions are mapped by name.
+    """
     theirs, ours = manifest.label_names, configuration.label_names
-    if theirs != ours:
-        return f"it has other symptoms ({', '.join(theirs)}) than the project now ({', '.join(ours)})"
+    if set(theirs).isdisjoint(ours):
+        return f"it shares no symptom ({', '.join(theirs)}) with the project now ({', '.join(ours)})"
     backbone = services.settings.backbone
     if manifest.backbone != backbone:
         return f"it has another backbone ({manifest.backbone}) than TSAL_BACKBONE now ({backbone})"

@@ -14,21 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_backend.frames.frame import Frame
-from ml_backend.frames.scores import Scores, validator_of
+from ml_backend.frames.scores import Scores
 from ml_backend.logs import event
 from ml_backend.loop import score as scoring
 from ml_backend.services import Services
 from ml_backend.store.audits import Draw
-from ml_backend.store.orders import About, Order
+from ml_backend.store.orders import About, Basis, Order
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import Checker, Prediction
+from ml_backend.tsal.correlation import pick_columns
 from ml_backend.tsal.diversity import FeatureMatrix
+from ml_backend.tsal.labels import columns_of
 from ml_backend.tsal.round import Batch, Known, Pool, Rows, Rules, choose
 from ml_backend.tsal.split import held_out
 
 logger = logging.getLogger(__name__)
 SAMPLING = "Uncertainty sampling"
+NOT_RARE = np.iinfo(np.int64).max
 Report = Callable[[str, int, int], None]
 
 
@@ -56,7 +59,7 @@ class Refresh:
     configuration: Configuration
     manifest: Manifest | None
     newest: Manifest | None
-    strategy: str
+    basis: Basis
     frames: Sequence[Frame]
     name: str
     report: Report
@@ -102,10 +105,8 @@ class Refresh:
         settings, last = self.services.settings, sorted(queue.unreadable)
         return Order(
             About(
+                **self.basis.model_dump(),
                 name=self.name,
-                version=self.version,
-                strategy=self.strategy,
-                validator=validator_of(settings, self.manifest) if self.manifest else None,
                 created_at=_now(),
                 seed=settings.seed,
                 unreadable=queue.unreadable,
@@ -137,7 +138,8 @@ class Refresh:
             "queue in order",
             project=project,
             order=self.name,
-            strategy=self.strategy,
+            strategy=self.basis.strategy,
+            without_ticks=", ".join(self._unknown()) or None,
             frames=len(self.frames),
             audit=len(queue.batch.audit),
             unreadable=len(queue.unreadable),
@@ -161,7 +163,9 @@ class Refresh:
         asked = np.array([counted.get(frame.clip, 0) for frame in frames], np.intp)
         positives = None
         if manifest is not None and manifest.positives:  # older versions did not count them
-            positives = [manifest.positives[symptom] for symptom in manifest.label_names]
+            # A symptom that was removed from the configuration is not looked for.
+            now = self.configuration.label_names
+            positives = [manifest.positives[name] if name in now else NOT_RARE for name in manifest.label_names]
         return Pool(probabilities, embed, clips, held), Known(asked, positives, self._unanswered(tasks))
 
     def _unanswered(self, tasks: NDArray[np.int64]) -> Rows | None:
@@ -181,7 +185,7 @@ class Refresh:
     def _rules(self) -> Rules:
         settings = self.services.settings
         number = self.newest.number if self.newest else 0
-        return Rules(self.strategy, settings.k_max, settings.audit, settings.seed, number)
+        return Rules(self.basis.strategy, settings.k_max, settings.audit, settings.seed, number)
 
     def _embed(self, tasks: NDArray[np.int64], rows: Rows) -> tuple[Rows, FeatureMatrix]:
         """Pre-trained features of the candidates; one that can no longer be read keeps its place by score."""
@@ -191,17 +195,23 @@ class Refresh:
         return np.array([row_of[task] for task in embeddings.tasks.tolist()], np.intp), embeddings.features
 
     def _embeddings(self, frames: Sequence[Frame]) -> scoring.Embeddings:
-        label_count = len(self.configuration.label_names)
+        label_count = len(self.manifest.label_names if self.manifest else self.configuration.label_names)
         return scoring.embed(self.services, self.project, frames, label_count, self.report)
+
+    def _unknown(self) -> list[str]:
+        """Symptoms of the configuration that the version does not know."""
+        known = self.manifest.label_names if self.manifest else self.configuration.label_names
+        return [name for name in self.configuration.label_names if name not in known]
 
     def _predictions(self, queue: Queue, order: Order) -> Iterator[Prediction]:
         """One prediction for each frame, its position in the queue as score; without ticks where there are none."""
         position_of = {task: place / len(order.tasks) for place, task in enumerate(order.tasks.tolist())}
-        if queue.scores is not None:
+        if queue.scores is not None and self.manifest is not None:
             row_order = np.argsort(queue.batch.order)
             reasons = [queue.batch.reasons[place] for place in row_order.tolist()]
             positions = np.array([position_of[task] for task in queue.tasks.tolist()])
-            yield from predictions_of(queue.scores, self.configuration, self.name, self.strategy, positions, reasons)
+            names, strategy = self.manifest.label_names, self.basis.strategy
+            yield from predictions_of(queue.scores, names, self.configuration, self.name, strategy, positions, reasons)
         for task, position in position_of.items():
             if queue.scores is None or task in queue.unreadable:
                 yield Prediction(task, None, position, self.name)
@@ -213,29 +223,36 @@ def _now() -> str:
 
 def predictions_of(
     scores: Scores,
+    names: Sequence[str],
     configuration: Configuration,
     name: str,
     strategy: str,
     positions: NDArray[np.float64],
     reasons: Sequence[str] | None = None,
 ) -> Iterator[Prediction]:
-    """What travels to Label Studio for each row of ``scores``.
+    """What travels to Label Studio for each row of ``scores``, whose columns are the symptoms ``names`` of a version.
 
-    ``positions`` (n,) in [0, 1], lowest asked first; ``reasons`` (n,) why each frame stands there, where that is known.
+    A symptom of the configuration that the version does not know gets neither tick nor probability; one that the
+    configuration does not have any more is dropped. ``positions`` (n,) in [0, 1], lowest asked first; ``reasons`` (n,)
+    why each frame stands there, where that is known.
     """
-    names = configuration.label_names
+    columns = columns_of(configuration.label_names, names)
+    known = [
+        (name, column) for name, column in zip(configuration.label_names, columns, strict=True) if column is not None
+    ]
+    labels, plain = pick_columns(scores.labels, columns), pick_columns(scores.plain, columns)
     for row in range(len(scores.tasks)):
-        probabilities = zip(names, scores.probabilities[row].tolist(), strict=True)
+        probabilities = scores.probabilities[row]
         yield Prediction(
             int(scores.tasks[row]),
-            scores.labels[row],
+            labels[row],
             float(positions[row]),
             name,
             {
-                "probabilities": {symptom: round(probability, 4) for symptom, probability in probabilities},
+                "probabilities": {name: round(float(probabilities[column]), 4) for name, column in known},
                 "margin": round(float(scores.margins[row]), 4),
                 "distance": round(float(scores.distances[row]), 4),
-                "plain": configuration.label_set.decode(scores.plain[row]),
+                "plain": configuration.label_set.decode(plain[row]),
                 "strategy": strategy,
             }
             | ({"reason": reasons[row]} if reasons is not None else {}),

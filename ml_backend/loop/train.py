@@ -25,7 +25,7 @@ from ml_backend.msml.network import Network
 from ml_backend.services import Services
 from ml_backend.store.versions import Manifest, VersionStore
 from ml_backend.tsal.correlation import CorrelationTable, countable
-from ml_backend.tsal.labels import columns_of
+from ml_backend.tsal.labels import columns_of, shared_of
 from ml_backend.tsal.ticks import Tables
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Start:
     @property
     def shared(self) -> list[int]:
         """Columns of the symptoms that the parent knows too."""
-        return [place for place, column in enumerate(self.columns) if column is not None]
+        return shared_of(self.columns)
 
 
 def fine_tune(
@@ -91,9 +91,9 @@ def fine_tune(
     seen = {one.task for one in (*(newest.seen if newest else ()), *(basis.trained_on if basis else ()))}
     parts = split(material, audited, seen, settings, notes)
     start = _start(services.predictor, store, basis, names, material, parts, notes)
-    tried = trials.tried(start.parent, names, material, {one.annotation.task for one in fresh} & audited)
+    tried = trials.tried(start.parent, start.columns, material, {one.annotation.task for one in fresh} & audited)
     before = _before(services.predictor, start, material, parts.judged | tried)
-    trial = trials.trial(start.parent, before, material, tried)
+    trial = trials.trial(start.parent, start.columns, before, material, tried)
     losses, training_seconds = _learn(services, start.network, material, parts, report)
 
     after = _probabilities(services.predictor, start.network, material.frames)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,34 +14,45 @@ from ml_backend.loop.collect import Material
 from ml_backend.store.versions import Manifest, VersionStore
 from ml_backend.tsal import adaptive
 from ml_backend.tsal.audit import AuditSample
+from ml_backend.tsal.labels import shared_of
 from ml_backend.tsal.round import generator
 from ml_backend.tsal.ticks import Tables
 
 REMEMBERED = 20  # trials that the choice of strategy and validator looks back on
 
 
-def tried(parent: Manifest | None, names: tuple[str, ...], material: Material, fresh: set[int]) -> NDArray[np.bool_]:
+def tried(
+    parent: Manifest | None, columns: Sequence[int | None], material: Material, fresh: set[int]
+) -> NDArray[np.bool_]:
     """The frames to try the parent's strategies and validators on: the ``fresh`` audited ones it has not learnt.
 
-    There are none without a parent, or if the parent has other symptoms or no table of strengths.
+    ``columns`` (l,) are the places of the symptoms among the parent's, None for one that it does not know: frames are
+    tried on those that both know. There are none without a parent, if the parent has no table of strengths, or if the
+    healthy label or all others are not shared.
     """
     rows = np.zeros(len(material.frames), bool)
-    if parent is not None and parent.strengths and parent.label_names == names:
+    shared = shared_of(columns)
+    if parent is not None and parent.strengths and len(shared) >= 2 and columns[0] == 0:
         new = fresh - {one.task for one in parent.trained_on}
-        rows |= np.array([task in new for task in material.tasks], bool) & material.known.all(axis=1)
+        rows |= np.array([task in new for task in material.tasks], bool) & material.known[:, shared].all(axis=1)
     return rows
 
 
 def trial(
-    parent: Manifest | None, before: NDArray[np.float32] | None, material: Material, rows: NDArray[np.bool_]
+    parent: Manifest | None,
+    columns: Sequence[int | None],
+    before: NDArray[np.float32] | None,
+    material: Material,
+    rows: NDArray[np.bool_],
 ) -> adaptive.Trial | None:
-    """Try every strategy and validator on the ``rows``, by the parent's probabilities."""
+    """Try every strategy and validator on the ``rows``, by the parent's probabilities; ``columns`` as in `tried`."""
     if parent is None or before is None or not rows.any():
         return None
     tasks = [material.tasks[row] for row in np.flatnonzero(rows)]
+    shared = shared_of(columns)
     return adaptive.trial(
-        AuditSample.of(set(tasks), tasks, before[rows], material.labels[rows]),
-        Tables.from_json(parent.table, parent.strengths),
+        AuditSample.of(set(tasks), tasks, before[rows][:, shared], material.labels[rows][:, shared]),
+        Tables.from_json(parent.table, parent.strengths).relabel([columns[place] for place in shared]),
         generator(parent.seed, parent.number),
     )
 

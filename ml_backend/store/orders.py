@@ -24,15 +24,27 @@ UNTRAINED = "diversity"
 NAME = re.compile(r"^(?P<source>diversity|msml-\d{4,}-[0-9a-f]{8})\.(?P<serial>\d+)$")
 
 
-class About(BaseModel):
-    """What an order is: its name is Label Studio's ``model_version`` of the predictions that carry it."""
+class Basis(BaseModel):
+    """What an order rests on besides its frames: where one of these changes, the queue must be put in order again.
+
+    ``strategy`` and ``validator`` as in `tsal`; ``symptoms`` are those of the labelling configuration; ``audit`` and
+    ``hold_out`` the settings of that name. Orders from before these were kept have their defaults.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
     version: str | None
     strategy: str
     validator: str | None = None
+    symptoms: tuple[str, ...] = ()
+    audit: float | None = None
+    hold_out: float | None = None
+
+
+class About(Basis):
+    """What an order is: its name is Label Studio's ``model_version`` of the predictions that carry it."""
+
+    name: str
     created_at: str
     seed: int
     unreadable: dict[int, str]

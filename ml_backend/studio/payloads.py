@@ -76,19 +76,25 @@ def choices_result(labels: NDArray[np.uint8], configuration: Configuration) -> d
     }
 
 
-def labels_of(result: Sequence[Mapping[str, Any]], configuration: Configuration) -> NDArray[np.uint8]:
-    """Read a confirmed annotation's result as a (l,) uint8 combination; what other controls hold is ignored.
+def labels_of(
+    result: Sequence[Mapping[str, Any]], configuration: Configuration
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Read a confirmed annotation's result; what other controls hold is ignored.
+
+    Returns its (l,) uint8 combination, and the choices that the configuration does not have (any more): the answers on
+    the other symptoms stand.
 
     Raises:
-        UnknownLabel: for a choice outside the configuration, or a result that is not of Label Studio's form.
+        UnknownLabel: where nothing else is ticked, or for a result that is not of Label Studio's form.
     """
-    return configuration.label_set.encode(_names(_items(result, configuration), configuration))
+    names, gone = _names(_items(result, configuration), configuration)
+    return _known(names, gone, configuration), tuple(gone)
 
 
 def default_of(prediction: Mapping[str, Any] | None, configuration: Configuration) -> Default:
     """Read the defaults that an annotator saw from the prediction, as Label Studio stored it.
 
-    A prediction of an earlier configuration, whose choices are unknown now, counts as none.
+    A choice that the configuration does not have any more is left out; where it was the only one, nothing was shown.
     """
     nothing = Default(None, None, {})
     try:
@@ -97,8 +103,11 @@ def default_of(prediction: Mapping[str, Any] | None, configuration: Configuratio
             return nothing
         audit = items[0].get(AUDIT)
         audit = audit if isinstance(audit, Mapping) else {}
-        plain = configuration.label_set.encode(audit["plain"]) if "plain" in audit else None
-        return Default(configuration.label_set.encode(_names(items, configuration)), plain, audit)
+        plain = None
+        if "plain" in audit:
+            now = [name for name in audit["plain"] if name in configuration.label_names]
+            plain = _known(now, [name for name in audit["plain"] if name not in now], configuration)
+        return Default(_known(*_names(items, configuration), configuration), plain, audit)
     except UnknownLabel:
         return nothing
 
@@ -153,16 +162,27 @@ def _items(result: Sequence[Mapping[str, Any]], configuration: Configuration) ->
     return [item for item in result if item.get("from_name") == configuration.control and item.get("type") == "choices"]
 
 
-def _names(items: Sequence[Mapping[str, Any]], configuration: Configuration) -> list[str]:
+def _known(names: Sequence[str], gone: Sequence[str], configuration: Configuration) -> NDArray[np.uint8]:
+    if gone and not names:
+        raise UnknownLabel(
+            f"unknown choice {gone[0]!r} and no other; the configuration allows {', '.join(configuration.values)}"
+        )
+    return configuration.label_set.encode(names)
+
+
+def _names(items: Sequence[Mapping[str, Any]], configuration: Configuration) -> tuple[list[str], list[str]]:
+    """The symptoms that are ticked, and the stored choices that the configuration does not have."""
     names = dict(zip(configuration.values, configuration.label_names, strict=True))
-    chosen = []
+    chosen: list[str] = []
+    gone: list[str] = []
     for item in items:
         value = item.get("value")
         choices = value.get("choices") if isinstance(value, Mapping) else None
         if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
             raise UnknownLabel(f"the choices of {configuration.control} are not a list of texts")
         for choice in choices:
-            if choice not in names:
-                raise UnknownLabel(f"unknown choice {choice!r}; the configuration allows {', '.join(names)}")
-            chosen.append(names[choice])
-    return chosen
+            if choice in names:
+                chosen.append(names[choice])
+            else:
+                gone.append(choice)
+    return chosen, gone

@@ -68,3 +68,8 @@ def columns_of(names: Sequence[str], others: Sequence[str]) -> list[int | None]:
     """Return for each of ``names`` its place among ``others``, None where it is not there."""
     places = {name: place for place, name in enumerate(others)}
     return [places.get(name) for name in names]
+
+
+def shared_of(columns: Sequence[int | None]) -> list[int]:
+    """Return the places of ``columns``, as `columns_of` gives them, that are not None: what both label sets have."""
+    return [place for place, column in enumerate(columns) if column is not None]

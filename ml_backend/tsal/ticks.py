@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ml_backend.tsal.acquisition import margin
 from ml_backend.tsal.arrays import Labels, Probabilities
-from ml_backend.tsal.correlation import CorrelationTable, build, plain_labels
+from ml_backend.tsal.correlation import CorrelationTable, build, pick_columns, plain_labels
 from ml_backend.tsal.strengths import StrengthTable
 
 
@@ -36,6 +36,12 @@ class Tables:
         """
         correlation = self.correlation.update(build(labels, probabilities)).only(labels)
         return Tables(correlation, StrengthTable.build(labels, probabilities))
+
+    def relabel(self, columns: Sequence[int | None]) -> Tables:
+        """The tables over another label set, as `CorrelationTable.relabel`; no row of the strengths is dropped."""
+        rows, averages = self.strengths.combinations, self.strengths.averages
+        strengths = StrengthTable(pick_columns(rows, columns), pick_columns(averages, columns))
+        return Tables(self.correlation.relabel(columns), strengths)
 
     @classmethod
     def from_json(cls, table: Any, strengths: Any) -> Tables:

@@ -5,7 +5,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -18,12 +20,13 @@ from ml_backend.launch.processes import free_port
 from ml_backend.loop import jobs, watch
 from ml_backend.loop import train as training
 from ml_backend.loop.watch import Watched, look, try_look
+from ml_backend.model import LungUltrasoundModel
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
 from ml_backend.setup.label_configuration import render
 from ml_backend.store.orders import Order
 from ml_backend.studio.configuration import Configuration
-from ml_backend.studio.payloads import choices_result
+from ml_backend.studio.payloads import AUDIT, choices_result
 from tests.studio_server import StudioServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,6 +99,27 @@ def order(services: Services, project: int) -> Order:
     current = services.orders(project).current()
     assert current is not None
     return current
+
+
+def ticks_of(prediction: Mapping[str, Any]) -> list[str]:
+    """The choices that a prediction ticks."""
+    (result,) = prediction["result"]
+    return list(result["value"]["choices"])
+
+
+def predictions(services: Services, project: int) -> dict[int, tuple[list[str], dict[str, Any]]]:
+    """What Label Studio shows of each task that nobody annotated: ticks, and figures without the place in the queue."""
+    settings, name = services.settings, services.studio.project(project).model_version
+    shown = {}
+    for task in services.studio.tasks(project, only_unlabelled=True):
+        answer = httpx.get(
+            f"{settings.label_studio_url}/api/predictions/",
+            params={"task": task.id},
+            headers={"Authorization": f"Token {settings.token()}"},
+        ).raise_for_status()
+        (one,) = [one for one in answer.json() if one["model_version"] == name]
+        shown[task.id] = (ticks_of(one), {key: one["result"][0][AUDIT][key] for key in ("probabilities", "plain")})
+    return shown
 
 
 def served(services: Services, project: int) -> list[int]:
@@ -231,6 +255,61 @@ def test_another_strategy_leads_to_another_order(services: Services, settings: S
     assert after.about.name != before.about.name
     assert services.studio.project(trained).model_version == after.about.name
     assert served(services, trained) == after.tasks.tolist()
+
+
+def test_a_symptom_is_added_and_the_ticks_of_the_others_stay(
+    services: Services, settings: Settings, trained: int
+) -> None:
+    state = Watched()
+    look(services, trained, state)
+    before = predictions(services, trained)
+    assert any(audit["probabilities"] for _, audit in before.values())
+
+    with_fifth = render().replace("</Choices>", '<Choice value="Consolidation"/></Choices>')
+    services.studio.update_project(trained, label_config=with_fifth)
+    state.polled = float("-inf")
+    look(services, trained, state)
+    assert order(services, trained).about.symptoms[-1] == "Consolidation"
+    assert services.studio.project(trained).model_version == order(services, trained).about.name
+    assert predictions(services, trained) == before
+
+    hook = LungUltrasoundModel(str(trained), with_fifth, services)
+    tasks = [{"id": task.id, "data": task.data} for task in services.studio.tasks(trained, only_unlabelled=True)]
+    assert {one["id"]: ticks_of(said) for one, said in zip(tasks, hook.predict(tasks), strict=True)} == {
+        task: ticks for task, (ticks, _) in before.items()
+    }
+
+    # What people now tick of it is learnt, and outputs that stay are gone on from.
+    configuration = Configuration.parse(with_fifth)
+    first = services.versions(trained).newest()
+    for task in order(services, trained).tasks[:2].tolist():
+        labels = configuration.label_set.encode(["B-line", "Consolidation"])
+        services.studio.submit(task, [choices_result(labels, configuration)])
+    nobody_held_out = Services(settings.model_copy(update={"hold_out": 0.0}))
+    second = training.fine_tune(nobody_held_out, trained, lambda stage, done, total: None)
+    assert first is not None
+    assert second.parent == first.version
+    assert second.positives["Consolidation"] == 2
+    look(services, trained, state)
+    assert {name for _, audit in predictions(services, trained).values() for name in audit["probabilities"]} == set(
+        configuration.label_names
+    )
+
+
+def test_a_symptom_is_removed_and_the_ticks_of_the_others_stay(services: Services, trained: int) -> None:
+    state = Watched()
+    look(services, trained, state)
+    before = predictions(services, trained)
+    without = render().replace('<Choice value="Pleural lesion"', '<Choice value="Another sign"')
+    assert without != render()
+    services.studio.update_project(trained, label_config=without)
+    state.polled = float("-inf")
+    look(services, trained, state)
+    for task, (ticks, audit) in predictions(services, trained).items():
+        ticks_before, audit_before = before[task]
+        assert ticks == [name for name in ticks_before if name != "Pleural lesion"]
+        assert set(audit["probabilities"]) == {"A-line", "B-line", "Pleural effusion"}
+        assert audit["probabilities"].items() <= audit_before["probabilities"].items()
 
 
 def test_another_version_in_label_studio_is_switched_back(services: Services, trained: int) -> None:

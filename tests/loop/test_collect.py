@@ -41,18 +41,36 @@ class TestAnnotations:
         manifest = confirmed.trained()
         assert {one.annotation for one in manifest.seen} == {50, 51, 53, *range(4, 13)}
 
+    def tick(self, installed: Installation, annotation: int, *choices: str) -> None:
+        """Let an annotation of task 1, 2, 3, … hold these choices, as Label Studio stores them."""
+        value = {"choices": list(choices)}
+        result = [{"from_name": "symptoms", "to_name": "image", "type": "choices", "value": value}]
+        studio = installed.studio
+        studio.annotations[annotation - 1] = replace(studio.annotations[annotation - 1], result=result)
+
     def test_annotations_outside_the_configuration_are_left_out_by_name(
         self, confirmed: Installation, caplog: pytest.LogCaptureFixture
     ) -> None:
-        value = {"choices": ["Rust"]}
-        result = [{"from_name": "symptoms", "to_name": "image", "type": "choices", "value": value}]
-        confirmed.studio.annotations[0] = replace(confirmed.studio.annotations[0], result=result)
+        self.tick(confirmed, 1, "Rust")
         with caplog.at_level(logging.WARNING):
             manifest = confirmed.trained()
         assert 1 not in tasks_of(manifest.seen)
         (message,) = [message for message in caplog.messages if message.startswith("left out")]
         assert message.endswith("count=1 ids=1")
-        assert manifest.notes[0] == ("left out 1 annotations with symptoms that the configuration does not have: 1")
+        left_out = "left out 1 annotations that tick only symptoms that the configuration does not have: 1"
+        assert manifest.notes[0] == left_out
+
+    def test_where_a_removed_symptom_is_ticked_the_other_answers_count(self, confirmed: Installation) -> None:
+        self.tick(confirmed, 1, "Rust", "b")
+        self.tick(confirmed, 3, "A-line", "Rust")
+        collected = collect.collect(confirmed.services(), PROJECT, CONFIGURATION)
+        labels = {one.annotation.id: one.labels.tolist() for one in collected.labelled}
+        assert set(labels) == set(TASKS)
+        assert (labels[1], labels[3]) == ([0, 0, 1], [0, 1, 0])
+        assert all(one.known.all() for one in collected.labelled)
+        assert collected.notes == [
+            "left out 2 annotations in part: they also tick symptoms that the configuration does not have: 1, 3"
+        ]
 
     def test_changes_in_label_studio_change_the_next_training_set(self, confirmed: Installation) -> None:
         first = confirmed.trained()

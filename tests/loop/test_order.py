@@ -35,6 +35,7 @@ __all__ = ["one_thread"]
 
 TASKS = range(1, 15)
 UNREADABLE = (4, 9)
+ALL_OTHER = XML.replace("Healthy", "Normal").replace("A-line", "Y-line").replace("B-line", "Z-line")
 
 
 @pytest.fixture(scope="module")
@@ -382,13 +383,21 @@ class TestDiverse:
         )
         assert order.tasks.tolist() == (rows[expected] + 1).tolist()
 
-    def test_every_second_frame_is_for_a_rare_symptom(self, clips: Installation) -> None:
-        manifest = clips.version(positives=dict(zip(CONFIGURATION.label_names, (5, 0, 5), strict=True)))
+    @pytest.mark.parametrize(
+        ("positives", "removed", "rare"),
+        [((5, 0, 5), "", 1), ((5, 0, 3), '<Choice value="A-line"/>', 2)],
+        ids=["the rarest", "not one that was removed"],
+    )
+    def test_every_second_frame_is_for_a_rare_symptom(
+        self, clips: Installation, positives: tuple[int, ...], removed: str, rare: int
+    ) -> None:
+        clips.studio.xml = XML.replace(removed, "")
+        manifest = clips.version(positives=dict(zip(CONFIGURATION.label_names, positives, strict=True)))
         plain = clips.services(strategy="mlm-diverse")
         order = refreshed(plain).tasks.tolist()
         frames = [Frame(task, clips.studio.task_data[task]["image"]) for task in TASKS]
         (scores,) = clips.predictor.scores(frames, manifest, plain.versions(PROJECT))
-        unsure = np.abs(scores.probabilities[:, 1] - 0.5)
+        unsure = np.abs(scores.probabilities[:, rare] - 0.5)
         by_margin = self.scores(clips, manifest, "mlm")
         assert order[0] == min(TASKS, key=by_margin.__getitem__)
         # Of a batch of 4 the second and the fourth: the nearest to 0.5 of the clips that gave nothing to the batch yet.
@@ -543,7 +552,14 @@ class TestNeedsRefresh:
         studio.confirm(101, [0, 1, 0])
         assert reason(look_for_frames=True) is None
 
+        assert reason(audit=0.1) == "another TSAL_AUDIT is set"
+        assert reason(hold_out=0.1) == "another TSAL_HOLD_OUT is set"
+
         studio.xml = XML.replace("A-line", "Z-line")
+        assert reason() == "the symptoms changed"
+        assert refreshed(installed.services()).about.strategy == "mlm-diverse"
+        assert reason() is None
+        studio.xml = ALL_OTHER
         assert reason() == "another version is active"
         assert refreshed(installed.services()).about.strategy == "diversity"
         assert reason() is None
@@ -579,22 +595,32 @@ class TestActiveManifest:
 
     @pytest.mark.parametrize(
         "change",
-        [lambda xml: xml.replace("A-line", "Z-line"), lambda xml: xml.replace('<Choice value="A-line"/>', "")],
-        ids=["renamed", "removed"],
+        [
+            lambda xml: xml.replace("A-line", "Z-line"),
+            lambda xml: xml.replace('<Choice value="A-line"/>', ""),
+            lambda xml: xml.replace("</Choices>", '<Choice value="Z-line"/></Choices>'),
+        ],
+        ids=["renamed", "removed", "added"],
     )
-    def test_a_version_of_other_symptoms_is_not_used_and_a_log_line_says_so(
-        self,
-        installed: Installation,
-        change: Callable[[str], str],
-        caplog: pytest.LogCaptureFixture,
+    def test_a_version_that_shares_symptoms_goes_on(
+        self, installed: Installation, change: Callable[[str], str], caplog: pytest.LogCaptureFixture
     ) -> None:
         manifest = installed.version()
         with caplog.at_level(logging.WARNING):
             found = ordering.active_manifest(installed.services(), PROJECT, Configuration.parse(change(XML)))
+        assert found == manifest
+        assert caplog.messages == []
+
+    def test_a_version_that_shares_no_symptom_is_not_used_and_that_is_said(
+        self, installed: Installation, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        manifest = installed.version()
+        with caplog.at_level(logging.WARNING):
+            found = ordering.active_manifest(installed.services(), PROJECT, Configuration.parse(ALL_OTHER))
         assert found is None
         (message,) = caplog.messages
         assert manifest.version in message
-        assert "it has other symptoms" in message
+        assert "it shares no symptom (Healthy, A-line, B-line) with the project now (Normal, Y-line, Z-line)" in message
         assert "next confirmed batch" in message
 
     def test_a_version_of_another_backbone_is_not_used(

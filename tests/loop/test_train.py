@@ -461,6 +461,42 @@ class TestTrial:
         assert expected.annotations == 6
         assert second.trial == asdict(expected)
 
+    @pytest.mark.parametrize(
+        ("old", "new", "places"),
+        [
+            ('<Choice value="A-line"/>', '<Choice value="C-line"/><Choice value="A-line"/>', [0, 2, 3]),
+            ('<Choice value="A-line"/>', "", [0, 1]),
+        ],
+        ids=["added", "removed"],
+    )
+    def test_after_a_label_change_it_is_taken_on_the_symptoms_that_stay(
+        self, half: Installation, old: str, new: str, places: list[int]
+    ) -> None:
+        parent = self.newest(half)
+        half.studio.xml = XML.replace(old, new)
+        columns = [
+            parent.label_names.index(name) for name in ("Healthy", "A-line", "B-line") if name in half.studio.xml
+        ]
+        new_tasks = list(range(7, 13))
+        for task in new_tasks:
+            labels = np.zeros(half.studio.xml.count("<Choice "), int)
+            labels[places] = np.array(labels_of(task))[columns]
+            half.studio.confirm(task, labels.tolist())
+        second = half.trained()
+        assert second.parent == parent.version
+        truth = np.array([labels_of(task) for task in new_tasks], np.uint8)[:, columns]
+        tables = Tables.from_json(parent.table, parent.strengths).relabel(columns)
+        sample = AuditSample(half.probabilities(parent, new_tasks)[:, columns], truth)
+        expected = adaptive.trial(sample, tables, np.random.default_rng(0))
+        assert expected is not None
+        assert second.trial == asdict(expected)
+
+    def test_without_the_healthy_label_nothing_is_tried(self, half: Installation) -> None:
+        half.studio.xml = XML.replace('<Choice value="Healthy"/>', "")
+        for task in range(7, 13):
+            half.studio.confirm(task, [task % 2, 1 - task % 2])
+        assert half.trained().trial is None
+
     def test_it_is_taken_before_training(self, half: Installation) -> None:
         """A parent that gives every frame 0.55, 0.45, 0.45 and has tables of one row: all is known by hand."""
         network = half.network(None)

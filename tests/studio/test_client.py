@@ -160,7 +160,7 @@ def test_confirmed_annotations_come_with_the_predictions_shown(
     assert (one.task, one.data, one.lead_time) == (first, data(1)[0], 2.5)
     assert (one.completed_by, one.parent_prediction) == (studio.me().id, prediction)
     assert one.updated_at.endswith("Z")
-    read = [labels_of(by_id[annotation].result, CONFIGURATION).tolist() for annotation in confirmed]
+    read = [labels_of(by_id[annotation].result, CONFIGURATION)[0].tolist() for annotation in confirmed]
     assert read == [[1, 0, 0], [0, 0, 0], [0, 1, 0], [0, 0, 0]]
 
     predictions = studio.shown_predictions(project, [by_id[annotation] for annotation in confirmed])

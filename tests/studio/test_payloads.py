@@ -42,7 +42,9 @@ def test_a_combination_is_read_back_unchanged(labels: NDArray[np.uint8], score: 
     payload = json.loads(json.dumps(prediction_payload(sent, CONFIGURATION)))
     assert CHECKER.errors(payload) == []
     assert (payload["task"], payload["score"], payload["model_version"]) == (7, score, "msml-0001")
-    np.testing.assert_array_equal(labels_of(payload["result"], CONFIGURATION), labels)
+    read, gone = labels_of(payload["result"], CONFIGURATION)
+    np.testing.assert_array_equal(read, labels)
+    assert gone == ()
     default = default_of(payload, CONFIGURATION)
     assert default.labels is not None
     assert default.plain is not None
@@ -85,9 +87,9 @@ def test_reads_only_its_own_control() -> None:
     other = {"from_name": "quality", "to_name": "image", "type": "choices", "value": {"choices": ["good"]}}
     box = {"from_name": "symptoms", "to_name": "image", "type": "rectangle", "value": {"x": 1}}
     mine = {"id": "x", "origin": "manual", **choices_result(np.array([0, 0, 1, 0], np.uint8), CONFIGURATION)}
-    assert labels_of([other, box, mine], CONFIGURATION).tolist() == [0, 0, 1, 0]
-    assert labels_of([other], CONFIGURATION).tolist() == [0, 0, 0, 0]
-    assert labels_of([], CONFIGURATION).tolist() == [0, 0, 0, 0]
+    assert labels_of([other, box, mine], CONFIGURATION)[0].tolist() == [0, 0, 1, 0]
+    assert labels_of([other], CONFIGURATION)[0].tolist() == [0, 0, 0, 0]
+    assert labels_of([], CONFIGURATION)[0].tolist() == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -106,6 +108,16 @@ def test_reads_only_its_own_control() -> None:
 def test_unknown_choices_are_refused(result: Any) -> None:
     with pytest.raises(UnknownLabel):
         labels_of(result, CONFIGURATION)
+
+
+def test_of_a_removed_symptom_only_the_tick_is_dropped() -> None:
+    item = {"from_name": "symptoms", "type": "choices", "value": {"choices": ["Rust", "B-line"]}}
+    labels, gone = labels_of([item], CONFIGURATION)
+    assert (labels.tolist(), gone) == ([0, 1, 0, 0], ("Rust",))
+    default = default_of({"result": [item | {AUDIT: {"plain": ["A-line", "Rust"]}}]}, CONFIGURATION)
+    assert default.labels is not None
+    assert default.plain is not None
+    assert (default.labels.tolist(), default.plain.tolist()) == ([0, 1, 0, 0], [1, 0, 0, 0])
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_backend.errors import ConfigurationUnusable, UnknownLabel
-from ml_backend.tsal.labels import LabelSet, columns_of
+from ml_backend.tsal.labels import LabelSet, columns_of, shared_of
 
 LUNG = LabelSet(("A-line", "B-line", "Pleural lesion", "Pleural effusion"))
 
@@ -54,6 +54,7 @@ def test_a_vector_of_another_form_is_refused(vector):
 
 def test_columns_are_found_by_name():
     assert columns_of(("B", "new", "A"), ("A", "B", "gone")) == [1, None, 0]
+    assert shared_of([1, None, 0]) == [0, 2]
 
 
 def test_length_and_healthy_label():

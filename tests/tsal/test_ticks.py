@@ -30,6 +30,13 @@ def test_tables_survive_json_with_and_without_strengths() -> None:
     assert Tables.from_json(table, {}).strengths.averages.shape == (0, 2)
 
 
+def test_tables_move_to_another_label_set() -> None:
+    moved = TABLES.relabel([1, None, 0])
+    assert moved.strengths.combinations.tolist() == [[1, 0, 0], [0, 0, 1], [1, 0, 1]]
+    assert moved.strengths.averages.tolist() == [[0.9, 0.0, 0.1], [0.1, 0.0, 0.9], [0.8, 0.0, 0.8]]
+    assert moved.correlation.combinations.tolist() == [[0, 0, 1], [1, 0, 0], [1, 0, 1]]
+
+
 @pytest.mark.parametrize(
     ("validator", "expected"),
     [("table", [[1, 1], [0, 1]]), ("plain", [[0, 0], [0, 1]]), ("strengths", [[1, 0], [0, 1]])],
