@@ -171,7 +171,8 @@ class LungUltrasoundModel(LabelStudioMLBase):  # type: ignore[misc]
         # An annotator is waiting: predict the frames that are here, whether or not Label Studio delivers the rest.
         found = services.predictor.scores(frames, manifest, store, without_studio=True)
         scores = concatenate(list(found), len(names))
-        values = score(scores.probabilities, strategy, np.random.default_rng(services.settings.seed))
+        rng = np.random.default_rng(services.settings.seed)
+        values = score(scores.probabilities, strategy, rng, services.strategies)
         positions = np.array([order.place(value) if order else 1.0 for value in values])
         predictions = predictions_of(scores, names, configuration, name, strategy, positions)
         return {prediction.task: prediction for prediction in predictions}

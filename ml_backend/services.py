@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +12,11 @@ from redis.exceptions import RedisError
 from rq import Queue
 from rq.serializers import JSONSerializer
 
+from ml_backend import plugins
 from ml_backend.errors import BackendError
 from ml_backend.frames.predictor import Predictor
 from ml_backend.msml.network import use_threads
+from ml_backend.plugins import Registry
 from ml_backend.settings import Settings
 from ml_backend.store.audits import AuditStore
 from ml_backend.store.counters import Counters
@@ -27,6 +30,7 @@ from ml_backend.studio.client import Studio
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.images import FrameFetcher
 from ml_backend.studio.keys import DataKeys
+from ml_backend.tsal.acquisition import STRATEGIES, Strategy
 
 
 class Services:
@@ -57,6 +61,11 @@ class Services:
             max_bytes=settings.max_frame_bytes,
             seconds=settings.fetch_seconds,
         )
+
+    @cached_property
+    def strategies(self) -> Mapping[str, Strategy]:
+        """Every strategy by name: those that come with this package, and those that others add."""
+        return Registry(plugins.STRATEGIES, STRATEGIES)
 
     @cached_property
     def predictor(self) -> Predictor:

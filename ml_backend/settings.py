@@ -9,13 +9,18 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from ml_backend import plugins
 from ml_backend.errors import SettingsError
+from ml_backend.plugins import Registry
 
 PREFIX = "TSAL_"
 TEST_PREFIX = "TSAL_TEST_"
 DEMO_LABEL_STUDIO = "TSAL_DEMO_LABEL_STUDIO"
 """Names the demo's Label Studio; it is read by the demo alone, so it is no setting of the product."""
 SECRETS = "TSAL_SECRETS_DIR"
+# Names only: the strategies themselves are on a floor above, and so are the backbones.
+STRATEGIES = ("mlm", "lc", "mle", "binmin", "random")
+BACKBONES = ("resnet50", "resnet34", "resnet101", "vgg16", "efficientnet_lite0")
 Disagreement = Literal["latest", "majority", "leave out"]
 Accepted = Literal["keep apart", "train"]
 SECTIONS = {
@@ -84,7 +89,8 @@ class Settings(BaseSettings):
 
     # The network
     backbone: str = Field(
-        "resnet50", description="`resnet50`, `resnet34`, `resnet101`, `vgg16` or `efficientnet_lite0`"
+        "resnet50",
+        description="`resnet50`, `resnet34`, `resnet101`, `vgg16`, `efficientnet_lite0`, or one that a package adds",
     )
     weights: str | None = Field(
         None, description="file with ImageNet weights, or `random`; unset: the library's own, downloaded on first use"
@@ -105,22 +111,10 @@ class Settings(BaseSettings):
 
     # The loop
     k_max: int = Field(100, ge=1, description="newly confirmed annotations that start a fine-tune")
-    strategy: Literal[
+    strategy: str = Field(
         "adaptive",
-        "mlm-diverse",
-        "lc-diverse",
-        "mle-diverse",
-        "binmin-diverse",
-        "random-diverse",
-        "mlm",
-        "lc",
-        "mle",
-        "binmin",
-        "random",
-    ] = Field(
-        "adaptive",
-        description="what the queue is ordered by: `adaptive`, `mlm`, `lc`, `mle`, `binmin` or `random`, each of the "
-        "last five also with `-diverse`",
+        description="what the queue is ordered by: `adaptive`, or `mlm`, `lc`, `mle`, `binmin`, `random` or one that a "
+        "package adds, each of these also with `-diverse`",
     )
     validator: Literal["adaptive", "table", "plain", "strengths"] = Field(
         "adaptive",
@@ -175,6 +169,22 @@ class Settings(BaseSettings):
         if not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
         return value.rstrip("/")
+
+    @field_validator("strategy")
+    @classmethod
+    def _is_a_strategy(cls, value: str) -> str:
+        known = Registry(plugins.STRATEGIES, dict.fromkeys(STRATEGIES))
+        if value != "adaptive" and value.removesuffix("-diverse") not in known:
+            raise ValueError(f"{value!r} is none of adaptive, {', '.join(known)}; all but the first also with -diverse")
+        return value
+
+    @field_validator("backbone")
+    @classmethod
+    def _is_a_backbone(cls, value: str) -> str:
+        known = Registry(plugins.BACKBONES, dict.fromkeys(BACKBONES))
+        if value not in known:
+            raise ValueError(f"{value!r} is none of {', '.join(known)}")
+        return value
 
     @property
     def loopback(self) -> bool:

@@ -183,9 +183,9 @@ class Refresh:
         return np.array([row_of[task] for task in draw.tasks if task in row_of], np.intp)
 
     def _rules(self) -> Rules:
-        settings = self.services.settings
+        settings, strategies = self.services.settings, self.services.strategies
         number = self.newest.number if self.newest else 0
-        return Rules(self.basis.strategy, settings.k_max, settings.audit, settings.seed, number)
+        return Rules(self.basis.strategy, settings.k_max, settings.audit, settings.seed, number, strategies=strategies)
 
     def _embed(self, tasks: NDArray[np.int64], rows: Rows) -> tuple[Rows, FeatureMatrix]:
         """Pre-trained features of the candidates; one that can no longer be read keeps its place by score."""

@@ -18,7 +18,9 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from ml_backend import plugins
 from ml_backend.errors import WeightsUnavailable
+from ml_backend.plugins import Registry
 
 RANDOM = "random"
 DOWNLOAD_TIMEOUT = httpx.Timeout(20.0, connect=10.0)  # seconds; the first between two pieces that arrive
@@ -28,7 +30,7 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Backbone:
-    """One network of the registry.
+    """A network that MSML can stand on; another package adds one by an entry point of the group `ml_backend.backbones`.
 
     `mean` and `std` (per RGB channel, of values in [0, 1]) are those its ImageNet weights were trained with. `split`
     gives the trunk, which no training ever changes, and the body, which holds the last two convolutions; one tensor of
@@ -55,9 +57,12 @@ def load(name: str, weights: str | None = None) -> tuple[Backbone, nn.Module, nn
     `weights`: None for ImageNet's, "random" for reproducible random ones, else the path of a .safetensors or .pth file
     in the library's own layout (its classifier may be missing or of any size). Raises WeightsUnavailable.
     """
-    if name not in BACKBONES:
-        raise WeightsUnavailable(f"Unknown backbone {name!r}: set TSAL_BACKBONE to one of {', '.join(BACKBONES)}.")
-    backbone = BACKBONES[name]
+    backbones = Registry(plugins.BACKBONES, BACKBONES)
+    if name not in backbones:
+        raise WeightsUnavailable(f"Unknown backbone {name!r}: set TSAL_BACKBONE to one of {', '.join(backbones)}.")
+    backbone = backbones[name]
+    if not isinstance(backbone, Backbone) or backbone.name != name:
+        raise WeightsUnavailable(f"The entry point {name!r} of {plugins.BACKBONES} must be a Backbone of that name.")
     # On the meta device nothing is allocated or drawn: the weights below are the only ones that ever exist.
     with torch.device("meta"):
         model = backbone.architecture()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import numpy as np
@@ -14,7 +14,8 @@ Scores = NDArray[np.float64]
 Strategy = Callable[[Probabilities, np.random.Generator], Scores]
 """Turns (n, l) probabilities into (n,) scores; the frame with the smallest score is asked first.
 
-Every strategy refuses what `probability_matrix` refuses (ValueError) and gives an empty result for an empty pool.
+Every strategy refuses what `probability_matrix` refuses (ValueError) and gives an empty result for an empty pool. It
+depends on nothing but its arguments and leaves the probabilities as they are.
 """
 
 
@@ -75,22 +76,33 @@ STRATEGIES: MappingProxyType[str, Strategy] = MappingProxyType(
         "random": random,
     }
 )
-"""Every strategy by the name that settings and commands use."""
+"""The strategies that come with this package, by the name that settings and commands use."""
 
 DIVERSE = "-diverse"
 """Suffix of a strategy's name: `tsal.batch.diverse` then chooses its batches."""
 
 
-def score(probabilities: Probabilities, strategy: str, rng: np.random.Generator) -> Scores:
-    """Score an (n, l) pool by the strategy of that name, diverse or not; (n,) float64, smallest asked first.
+def score(
+    probabilities: Probabilities,
+    strategy: str,
+    rng: np.random.Generator,
+    strategies: Mapping[str, Strategy] = STRATEGIES,
+) -> Scores:
+    """Score an (n, l) pool by the one of ``strategies`` of that name, diverse or not.
 
-    Raises ValueError for an unknown strategy or unusable probabilities.
+    Returns (n,) float64, smallest asked first. Raises ValueError for an unknown strategy, unusable probabilities, and
+    scores that are not one finite number a frame.
     """
     name = strategy.removesuffix(DIVERSE)
-    if name not in STRATEGIES:
-        known = ", ".join(STRATEGIES)
+    if name not in strategies:
+        known = ", ".join(strategies)
         raise ValueError(f"unknown strategy {strategy!r}; choose one of {known}, each also with {DIVERSE}")
-    return STRATEGIES[name](probabilities, rng)
+    scores: Scores = np.asarray(strategies[name](probabilities, rng), np.float64)
+    if scores.shape != (len(probabilities),) or not np.isfinite(scores).all():
+        raise ValueError(
+            f"the strategy {name} did not give one finite score a frame: {scores.shape} for {len(probabilities)}"
+        )
+    return scores
 
 
 def _largest(matrix: Probabilities) -> Probabilities:

@@ -6,14 +6,14 @@ fine-tune, with the same seeds: a figure of the study is a figure of the code th
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ml_backend.tsal.acquisition import DIVERSE, Scores, score
+from ml_backend.tsal.acquisition import DIVERSE, STRATEGIES, Scores, Strategy, score
 from ml_backend.tsal.arrays import Probabilities
 from ml_backend.tsal.audit import audit_size, draw, interleave
 from ml_backend.tsal.batch import candidates, diverse
@@ -69,7 +69,7 @@ class Known:
 class Rules:
     """How a batch is chosen.
 
-    ``strategy``: a name of `tsal.acquisition`, diverse or not; ``k_max``: frames in a batch; ``audit``: share of the
+    ``strategy``: a name among ``strategies``, diverse or not; ``k_max``: frames in a batch; ``audit``: share of the
     batch that is drawn uniformly; ``seed`` and ``number`` as in `generator`; ``first``: how the batch before the first
     version is chosen.
     """
@@ -80,6 +80,7 @@ class Rules:
     seed: int
     number: int
     first: Literal["different", "random"] = "different"
+    strategies: Mapping[str, Strategy] = field(default_factory=lambda: STRATEGIES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +115,7 @@ def choose(pool: Pool, known: Known, rules: Rules) -> Batch:
     if pool.probabilities is None:
         order, scores = _before_the_first_version(pool, np.flatnonzero(open_), rules_of_rest, reasons)
     else:
-        scores = score(pool.probabilities, rules.strategy, generator(rules.seed, rules.number))
+        scores = score(pool.probabilities, rules.strategy, generator(rules.seed, rules.number), rules.strategies)
         order = _by_strategy(pool, known, np.flatnonzero(open_), scores, rules_of_rest, reasons)
     held = np.flatnonzero(pool.held_out & ~drawn)
     order = np.concatenate([order, held[np.argsort(scores[held], kind="stable")]])

@@ -18,6 +18,7 @@ from ml_backend.tsal.acquisition import (
     multi_label_margin,
     score,
 )
+from tests.tsal.strategy_checks import StrategyChecks
 
 # One frame a row: A-line, B-line, pleural lesion, pleural effusion.
 FRAMES = np.array(
@@ -102,58 +103,9 @@ class TestByHand:
         )
 
 
-@pytest.mark.parametrize("strategy", list(STRATEGIES))
-class TestEveryStrategy:
-    """What every strategy in the registry must do; a new one is tested by being registered."""
-
-    def test_scores_are_one_finite_float64_a_row(self, strategy):
-        for shape in ((1, 2), (7, 4), (20, 9)):
-            scores = STRATEGIES[strategy](generator().random(shape), generator())
-            assert scores.shape == shape[:1]
-            assert scores.dtype == np.float64
-            assert np.isfinite(scores).all()
-
-    def test_the_same_seed_gives_the_same_order(self, strategy):
-        pool = generator(2).random((100, 4))
-        np.testing.assert_array_equal(rank(pool, strategy, generator(3)), rank(pool, strategy, generator(3)))
-
-    def test_an_empty_pool_gives_an_empty_order(self, strategy):
-        pool = np.zeros((0, 4))
-        assert STRATEGIES[strategy](pool, generator()).shape == (0,)
-
-    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -0.01, 1.01])
-    def test_unusable_values_are_refused(self, strategy, value):
-        pool = np.full((3, 4), 0.5)
-        pool[1, 2] = value
-        with pytest.raises(ValueError, match="row 1, column 2"):
-            STRATEGIES[strategy](pool, generator())
-
-    @pytest.mark.parametrize("shape", [(4,), (3, 1), (2, 2, 2)])
-    def test_unusable_shapes_are_refused(self, strategy, shape):
-        with pytest.raises(ValueError, match="must be a matrix"):
-            STRATEGIES[strategy](np.full(shape, 0.5), generator())
-
-    def test_float32_scores_as_the_same_numbers_in_float64(self, strategy):
-        pool = generator(5).random((100, 4), dtype=np.float32) ** 8  # powers, for numbers whose 1 - p float32 rounds
-        scores = STRATEGIES[strategy](pool, generator())
-        assert scores.dtype == np.float64
-        np.testing.assert_array_equal(scores, STRATEGIES[strategy](pool.astype(np.float64), generator()))
-
-    def test_certain_and_tiny_probabilities_score_without_a_warning(self, strategy):
-        pool = np.array([[0.0, 1.0], [1.0, 0.0], [5e-324, 1.0], [np.finfo(np.float32).tiny, 1 - 1e-16]])
-        assert np.isfinite(score(pool, strategy, generator())).all()
-
-    def test_the_pool_is_left_as_it_was(self, strategy):
-        pool = generator(6).random((20, 4))
-        pool.setflags(write=False)
-        score(pool, strategy, generator())
-
-    def test_rows_in_any_memory_layout(self, strategy):
-        pool = generator(7).random((20, 8))
-        for view in (pool[:, ::2], np.asfortranarray(pool[:, ::2]), pool[:, ::2].tolist()):
-            np.testing.assert_array_equal(
-                score(view, strategy, generator()), score(pool[:, ::2].copy(), strategy, generator())
-            )
+@pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES)
+class TestEveryStrategy(StrategyChecks):
+    """A new one is tested by being registered."""
 
 
 def test_the_registry_has_the_strategies_of_the_paper_and_one_more():
