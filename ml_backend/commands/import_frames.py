@@ -41,7 +41,8 @@ KeepPatients = Annotated[
     bool,
     typer.Option(
         "--keep-patients",
-        help="Clips that are in the project under another patient keep it. Without this, the import is refused.",
+        help="Clips that are in the project under another patient keep it, and new clips of the same patient follow "
+        "them. Without this, the import is refused.",
     ),
 ]
 Frames = Annotated[

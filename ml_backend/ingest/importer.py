@@ -17,10 +17,11 @@ from tqdm import tqdm
 from ml_backend.errors import FrameUnreadable, InvalidRequest
 from ml_backend.ingest.duplicates import DISTANCE, distinct
 from ml_backend.ingest.files import frames_of
+from ml_backend.ingest.imported import Imported
 from ml_backend.ingest.origins import Origin, origins_of
 from ml_backend.ingest.paths import ClipFile, find_files
 from ml_backend.ingest.pictures import ClipFrame
-from ml_backend.ingest.plan import Imported, Plan, reconciled
+from ml_backend.ingest.plan import Plan, reconciled
 from ml_backend.ingest.report import Report
 from ml_backend.ingest.served import picture_name, served_address, write_picture
 from ml_backend.progress import Progress
@@ -148,7 +149,7 @@ class Importer:
                 place = path.relative_to(self._document_root).as_posix()
                 if place in there:
                     report.already_there += 1
-                    report.other_patient += there[place] not in (None, "", origin.patient)
+                    report.other_patient += there[place] not in ("", origin.patient)
                     continue
                 there[place] = origin.patient
                 yield {**_data(self._keys, origin, frame), plan.image_key: served_address(place)}

@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ml_backend.errors import InvalidRequest
+from ml_backend.ingest.imported import Imported
 from ml_backend.ingest.origins import Origin
 from ml_backend.ingest.paths import ClipFile
-from ml_backend.ingest.served import served_path
-from ml_backend.studio.keys import DataKeys
-
-
-class Imported:
-    """What a project has already: the patient of each picture, by its served path, and the patients of each clip."""
-
-    def __init__(self, tasks: Iterable[Mapping[str, Any]], image_key: str, keys: DataKeys) -> None:
-        self.pictures: dict[str, object] = {}
-        self._clips: dict[object, set[str]] = defaultdict(set)
-        for data in tasks:
-            place, patient = served_path(data.get(image_key)), data.get(keys.patient)
-            if place is not None:
-                self.pictures[place] = patient
-                if patient not in (None, ""):
-                    self._clips[data.get(keys.clip)].add(str(patient))
-
-    def patients(self, clip: str) -> set[str]:
-        """The patients that frames of a clip have in the project; none for a clip that is new."""
-        return self._clips.get(clip, set())
+from ml_backend.ingest.recognised import clip_elsewhere, shows
+from ml_backend.ingest.words import counted
+from ml_backend.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -49,33 +32,89 @@ class Plan:
             note = " (some frames are in the project)" if self.there.patients(origin.clip) else ""
             members[origin.patient, origin.known_by].append(f"  {file.name}{note}")
         for (patient, known_by), names in sorted(members.items()):
-            yield f"patient {patient} (known by {known_by}): {len(names)} {'clip' if len(names) == 1 else 'clips'}"
+            yield f"patient {patient} (known by {known_by}): {counted(len(names), 'clip', 'clips')}"
             yield from names
 
 
 def reconciled(origins: Mapping[ClipFile, Origin], there: Imported, keep: bool) -> dict[ClipFile, Origin]:
-    """Return origins that agree with the project: ``keep`` gives clips that are there the patient they have there.
+    """Return origins that agree with the project, which has some of the clips already.
+
+    With ``keep``, those clips keep the patient that they have there, and new clips of the same patient follow them.
 
     Raises:
-        InvalidRequest: without ``keep``, if a clip that is in the project would get another patient now.
+        InvalidRequest: if a clip has the name of another one in the project, or, without ``keep``, if a clip that is
+            in the project would get another patient now.
     """
-    other = {
-        file: sorted(patients)[0]
-        for file, origin in origins.items()
-        if (patients := there.patients(origin.clip)) and origin.patient not in patients
-    }
+    if not there.pictures:
+        return dict(origins)
+    with Progress("compare with the project", "file", len(origins)) as progress:
+        found = _found(origins, there, progress)
+    other = {file: clip for file, clip in found.items() if origins[file].patient not in there.patients(clip)}
     if other and not keep:
-        file, patient = next(iter(other.items()))
-        level = (
-            f" (--patient-level {file.folders.index(patient) + 1} gives {patient})" if patient in file.folders else ""
-        )
-        raise InvalidRequest(
-            f"{len(other)} clips are in the project under another patient, such as {file.name}: {patient} there, "
-            f"{origins[file].patient} now. With two rules in one project, frames of one patient could be both trained "
-            f"on and tested on. Use the rule that was used before{level}, or add --keep-patients: clips that are there "
-            "keep their patient, and the rule applies to new ones"
-        )
+        raise InvalidRequest(_two_rules(origins, there, other))
+    kept = {
+        file: Origin(sorted(there.patients(clip))[0], clip, origins[file].source, "project")
+        for file, clip in other.items()
+    }
+    of_patient: dict[str, set[str]] = defaultdict(set)
+    for file in found:
+        of_patient[origins[file].patient].add(kept.get(file, origins[file]).patient)
     return {
-        file: replace(origin, patient=other[file], known_by="project") if file in other else origin
+        file: kept.get(file) or (origin if file in found else _following(origin, of_patient[origin.patient]))
         for file, origin in origins.items()
     }
+
+
+def _following(origin: Origin, there: set[str]) -> Origin:
+    if len(there) != 1 or origin.patient in there:
+        return origin
+    return replace(origin, patient=next(iter(there)), known_by="project")
+
+
+def _found(origins: Mapping[ClipFile, Origin], there: Imported, progress: Progress) -> dict[ClipFile, str]:
+    """The project's clip with a patient that each file shows, for the files that it has already.
+
+    Raises:
+        InvalidRequest: if none of the files of one name shows the project's clip of that name.
+    """
+    by_name = {origin.clip: origin for origin in origins.values()}
+    found: dict[ClipFile, str] = {}
+    strangers: dict[str, ClipFile] = {}
+    for file, origin in origins.items():
+        pictures = there.pictures_of(origin.clip)
+        if not pictures:
+            clip = clip_elsewhere(file, origin, by_name, there)
+            if clip is not None:
+                found[file] = clip
+        elif not shows(file.path, pictures):
+            strangers[origin.clip] = file
+        elif there.patients(origin.clip):
+            found[file] = origin.clip
+        progress.advance()
+    for file in found:
+        strangers.pop(origins[file].clip, None)  # the other file is a copy, of which nothing is imported yet
+    if strangers:
+        clip, file = next(iter(strangers.items()))
+        raise InvalidRequest(
+            f"{counted(len(strangers), 'clip has', 'clips have')} the name of another clip in the project, such as "
+            f"{file.path}: {clip} is there, and none of its pictures are from this file. Their patients could be "
+            "different people under one name. Import the folder that holds all patients, or one patient's folder with "
+            "--patient-level 0. If you have changed the file, delete the old tasks of its clip first"
+        )
+    return found
+
+
+def _two_rules(origins: Mapping[ClipFile, Origin], there: Imported, other: Mapping[ClipFile, str]) -> str:
+    file, clip = next(iter(other.items()))
+    patient = sorted(there.patients(clip))[0]
+    level = ""
+    if clip == origins[file].clip and patient in file.folders:
+        level = f" (--patient-level {file.folders.index(patient) + 1} gives {patient})"
+    elif clip != origins[file].clip:
+        level = f" and import the same folder (the clip is {clip} there)"
+    return (
+        f"{counted(len(other), 'clip is', 'clips are')} in the project under another patient, such as {file.name}: "
+        f"{patient} there, {origins[file].patient} now. With two rules in one project, frames of one patient could be "
+        f"both trained on and tested on. Use the rule that was used before{level}, or add --keep-patients: clips that "
+        "are there keep their patient, new clips of the same patient follow them, and the rule applies to the others"
+    )

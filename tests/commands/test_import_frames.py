@@ -419,17 +419,19 @@ def test_a_clip_keeps_the_patient_it_has_in_the_project(place: Place) -> None:
     assert (report.imported, report.already_there) == (3, 2)
     assert {row["clip"]: row["patient"] for row in place.studio.rows} == {
         "P07/visit1/clip.gif": "visit1",
-        "P07/visit2/still.png": "P07",
+        "P07/visit2/still.png": "visit1",
     }
-    assert report.patients == {"project": {"visit1"}, "folder": {"P07"}}
+    assert report.patients == {"project": {"visit1"}}
 
 
-def test_a_picture_imported_under_another_patient_is_counted_and_left_alone(place: Place) -> None:
+def test_a_renamed_folder_is_no_new_patient(place: Place) -> None:
     write_still(place.clips / "anna" / "still.png", 3)
     place.run()
     (place.clips / "anna").rename(place.clips / "berta")
-    report = place.run()
-    assert (report.imported, report.already_there, report.other_patient) == (0, 1, 1)
+    with pytest.raises(InvalidRequest, match="anna there, berta now"):
+        place.run()
+    report = place.run(keep_patients=True)
+    assert (report.imported, report.already_there, report.other_patient) == (0, 1, 0)
     assert [row["patient"] for row in place.studio.rows] == ["anna"]
 
 
