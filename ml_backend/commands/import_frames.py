@@ -33,8 +33,16 @@ PatientLevel = Annotated[
     typer.Option(
         metavar="N",
         help="Which folder names the patient. 1: the first below the imported one, 2: the second, and so on; "
-        "0: the imported folder itself.",
+        "0: the imported folder itself. If given, it counts for DICOM files too.",
         show_default="1",
+    ),
+]
+TrustHeaders = Annotated[
+    bool,
+    typer.Option(
+        "--trust-headers",
+        help="The patients in DICOM headers are right, also where one has files in several folders (which is refused "
+        "otherwise) and where --patient-level is given.",
     ),
 ]
 KeepPatients = Annotated[
@@ -76,6 +84,7 @@ def import_frames(
     keep_duplicates: KeepDuplicates = False,
     patients: Patients = None,
     patient_level: PatientLevel = None,
+    trust_headers: TrustHeaders = False,
     keep_patients: KeepPatients = False,
     frames: Frames = None,
     document_root: DocumentRoot = None,
@@ -86,7 +95,8 @@ def import_frames(
     Safe to run again: what is there is not imported twice.
 
     The patient of a file is the one in --patients, else a keyed hash of the DICOM header's patient, else the first
-    folder below the imported one (see --patient-level). In a folder without folders every file is a patient of its own.
+    folder below the imported one (see --patient-level), as a keyed hash too if it has DICOM files. In a folder without
+    folders every file is a patient of its own.
 
     Nothing that identifies a patient is taken from DICOM headers, file names included. What is burnt into the pixels
     stays in the pictures: remove it beforehand. Names of other files and their folders stand in the tasks as they are.
@@ -114,6 +124,7 @@ def import_frames(
         distance=-1 if keep_duplicates else distance,
         patients=read_clip_table(patients).patients if patients else None,
         patient_level=patient_level,
+        trust_headers=trust_headers,
         keep_patients=keep_patients,
         keys=DataKeys.of(settings),
         dry_run=dry_run,

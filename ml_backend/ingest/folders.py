@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ml_backend.errors import InvalidRequest
 from ml_backend.ingest.paths import ClipFile
+from ml_backend.ingest.words import counted
 
 _SHOWN = 3  # names in a message
 
@@ -49,18 +50,19 @@ def _below(root: Path, files: Sequence[ClipFile], level: int | None) -> dict[Pat
     if level is None and not any(file.folders for file in files):
         return {file.path: (file.path.stem, "file name") for file in files}
     level = 1 if level is None else level
-    patients = {file.path: (patient, "folder") for file in files if (patient := _folder(file, level)) is not None}
+    patients = {file.path: (patient, "folder") for file in files if (patient := folder_at(file, level)) is not None}
     if len(patients) < len(files):
         lacking = next(file for file in files if file.path not in patients)
         raise InvalidRequest(
-            f"{len(files) - len(patients)} of {len(files)} files in {root} have no folder at level {level}, such as "
-            f"{lacking.name}, so their patient is unknown. Choose a level that every file has, move the files, or name "
+            f"{counted(len(files) - len(patients), 'file', 'files')} of {len(files)} in {root} lie above level "
+            f"{level}, such as {lacking.name}. Choose a level that every file has, move the files, or name "
             "their patients in a table with --patients. The levels give:\n" + "\n".join(_choices(files))
         )
     return patients
 
 
-def _folder(file: ClipFile, level: int) -> str | None:
+def folder_at(file: ClipFile, level: int) -> str | None:
+    """Return the name of a file's folder at a level, None if it lies above."""
     if level == 0:
         return file.root.name or None
     return file.folders[level - 1] if level <= len(file.folders) else None
@@ -69,9 +71,9 @@ def _folder(file: ClipFile, level: int) -> str | None:
 def _choices(files: Sequence[ClipFile]) -> list[str]:
     lines = []
     for level in range(max(len(file.folders) for file in files) + 1):
-        patients = sorted({patient for file in files if (patient := _folder(file, level)) is not None})
+        patients = sorted({patient for file in files if (patient := folder_at(file, level)) is not None})
         names = ", ".join(patients[:_SHOWN]) + (", …" if len(patients) > _SHOWN else "")
-        lacking = [file.name for file in files if _folder(file, level) is None]
-        without = f"; none for {len(lacking)} files, such as {lacking[0]}" if lacking else ""
-        lines.append(f"  --patient-level {level}: {len(patients)} patients ({names}){without}")
+        lacking = [file.name for file in files if folder_at(file, level) is None]
+        without = f"; none for {counted(len(lacking), 'file', 'files')}, such as {lacking[0]}" if lacking else ""
+        lines.append(f"  --patient-level {level}: {counted(len(patients), 'patient', 'patients')} ({names}){without}")
     return lines

@@ -18,11 +18,12 @@ from ml_backend.errors import FrameUnreadable, InvalidRequest
 from ml_backend.ingest.duplicates import DISTANCE, distinct
 from ml_backend.ingest.files import frames_of
 from ml_backend.ingest.imported import Imported
-from ml_backend.ingest.origins import Origin, origins_of
+from ml_backend.ingest.origins import Origin, Rule, origins_of
 from ml_backend.ingest.paths import ClipFile, find_files
 from ml_backend.ingest.pictures import ClipFrame
 from ml_backend.ingest.plan import Plan, reconciled
 from ml_backend.ingest.report import Report
+from ml_backend.ingest.salt import salt
 from ml_backend.ingest.served import picture_name, served_address, write_picture
 from ml_backend.progress import Progress
 from ml_backend.studio.client import Studio
@@ -43,10 +44,11 @@ class Importer:
         every: seconds between frames, 0 for all.
         distance: see `distinct`.
         patients: the patient of each file that a table lists, see `ClipTable.patients`.
-        patient_level: see `patients_by_folder`.
+        patient_level: see `Rule`.
+        trust_headers: see `Rule`.
         keep_patients: see `reconciled`.
         keys: the keys of a task's data that name patient, clip and time.
-        dry_run: read and count, but write no picture and send no task.
+        dry_run: read and count, but write nothing and send no task.
 
     Raises:
         InvalidRequest: if ``frames`` is not below ``document_root``, or ``patient_level`` is negative.
@@ -64,6 +66,7 @@ class Importer:
         distance: int = DISTANCE,
         patients: Mapping[str, str] | None = None,
         patient_level: int | None = None,
+        trust_headers: bool = False,
         keep_patients: bool = False,
         keys: DataKeys = DataKeys(),  # noqa: B008  it cannot change
         dry_run: bool = False,
@@ -82,8 +85,7 @@ class Importer:
         self._data_dir = data_dir
         self._every = every
         self._distance = distance
-        self._patients = patients or {}
-        self._patient_level = patient_level
+        self._rule = Rule(patients or {}, patient_level, trust_headers)
         self._keep_patients = keep_patients
         self._keys = keys
         self._dry_run = dry_run
@@ -93,12 +95,15 @@ class Importer:
 
         Raises:
             InvalidRequest: if there is nothing to import, or the patients are ambiguous or not those of the project.
+            SettingsError: if the salt for DICOM patients is missing or damaged.
             StudioUnavailable, StudioRefused, ConfigurationUnusable: from Label Studio.
         """
         files = find_files(paths, leave_out=self._frames)
-        origins, failed = origins_of(files, self._patients, self._data_dir, self._patient_level)
         image_key = Configuration.parse(self._studio.project(self._project).label_config).image_key
         there = Imported((task.data for task in self._studio.tasks(self._project)), image_key, self._keys)
+        origins, failed = origins_of(
+            files, self._rule, lambda: salt(self._data_dir, there.pictures.values(), self._dry_run)
+        )
         return Plan(reconciled(origins, there, self._keep_patients), tuple(failed), there, image_key)
 
     def run(self, paths: Sequence[Path]) -> Report:
@@ -113,7 +118,7 @@ class Importer:
         """
         if not self._dry_run:
             self._prepare_folder()
-        report = Report()
+        report = Report(dry_run=self._dry_run)
         for path, reason in plan.failed:
             _fail(report, path, reason)
         waiting: list[dict[str, object]] = []

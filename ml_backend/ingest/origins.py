@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import hmac
-import os
-import secrets
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ml_backend.errors import FrameUnreadable, InvalidRequest, SettingsError
-from ml_backend.ingest.dicom import dicom_header
+from ml_backend.errors import FrameUnreadable, InvalidRequest
 from ml_backend.ingest.files import kind_of
-from ml_backend.ingest.folders import patients_by_folder
+from ml_backend.ingest.folders import folder_at, patients_by_folder
+from ml_backend.ingest.identity import Identity, identity_of
+from ml_backend.ingest.listed import listed_patients
 from ml_backend.ingest.paths import ClipFile
-from ml_backend.settings import PREFIX
-
-_SALT_FILE = "patient-salt"
-_SALT_BYTES = 32
+from ml_backend.ingest.salt import pseudonym
+from ml_backend.ingest.words import counted
 
 
 @dataclass(frozen=True)
@@ -39,77 +32,111 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class _Header:
-    """What is needed of a DICOM header: who the patient is (the identifier first), and the clip's identifier."""
+class Rule:
+    """How patients are found.
 
-    identity: tuple[str, ...]
-    instance: str
+    ``table`` has the patient of files by name or path. ``level`` says which folder is the patient (see
+    `patients_by_folder`); if it is given, folders also name the patients of DICOM files, unless ``trust_headers``.
+    With that, one patient of the headers may also lie in several folders.
+    """
+
+    table: Mapping[str, str]
+    level: int | None = None
+    trust_headers: bool = False
 
 
 def origins_of(
-    files: Sequence[ClipFile], table: Mapping[str, str], data_dir: Path, level: int | None
+    files: Sequence[ClipFile], rule: Rule, secret: Callable[[], bytes]
 ) -> tuple[dict[ClipFile, Origin], list[tuple[Path, str]]]:
     """Return the origin of each file, and the files that have none, with the reason.
 
-    The patient is the table's, else the DICOM header's, else the folder's (see `patients_by_folder`). Of a DICOM file
-    nothing gets out but keyed hashes, or the table's patient.
+    The patient is the table's, else the DICOM header's, else the folder's. Of a DICOM file nothing gets out but hashes
+    keyed by ``secret``, or the table's patient. Other files in a folder that names DICOM files get the same hash.
 
     Raises:
-        InvalidRequest: if the folders or the table do not tell the patients apart, or two clips would have one name.
+        InvalidRequest: if folders, headers or the table do not tell the patients apart, or two clips would have one
+            name.
+        SettingsError: from ``secret``.
     """
-    headers: dict[ClipFile, _Header | None] = {}
+    headers: dict[ClipFile, Identity | None] = {}
     failed: list[tuple[Path, str]] = []
     for file in files:
         try:
-            headers[file] = _header(file) if kind_of(file.path) == "dicom" else None
+            headers[file] = identity_of(file.path) if kind_of(file.path) == "dicom" else None
         except FrameUnreadable as error:
             failed.append((file.path, str(error)))
-    listed = _listed(list(headers), table)
-    unknown = [file for file, header in headers.items() if file not in listed and not (header and header.identity)]
-    by_folder = patients_by_folder(unknown, level)
+    listed = listed_patients(list(headers), rule.table)
+    told: dict[ClipFile, tuple[str, ...]] = {}
+    if rule.level is None or rule.trust_headers:
+        told = {file: header.key for file, header in headers.items() if header and header.key and file not in listed}
+    if not rule.trust_headers:
+        _check_spread(told)
+    by_folder = patients_by_folder([file for file in headers if file not in listed and file not in told], rule.level)
+    sources = {
+        file: "table" if file in listed else "header" if file in told else by_folder[file.path][1] for file in headers
+    }
+    _check_sources(sources, 1 if rule.level is None else rule.level)
+    key = secret() if any(headers.values()) else b""
+    hidden = {by_folder[file.path] for file, header in headers.items() if header and file.path in by_folder}
     origins: dict[ClipFile, Origin] = {}
     for file, header in headers.items():
-        name = f"{file.root.name}/{file.name}" if level == 0 and file.root.name else file.name
+        name = f"{file.root.name}/{file.name}" if rule.level == 0 and file.root.name else file.name
+        if file in listed:
+            patient = listed[file]
+        elif file in told:
+            patient = pseudonym(key, "patient", *told[file])
+        else:
+            patient, known_by = by_folder[file.path]
+            if (patient, known_by) in hidden:
+                patient = pseudonym(key, known_by, patient)
         if header is None:
-            patient, known_by = (listed[file], "table") if file in listed else by_folder[file.path]
-            origins[file] = Origin(patient, name, file.path.name, known_by)
-        elif file in listed and _letters(listed[file]) in {_letters(value) for value in header.identity}:
+            origins[file] = Origin(patient, name, file.path.name, sources[file])
+        elif file in listed and header.is_told_by(patient):
             failed.append((file.path, "the table's patient is the one in the DICOM header: use a pseudonym instead"))
         else:
-            origins[file] = _hidden(header, listed.get(file), by_folder.get(file.path), name, salt(data_dir))
+            origins[file] = Origin(patient, pseudonym(key, "clip", header.instance or name), None, sources[file])
     _check_names(origins)
     return origins, failed
 
 
-def _header(file: ClipFile) -> _Header:
-    header: Any = dicom_header(file.path)
-    told = (str(header.get(tag) or "").strip() for tag in ("PatientID", "PatientName", "OtherPatientIDs"))
-    return _Header(tuple(value for value in told if value), str(header.get("SOPInstanceUID") or ""))
+def _check_spread(told: Mapping[ClipFile, tuple[str, ...]]) -> None:
+    """Refuse one patient of the headers in several folders: a number that is the same for all is a placeholder."""
+    spread: dict[tuple[str, ...], dict[Path, ClipFile]] = defaultdict(dict)
+    for file, key in told.items():
+        spread[key].setdefault(file.root.joinpath(*file.folders[:1]), file)
+    several = []
+    for places in spread.values():
+        # Files that lie loose in the imported folder are in no patient's folder.
+        inner = [file for place, file in places.items() if not any(place in other.parents for other in places)]
+        if len(inner) > 1:
+            several.append(inner)
+    if several:
+        one, other = several[0][:2]
+        raise InvalidRequest(
+            f"{counted(len(several), 'patient of the DICOM headers has', 'patients of the DICOM headers have')} files "
+            f"in several folders, such as {one.path} and {other.path}. If the headers are right, add --trust-headers. "
+            "If the number in them is not the patient's own, and each folder is a patient, use --patient-level 1; or "
+            "name the patients in a table with --patients"
+        )
 
 
-def _hidden(header: _Header, listed: str | None, by_folder: tuple[str, str] | None, name: str, key: bytes) -> Origin:
-    clip = pseudonym(key, "clip", header.instance or name)
-    if listed is not None:
-        return Origin(listed, clip, None, "table")
-    if header.identity:
-        return Origin(pseudonym(key, "patient", header.identity[0]), clip, None, "header")
-    assert by_folder is not None
-    patient, known_by = by_folder
-    return Origin(pseudonym(key, known_by, patient), clip, None, known_by)
-
-
-def _listed(files: Sequence[ClipFile], table: Mapping[str, str]) -> dict[ClipFile, str]:
-    """The table's patient of each file that it lists, by the path below the imported folder or by the bare name."""
-    listed = {file: table[file.name] for file in files if file.name in table}
-    by_name = [file for file in files if file not in listed and file.path.name in table]
-    for name, count in Counter(file.path.name for file in by_name).items():
-        if count > 1:
-            places = [file.name for file in by_name if file.path.name == name]
-            raise InvalidRequest(
-                f"the table lists {name}, and {count} files have that name, such as {places[0]} and {places[1]}: "
-                "write the path below the imported folder in the column file"
-            )
-    return listed | {file: table[file.path.name] for file in by_name}
+def _check_sources(sources: Mapping[ClipFile, str], level: int) -> None:
+    """Refuse a folder that names the patient of some of its files only."""
+    folders: dict[tuple[Path, str | None], dict[str, ClipFile]] = defaultdict(dict)
+    for file, source in sources.items():
+        folders[file.root, folder_at(file, level)].setdefault(source, file)
+    for (root, name), found in folders.items():
+        by_folder = found.get("folder") or (found.get("file name") if "header" in found else None)
+        other = found.get("header") or found.get("table")
+        if by_folder is None or other is None:
+            continue
+        choice = f"use --patient-level {0 if name is None else level} if the folder is one patient, or name"
+        raise InvalidRequest(
+            f"one person could become two patients in {root if name is None or level == 0 else root / name}: the "
+            f"patient of {by_folder.path.name} comes from its name or folder, that of {other.path.name} from "
+            f"{'its DICOM header' if 'header' in found else 'the table'}. "
+            f"{f'Either {choice}' if 'header' in found else 'Name'} all its files in a table with --patients"
+        )
 
 
 def _check_names(origins: Mapping[ClipFile, Origin]) -> None:
@@ -121,41 +148,3 @@ def _check_names(origins: Mapping[ClipFile, Origin]) -> None:
                 f"{file.path} and {named[origin.clip].path} would both be the clip {origin.clip}: import the folder "
                 "above them, or import them one after the other under different names"
             )
-
-
-def salt(data_dir: Path) -> bytes:
-    """Return this installation's secret for `pseudonym`, made on first use and readable by its owner only.
-
-    Raises:
-        SettingsError: where it cannot be kept or is damaged.
-    """
-    path = data_dir / _SALT_FILE
-    try:
-        if not path.exists():
-            data_dir.mkdir(parents=True, exist_ok=True)
-            _make_salt(path)
-        secret = path.read_bytes()
-    except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}; check {PREFIX}DATA_DIR") from error
-    if len(secret) != _SALT_BYTES:
-        raise SettingsError(f"{path} is damaged: bring it back from a backup, or DICOM patients get new names")
-    return secret
-
-
-def _make_salt(path: Path) -> None:
-    aside = path.with_name(f"{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(secrets.token_bytes(_SALT_BYTES))
-    # Unlike a rename, a link does not replace a file that another process made first.
-    with contextlib.suppress(FileExistsError):
-        path.hardlink_to(aside)
-    aside.unlink()
-
-
-def pseudonym(key: bytes, *identity: str) -> str:
-    """Return a name that is always the same for the same identity and says nothing about it without ``key``."""
-    return "dicom-" + hmac.new(key, "\0".join(identity).encode(), hashlib.sha256).hexdigest()[:12]
-
-
-def _letters(text: str) -> str:
-    return "".join(letter for letter in text.casefold() if letter.isalnum())

@@ -12,10 +12,12 @@ class Report:
     """What an import did.
 
     ``files`` counts those read without a fault. Of the ``frames`` seen, some were ``already_there``, some were
-    ``imported``, and the rest are near-duplicates. ``other_patient`` counts those already there whose task names
-    another patient. ``failed`` holds files and reasons; ``patients`` are grouped by their source (see `Origin`).
+    ``imported`` (in a ``dry_run``: would be), and the rest are near-duplicates. ``other_patient`` counts those already
+    there whose task names another patient. ``failed`` holds files and reasons; ``patients`` are grouped by their source
+    (see `Origin`).
     """
 
+    dry_run: bool = False
     files: int = 0
     frames: int = 0
     already_there: int = 0
@@ -37,7 +39,7 @@ class Report:
         yield f"already there:           {self.already_there}"
         if self.other_patient:
             yield f"  under another patient: {self.other_patient} (they keep it)"
-        yield f"imported:                {self.imported}"
+        yield f"{'would import:' if self.dry_run else 'imported:':<24} {self.imported}"
         yield f"files failed:            {len(self.failed)}"
         for known_by, patients in sorted(self.patients.items()):
             yield f"patients known by {known_by}: {len(patients)}"

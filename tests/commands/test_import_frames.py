@@ -23,10 +23,10 @@ from ml_backend.ingest import importer as importing
 from ml_backend.ingest.clip_table import read_clip_table
 from ml_backend.ingest.duplicates import distinct
 from ml_backend.ingest.importer import Importer
-from ml_backend.ingest.origins import pseudonym, salt
 from ml_backend.ingest.paths import find_files
 from ml_backend.ingest.pictures import ClipFrame
 from ml_backend.ingest.report import Report
+from ml_backend.ingest.salt import pseudonym, salt
 from ml_backend.ingest.served import served_path
 from ml_backend.studio import client
 from ml_backend.studio.client import LocalStorage, ProjectInfo, Task

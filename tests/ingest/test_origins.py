@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from ml_backend.errors import InvalidRequest, SettingsError
-from ml_backend.ingest.origins import origins_of, pseudonym, salt
+from ml_backend.ingest.origins import Rule, origins_of
 from ml_backend.ingest.paths import ClipFile, find_files
+from ml_backend.ingest.salt import pseudonym, salt
 
 
 def test_the_hash_needs_this_installations_salt(tmp_path: Path) -> None:
@@ -36,7 +37,7 @@ def make(root: Path, *names: str) -> list[ClipFile]:
 
 
 def patients(files: list[ClipFile], level: int | None = None, table: dict[str, str] | None = None) -> dict[str, str]:
-    origins, failed = origins_of(files, table or {}, Path("unused"), level)
+    origins, failed = origins_of(files, Rule(table or {}, level), bytes)
     assert failed == []
     return {origin.clip: origin.patient for origin in origins.values()}
 
@@ -63,9 +64,9 @@ def test_a_tree_of_mixed_depth_is_refused_with_what_each_level_gives(tmp_path: P
     with pytest.raises(InvalidRequest) as refused:
         patients(files, level)
     told = str(refused.value)
-    assert "--patient-level 0: 1 patients (in)" in told
-    assert "--patient-level 1: 2 patients (P07, P08); none for 1 files, such as loose.png" in told
-    assert "--patient-level 2: 1 patients (visit1); none for 2 files" in told
+    assert "--patient-level 0: 1 patient (in)" in told
+    assert "--patient-level 1: 2 patients (P07, P08); none for 1 file, such as loose.png" in told
+    assert "--patient-level 2: 1 patient (visit1); none for 2 files" in told
     assert patients(files, level, {"loose.png": "p1", "b.png": "p2", "a.png": "p3"})["loose.png"] == "p1"
 
 
@@ -94,6 +95,6 @@ def test_the_table_wins_by_path_or_by_name(tmp_path: Path) -> None:
 
 def test_a_dicom_file_without_a_header_has_no_origin(tmp_path: Path) -> None:
     (tmp_path / "DOE.dcm").write_bytes(b"text" * 100)
-    origins, failed = origins_of(find_files([tmp_path]), {}, tmp_path, None)
+    origins, failed = origins_of(find_files([tmp_path]), Rule({}), bytes)
     assert origins == {}
     assert "not a DICOM file" in failed[0][1]

@@ -1,0 +1,87 @@
+"""Who a DICOM header says the patient is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydicom.multival import MultiValue
+
+from ml_backend.ingest.dicom import dicom_header
+
+# What devices and anonymizers write where there is no name or number; a number after it tells patients apart.
+_PLACEHOLDER = re.compile(
+    r"0*|x+|(anon|anonymous|anonymi[sz]ed|deidentified|unknown|unnamed|undefined|none|null|nil|na|nan|noid|noname|noone|"
+    r"nobody|removed|redacted|withheld|test|patient|name|id)*0*"
+)
+_PART = re.compile(r"[^\W_]+")
+_LONG = 3  # letters: shorter parts of a name, such as initials, may stand in a pseudonym by chance
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What is needed of a DICOM header.
+
+    ``key`` identifies the patient: the number with its issuer if there is one, else the name; empty if the header says
+    nothing but placeholders. ``names`` and ``numbers`` are all that must not get out. ``instance`` is the clip's own
+    identifier.
+    """
+
+    key: tuple[str, ...]
+    names: tuple[str, ...]
+    numbers: tuple[str, ...]
+    instance: str
+
+    def is_told_by(self, patient: str) -> bool:
+        """Say whether a patient's name in a table tells who the patient of this header is."""
+        letters, parts = _letters(patient), _parts(patient)
+        if letters in {_letters(value) for value in (*self.numbers, *self.names)}:
+            return True
+        for name in self.names:
+            of_name = {part for part in _parts(name) if not _PLACEHOLDER.fullmatch(part)}
+            if of_name and parts and parts <= of_name:
+                return True
+            if any(part.isalpha() and len(part) >= _LONG for part in parts & of_name):
+                return True
+        return False
+
+
+def identity_of(path: Path) -> Identity:
+    """Read who the patient of a DICOM file is.
+
+    Raises:
+        FrameUnreadable: where its header cannot be read.
+    """
+    header: Any = dicom_header(path)
+    number, name = (next(_values(header, tag), "") for tag in ("PatientID", "PatientName"))
+    key: tuple[str, ...] = ()
+    if number:
+        key = (number, *_values(header, "IssuerOfPatientID"))
+    elif name:
+        key = (name,)
+    names = (*_values(header, "PatientName"), *_values(header, "OtherPatientNames"))
+    others = header.get("OtherPatientIDsSequence") or ()
+    numbers = [*_values(header, "PatientID"), *_values(header, "OtherPatientIDs")]
+    numbers += [value for other in others for value in _values(other, "PatientID")]
+    key = key or tuple(numbers[:1])
+    return Identity(key, names, tuple(numbers), str(header.get("SOPInstanceUID") or ""))
+
+
+def _values(header: Any, tag: str) -> Iterator[str]:
+    """Yield the values of an element, which may have several, without placeholders."""
+    told = header.get(tag)
+    for value in told if isinstance(told, MultiValue) else [told]:
+        text = str(value or "").strip()
+        if not _PLACEHOLDER.fullmatch(_letters(text)):
+            yield text
+
+
+def _letters(text: str) -> str:
+    return "".join(letter for letter in text.casefold() if letter.isalnum())
+
+
+def _parts(text: str) -> set[str]:
+    return set(_PART.findall(text.casefold()))

@@ -1,0 +1,74 @@
+"""Keyed hashes in place of what a DICOM header says, and this installation's secret for them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from ml_backend.errors import SettingsError
+from ml_backend.settings import PREFIX
+
+_FILE = "patient-salt"
+_BYTES = 32
+_PSEUDONYM = re.compile(r"dicom-[0-9a-f]{12}")
+
+
+def pseudonym(key: bytes, *identity: str) -> str:
+    """Return a name that is always the same for the same identity and says nothing about it without ``key``."""
+    return "dicom-" + hmac.new(key, "\0".join(identity).encode(), hashlib.sha256).hexdigest()[:12]
+
+
+def salt(data_dir: Path, patients: Iterable[str] = (), dry_run: bool = False) -> bytes:
+    """Return this installation's secret for `pseudonym`, made on first use.
+
+    ``patients`` are those of the project: if some have names made with a secret, that secret must be here. A dry run
+    gets one that is not kept.
+
+    Raises:
+        SettingsError: where it cannot be kept, is damaged, or is needed and missing.
+    """
+    path = data_dir / _FILE
+    try:
+        if not path.exists():
+            if any(map(_PSEUDONYM.fullmatch, patients)):
+                raise SettingsError(
+                    f"{path} is missing, and the project has patients whose names were made with it (dicom-…): with "
+                    f"another one, the same people would become new patients. Set {PREFIX}DATA_DIR to the data folder "
+                    f"of the earlier imports, or bring the file {_FILE} back from a backup"
+                )
+            if dry_run:
+                return secrets.token_bytes(_BYTES)
+            data_dir.mkdir(parents=True, exist_ok=True)
+            _make(path)
+        secret = path.read_bytes()
+    except PermissionError as error:
+        raise SettingsError(
+            f"{path}: {error.strerror}; check {PREFIX}DATA_DIR, or let the file's owner run `chmod g+r` on it"
+        ) from error
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}; check {PREFIX}DATA_DIR") from error
+    if len(secret) != _BYTES:
+        raise SettingsError(f"{path} is damaged: bring it back from a backup, or DICOM patients get new names")
+    return secret
+
+
+def _make(path: Path) -> None:
+    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(secrets.token_bytes(_BYTES))
+    folder = path.parent.stat()
+    if folder.st_mode & stat.S_IWGRP:  # a group shares the folder: see `store.files`
+        with contextlib.suppress(PermissionError):
+            os.chown(aside, -1, folder.st_gid)
+            aside.chmod(0o640)
+    # Unlike a rename, a link does not replace a file that another process made first.
+    with contextlib.suppress(FileExistsError):
+        path.hardlink_to(aside)
+    aside.unlink()
