@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ml_backend.errors import StudioRefused
-from ml_backend.studio.client import ConfirmedAnnotation, ProjectInfo, Task
+from ml_backend.studio.client import ConfirmedAnnotation, Counts, ProjectInfo, Task
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import choices_result
 from tests.installation import PROJECT, XML, task_with_frame
@@ -44,6 +44,11 @@ class StudioStandIn:
     def project(self, project: int) -> ProjectInfo:
         sizes = len(self.task_data), len(self.annotations)
         return ProjectInfo(project, "Test", self.xml, self.model_version, self.sampling, 1, True, "", *sizes)
+
+    def counts(self, project: int) -> Counts:
+        annotated = len({one.task for one in self.annotations})
+        total = len(self.task_data)
+        return Counts(total, annotated, total - annotated, len(self.annotations), skipped=0, predictions=0)
 
     def tasks(self, project: int, only_unlabelled: bool = False) -> Iterator[Task]:
         self.listed += 1

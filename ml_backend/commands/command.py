@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -25,5 +26,7 @@ def run(main: Callable[[], int | None]) -> None:
 
         if not isinstance(error, RedisError):
             raise
-        print(f"error: Redis does not answer ({type(error).__name__})", file=sys.stderr)
+        from ml_backend.store.pending import unanswered
+
+        print(f"error: {unanswered(os.environ.get('TSAL_REDIS_URL'), error)}", file=sys.stderr)
         sys.exit(RedisUnavailable.exit_code)

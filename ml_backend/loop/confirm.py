@@ -121,7 +121,8 @@ def catch_up(services: Services, project: int) -> tuple[int, int]:
     """
     pending = services.pending(project)
     known = pending.known()
-    fresh, configuration = _fresh(services, project)
+    fresh, configuration, accepted = _fresh(services, project)
+    pending.note_accepted(accepted)
     pending.replace({one.annotation: one.task for one in fresh}, known)
     parked = parked_now(services, project)
     if parked:
@@ -135,12 +136,14 @@ def catch_up(services: Services, project: int) -> tuple[int, int]:
     return counts.unlabelled, len(fresh)
 
 
-def _fresh(services: Services, project: int) -> tuple[list[TrainedOn], str]:
-    """The annotations that the newest version has not seen, and a digest of the labelling configuration."""
+def _fresh(services: Services, project: int) -> tuple[list[TrainedOn], str, int]:
+    """The annotations that the newest version has not seen, a digest of the labelling configuration, and the number of
+    annotations that were accepted unseen and are kept apart.
+    """
     text = services.studio.project(project).label_config
-    labelled = collect.confirmed(services, project, services.configuration(text))
-    fresh = collect.changed_since(labelled, services.versions(project).newest())
-    return [one.seen for one in fresh], _digest(text)
+    collected = collect.collect(services, project, services.configuration(text))
+    fresh = collect.changed_since(collected.labelled, services.versions(project).newest())
+    return [one.seen for one in fresh], _digest(text), collected.accepted
 
 
 def park(services: Services, project: int, trigger: str | None, reason: str) -> bool:
@@ -152,7 +155,7 @@ def park(services: Services, project: int, trigger: str | None, reason: str) -> 
     if trigger == REQUEST and consider(services, project, REQUEST, pool=None) is None:
         return False
     try:
-        fresh, configuration = _fresh(services, project)
+        fresh, configuration, _ = _fresh(services, project)
         tried = {one.annotation: one.updated_at for one in fresh}
     except BackendError:  # the next poll fills in what cannot be read now
         tried, configuration = dict.fromkeys(services.pending(project).known(), ""), ""

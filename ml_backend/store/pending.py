@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 
@@ -23,6 +24,7 @@ class Pending:
         self._changed = f"tsal:{project}:changed"
         self._news = f"tsal:{project}:news"
         self._reconciled = f"tsal:{project}:reconciled"
+        self._accepted = f"tsal:{project}:accepted"
 
     def add(self, annotations: Mapping[int, int]) -> None:
         """Note annotations, as {annotation: task}, and that something new came now."""
@@ -80,6 +82,15 @@ class Pending:
         """Note how many annotations Label Studio had when this was corrected."""
         self._redis.set(self._reconciled, annotations)
 
+    def accepted(self) -> int | None:
+        """How many annotations nobody had looked at when this was last put right; None where that is not known."""
+        count = self._redis.get(self._accepted)
+        return None if count is None else int(count)
+
+    def note_accepted(self, annotations: int) -> None:
+        """Note how many annotations were accepted unseen and are kept apart."""
+        self._redis.set(self._accepted, annotations)
+
     def news(self) -> int:
         """A number that changes with every `announce`."""
         return int(self._redis.get(self._news) or 0)
@@ -99,7 +110,11 @@ def connect(url: str | None, seconds: float = 5.0) -> Redis:
         redis = Redis.from_url(url, socket_connect_timeout=seconds, socket_timeout=seconds)
         redis.ping()
     except (RedisError, ValueError, OSError) as error:
-        raise RedisUnavailable(
-            f"Redis does not answer: start it or correct TSAL_REDIS_URL ({type(error).__name__})"
-        ) from None
+        raise RedisUnavailable(unanswered(url, error)) from None
     return redis
+
+
+def unanswered(url: str | None, error: Exception) -> str:
+    """Say where Redis does not answer, without its password, and what to change."""
+    at = " at " + re.sub("//.*@", "//", url).split("?")[0] if url else ""
+    return f"Redis does not answer{at} ({type(error).__name__}): start it, or correct TSAL_REDIS_URL"

@@ -19,7 +19,7 @@ from ml_backend.logs import configure, event
 from ml_backend.model import LungUltrasoundModel, project_number
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
-from ml_backend.store.pending import connect
+from ml_backend.store.pending import connect, unanswered
 from ml_backend.web.access import require_access
 from ml_backend.web.health import Health
 from ml_backend.web.metrics import Monitoring
@@ -75,7 +75,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.before_request(lambda: require_access(request, settings))
     _answer_status(app, services, monitoring)
     _answer_label_studio(app, services, monitoring)
-    _answer_errors(app)
+    _answer_errors(app, services)
     return app
 
 
@@ -137,7 +137,7 @@ def _answer_label_studio(app: Flask, services: Services, monitoring: Monitoring)
         return jsonify(versions=names)
 
 
-def _answer_errors(app: Flask) -> None:
+def _answer_errors(app: Flask, services: Services) -> None:
     """Turn every error into JSON that says what to change and nothing of our insides."""
 
     @app.errorhandler(BackendError)
@@ -148,7 +148,7 @@ def _answer_errors(app: Flask) -> None:
 
     @app.errorhandler(RedisError)
     def no_redis(error: RedisError) -> tuple[Response, int]:
-        logger.error("redis does not answer: %s", type(error).__name__)
+        logger.error("%s", unanswered(services.settings.redis_url, error))
         return jsonify(error="Redis does not answer"), RedisUnavailable.http_status
 
     @app.errorhandler(HTTPException)

@@ -95,10 +95,15 @@ class _State(Collector):
             lambda one: float(one is not None),
         )
         try:
-            waiting = {project: self._services.pending(int(project)).count() for project in projects}
+            pending = {project: self._services.pending(int(project)) for project in projects}
+            waiting = {project: one.count() for project, one in pending.items()}
+            accepted = {project: one.accepted() for project, one in pending.items()}
         except (BackendError, RedisError):
             return
         yield _gauge("tsal_confirmed", "Frames confirmed since the newest version.", waiting, lambda count: count)
+        yield _gauge(
+            "tsal_accepted_unseen", "Annotations that nobody looked at, kept apart.", accepted, lambda count: count
+        )
 
 
 def _jobs(queued: Mapping[str, int], counted: Mapping[str, float]) -> Iterator[Metric]:

@@ -82,6 +82,13 @@ def test_a_missing_redis_is_reported_with_a_remedy(url: str | None) -> None:
         connect(url)
 
 
+def test_a_redis_that_does_not_answer_is_named_without_its_password() -> None:
+    with pytest.raises(RedisUnavailable) as raised:
+        connect("redis://team:p@ss/word@127.0.0.1:1/0?password=word")
+    assert "127.0.0.1:1/0" in str(raised.value)
+    assert "word" not in str(raised.value)
+
+
 def test_a_redis_that_comes_later_is_reached(tmp_path: Path) -> None:
     with stopped_redis(tmp_path) as server:
         with pytest.raises(RedisUnavailable):

@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ from tests.installation import (
 )
 from tests.redis_server import RedisServer, stopped_redis
 from tests.studio.site import running_site
+from tests.studio_stand_in import StudioStandIn
 
 JOB = f"finetune-{PROJECT}-after-nothing"
 SENT_PROJECT = f"{PROJECT}.1795374234"
@@ -622,6 +624,21 @@ class TestMetrics:
         assert found[f"tsal_fine_tune_seconds {PROJECT}"] == 12.5
         assert found[f"tsal_confirmed {PROJECT}"] == 4
         assert found["tsal_queue_jobs queued"] == 1
+
+    def test_what_was_accepted_unseen_is_counted_by_a_poll(
+        self, client: FlaskClient, services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        services.folder(PROJECT).mkdir(parents=True)
+        assert f"tsal_accepted_unseen {PROJECT}" not in self.figures(client)
+        studio = StudioStandIn()
+        studio.add(tmp_path, 1, 2, 3)
+        for task in (1, 2, 3):
+            studio.confirm(task, [1, 0, 0])
+        studio.annotations[:2] = [replace(one, accepted_unseen=True) for one in studio.annotations[:2]]
+        monkeypatch.setattr(Services, "studio", studio)
+        confirm.catch_up(services, PROJECT)
+        found = self.figures(client)
+        assert (found[f"tsal_accepted_unseen {PROJECT}"], found[f"tsal_confirmed {PROJECT}"]) == (2, 1)
 
     def test_work_of_sidecar_and_workers_is_counted(self, client: FlaskClient, services: Services) -> None:
         Counters(services.redis).add({"fine-tunes failed": 2, "fine-tune seconds failed": 1.5, "cache hit": 7})
