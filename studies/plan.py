@@ -22,6 +22,7 @@ from studies.simulation import Way
 PROTOCOLS = ("frames", "patients")
 STRATEGIES = ("random", "mle", "lc", "mlm", "mlm-diverse", "adaptive")
 TEST_SHARE = 0.3
+SMALLEST_BATCH = 2
 ANEW = 10_000  # added to the seed of a split that left one side empty
 COMPARED = ("VGG16", "ResNet34", "ResNet50", "ResNet101", "POCOVID-Net", "NNBD-style")
 ABLATIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (
@@ -67,8 +68,11 @@ class Preset:
         )
 
     def batch(self, pool: int) -> int:
-        """Frames a batch for a pool of so many frames."""
-        return self.k_max or max(1, round(self.k_share * pool))
+        """Frames a batch for a pool of so many frames.
+
+        At least two: one of every batch is an audit frame, and a batch of one would ask nothing of the strategy.
+        """
+        return self.k_max or max(SMALLEST_BATCH, round(self.k_share * pool))
 
 
 PRESETS = {

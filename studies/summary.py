@@ -14,6 +14,7 @@ from studies.plan import ABLATIONS, RARE, STRATEGIES, Part
 EFFUSION = "Pleural effusion"
 EARLY_SHARE = 0.2
 FIRST_ROUNDS = 5
+NO_TICKS = "No round after the first had ticks: its batches hold too few frames to train a version."
 _VALIDATORS = {
     "plain": "plain pseudo-labels",
     "table": "the paper's table",
@@ -101,11 +102,9 @@ def targets(collected: Mapping[str, Any]) -> list[Row]:
         if not {"mlm", "mlm-diverse", "random", "adaptive"} <= by.keys():
             continue
         mlm, own, chance, adaptive = (by[name] for name in ("mlm", "mlm-diverse", "random", "adaptive"))
-        shares = [f"manual_share_{name}" for name in ("plain", "table", "strengths", "validated")]
-        if any(row[share] is None for row in (mlm, adaptive) for share in shares):
-            continue  # so few frames that no round after the first had ticks
         best = max(row["mean_exact"] for name, row in by.items() if name != "adaptive")
-        least = min(adaptive["manual_share_plain"], adaptive["manual_share_table"], adaptive["manual_share_strengths"])
+        shares = [adaptive[f"manual_share_{name}"] for name in ("plain", "table", "strengths")]
+        least = None if None in shares else min(shares)
         reached = own["label_share_to_reach_mlm_final"]
         add = _adder(found, data)
         blind, lost = _blind(collected, data), _lost(collected, data, own)
@@ -118,7 +117,7 @@ def targets(collected: Mapping[str, Any]) -> list[Row]:
         share = reached / mlm["final_share"] if reached is not None else None
         name = "labels that mlm-diverse needs for MLM's final exact match, of MLM's"
         add(name, share, 0.6, False, f"Its curve ends at {own['final_exact']:.3f}, MLM's at {mlm['final_exact']:.3f}.")
-        less = mlm["manual_share_table"] - mlm["manual_share_plain"]
+        less = _difference(mlm["manual_share_table"], mlm["manual_share_plain"])
         name = "manual share with confidence validation above plain pseudo-labels' (MLM)"
         add(name, less, 0.0, False, _together(collected, data))
         if own["effusion_sensitivity_at_20"] is not None:
@@ -130,8 +129,9 @@ def targets(collected: Mapping[str, Any]) -> list[Row]:
         add("adaptive's mean exact match below the best single strategy's", lag, 0.01, False, spread)
         above = adaptive["mean_exact"] - chance["mean_exact"]
         add("adaptive's mean exact match above random's", above, 0.02, True, f"{lost} {spread}")
-        more = adaptive["manual_share_validated"] - least
+        more = _difference(adaptive["manual_share_validated"], least)
         late = "It learns which validator serves best from batches that were labelled already."
+        late = NO_TICKS if more is None else late
         add("adaptive's manual share above the best validator's", more, 0.01, False, late)
     return found
 
@@ -198,7 +198,7 @@ def _adder(found: list[Row], data: str) -> Any:
         holds = None if value is None else bool(value >= bar - 1e-9 if at_least else value <= bar + 1e-9)
         direction = "at least" if at_least else "at most"
         name = f"{data}: {name}"
-        shown = reason.strip() if holds is False else ""
+        shown = "" if holds else reason.strip()
         found.append(
             {"name": name, "value": value, "bar": bar, "direction": direction, "holds": holds, "reason": shown}
         )
@@ -246,7 +246,7 @@ def _together(collected: Mapping[str, Any], data: str) -> str:
         for name in ("plain", "table", "strengths")
     }
     if None in shares.values():
-        return ""
+        return NO_TICKS
     listed = ", ".join(f"{_VALIDATORS[name]} {share:.3f}" for name, share in shares.items())
     return (
         "Rows of the table are divided by their sum and forget how strong the probabilities were, which costs most "
@@ -351,6 +351,10 @@ def _reached(runs: Sequence[Row], goal: float | None) -> float | None:
     if goal is None or not (curve >= goal).any():
         return None
     return float(share[int(np.argmax(curve >= goal))])
+
+
+def _difference(value: float | None, other: float | None) -> float | None:
+    return None if value is None or other is None else value - other
 
 
 def _mean(values: Any) -> float | None:

@@ -52,7 +52,7 @@ def test_few_patients_are_divided_all_the_same(tmp_path: Path) -> None:
 
 def test_a_batch_is_a_share_of_the_pool_or_a_number() -> None:
     assert PRESETS["default"].batch(1000) == 14
-    assert PRESETS["default"].batch(10) == 1
+    assert PRESETS["default"].batch(10) == 2
     assert PRESETS["paper"].batch(10) == 100
 
 

@@ -36,6 +36,8 @@ def test_every_row_of_table_1_runs_and_nothing_is_done_twice(
     }
     assert {row["variant"] for row in content["rare"]} == {"plain loss", "positive weights"}
     assert len(content["maps"]) == 6
+    assert all(row["manual_share_plain"] is not None for row in content["summary"]), "a round without ticks"
+    assert not [one["name"] for one in content["targets"] if "manual share" in one["name"] and one["value"] is None]
     assert (content["data"][0]["clips"], content["preset"], content["not_run"]) == (10, "quick", [])
     assert "report: " in capsys.readouterr().out
     report = (tmp_path / "out" / "report.html").read_text()
