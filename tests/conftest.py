@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from ml_backend import logs
 from tests.redis_server import redis_url, running_redis
@@ -14,16 +15,26 @@ from tests.studio_server import studio_server
 
 __all__ = ["redis_url", "running_redis", "studio_server"]
 
+settings.register_profile("untimed", deadline=None)  # no test may fail for being slow on a busy machine
+settings.load_profile("untimed")
+
+ROOT = Path(__file__).parent
 # Folders and files whose tests are quick and need nothing but our own code, save those that ask for a server.
 UNIT = ("ingest", "label_config", "phantom", "store", "tsal", "test_docs.py", "test_logs.py", "test_settings.py")
 SLOW = ("test_features.py",)
 SERVERS = {"redis_url", "running_redis", "studio_server"}
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out, where only unit tests are wanted, what holds none: importing torch would take longer than they do."""
+    parts = collection_path.relative_to(ROOT).parts if collection_path.is_relative_to(ROOT) else ()
+    return True if config.option.markexpr == "unit" and parts and parts[0] not in UNIT else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give every test one of the markers unit, integration and soak."""
     for item in items:
-        place = item.path.relative_to(Path(__file__).parent).parts[0]
+        place = item.path.relative_to(ROOT).parts[0]
         servers = SERVERS & set(getattr(item, "fixturenames", ()))
         if place == "soak":
             item.add_marker("soak")

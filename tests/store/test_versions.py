@@ -314,10 +314,10 @@ class TestActivations:
         assert (VersionStore(tmp_path).before(), VersionStore(tmp_path).activations()) == (None, [])
 
     def test_of_many_at_the_same_time_no_entry_is_lost(self, store: VersionStore) -> None:
-        with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
-            for job in [pool.submit(activate_often, store.folder, f"process {number}") for number in range(4)]:
+        with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+            for job in [pool.submit(activate_often, store.folder, f"process {number}") for number in range(2)]:
                 job.result()
-        assert Counter(one.by for one in store.activations()[5:]) == {f"process {number}": 25 for number in range(4)}
+        assert Counter(one.by for one in store.activations()[5:]) == {"process 0": 25, "process 1": 25}
         assert store.active() == store.activations()[-1].version
 
     def test_removing_waits_for_whoever_makes_a_version_active(self, store: VersionStore) -> None:

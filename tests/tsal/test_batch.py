@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_backend.tsal.batch import CANDIDATES, candidates, diverse
@@ -84,6 +84,7 @@ def test_an_empty_pool_and_columns_that_do_not_fit():
         diverse(np.zeros(3), distinct(3), [0, 1], [0, 0, 0], 2, generator())
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=1, max_size=30),
     st.integers(1, 10),
