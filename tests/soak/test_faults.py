@@ -6,7 +6,6 @@ The tests share one installation and run in their order; `make soak` repeats the
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +14,7 @@ from ml_backend.errors import InvalidRequest
 from ml_backend.launch.label_studio_environment import installed_program
 from ml_backend.setup.connect import connect
 from soak import audit
-from soak.faults import FAULTS, Fault, settle, suffer, train_the_rest
+from soak.faults import FAULTS, Fault, settle, suffer, train_the_rest, unseen
 from soak.postgresql import postgresql
 from soak.run import Result, judge, kill_and_recover
 from soak.site import Site, running_site
@@ -49,8 +48,10 @@ def test_four_annotators_while_versions_change(site: Site, team: Team) -> None:
     settle(site)
     while len({serving.order.rpartition(".")[0] for serving in team.ledger.servings}) < 3:  # diversity, two versions
         team.confirm(K_MAX)
-        time.sleep(1.0)  # people pause too; without it a busy machine runs out of frames before the second version
-        assert team.ledger.confirmed() < TEAM_FRAMES, "no version came while they worked"
+        # They go on as soon as the batch is learnt, while its order is pushed. Without the wait, four quick hands label
+        # every frame before a busy machine has trained the second version.
+        site.wait_for("a batch to be trained", lambda: len(unseen(site)) < K_MAX)
+        assert team.ledger.confirmed() < TEAM_FRAMES, "no order came while they worked"
     assert audit.double_served(team.ledger) == []
     assert len({serving.annotator for serving in team.ledger.servings}) == 4
     settle(site)
