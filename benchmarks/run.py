@@ -7,6 +7,7 @@ a time. Where the plain way would take hours it is measured on fewer frames and 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+import timeit
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
@@ -26,6 +28,7 @@ from typing import Any
 import httpx
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rq import Worker
 
 from benchmarks import studio_push, workload
@@ -33,6 +36,7 @@ from ml_backend.frames.frame import Frame
 from ml_backend.frames.predictor import Predictor
 from ml_backend.frames.scores import concatenate
 from ml_backend.launch import serve
+from ml_backend.launch.label_studio import answers
 from ml_backend.launch.processes import Processes, embedded_redis, free_port, tsal
 from ml_backend.loop import score as scoring
 from ml_backend.msml import backbones, finetune
@@ -51,6 +55,12 @@ from ml_backend.tsal.split import held_out
 
 ROOT = Path(__file__).resolve().parents[1]
 GFLOP_A_FRAME = 8.2  # ResNet50 at 224 x 224, a multiplication and an addition counted as two
+WAIT_SECONDS = 120.0
+XML = (
+    '<View><Image name="image" value="$image"/><Choices name="s" toName="image" choice="multiple">'
+    + "".join(f'<Choice value="{name}"/>' for name in workload.NAMES)
+    + "</Choices></View>"
+)
 POOL = 6836  # frames, as many as the paper's data set
 
 
@@ -138,7 +148,8 @@ def network_parts(report: Report, quick: bool, folder: Path) -> None:
     contents = workload.pictures(16 if quick else 64, 0)
     precisions: tuple[Precision, ...] = ("float32", "bfloat16") if _has_bfloat16() else ("float32",)
     rescoring = {
-        precision: _with_precision(report, quick, folder / precision, contents, precision) for precision in precisions
+        precision: OnePrecision(report, quick, folder / precision, contents, precision).measure()
+        for precision in precisions
     }
     plain = rescoring["float32"][0]
     precision, (_, cached) = rescoring.popitem()
@@ -146,106 +157,105 @@ def network_parts(report: Report, quick: bool, folder: Path) -> None:
     report.bar(name, plain / cached, 20, at_least=True)
 
 
-def _with_precision(
-    report: Report, quick: bool, folder: Path, contents: list[bytes], precision: Precision
-) -> tuple[float, float]:
-    """Measure one precision; returns the seconds of rescoring the pool, uncached and cached."""
-    settings = load(backbone="resnet50", weights="random", precision=precision, data_dir=folder)
-    features = FeatureStore(folder / "features", 40_000_000_000)
-    predictor = Predictor(settings, workload.Files(contents), features)
-    network = predictor.network(4)
-    plain_network = _as_the_library_has_it(precision)
-    rate = _matrix_rate(precision, quick)
-    ceiling = report.row(f"{precision}: matrix products", "GFLOP/s", rate) / GFLOP_A_FRAME
+class OnePrecision:
+    """The network in one precision, with a pool to rescore: each step keeps its rows in the report."""
 
-    # First pass: fetch, decode, trunk, quantise, store.
-    first = 32 if quick else 256
-    list(predictor.activations(workload.frames(16, "warm"), 4))
-    seconds = _repeat_numbered(
-        lambda number: list(predictor.activations(workload.frames(first, f"first-{precision}-{number}"), 4)),
-        1 if quick else 3,
-    )
-    speed = report.row(f"{precision}: first pass", "frames/s", [first / one for one in seconds])
-    report.bar(f"first pass against the matrix-product rate, {precision}", speed / ceiling, 0.85, at_least=True)
+    def __init__(self, report: Report, quick: bool, folder: Path, contents: list[bytes], precision: Precision) -> None:
+        self.report, self.quick, self.precision, self.contents = report, quick, precision, contents
+        self.times = 1 if quick else 3
+        self.settings = load(backbone="resnet50", weights="random", precision=precision, data_dir=folder)
+        self.features = FeatureStore(folder / "features", 40_000_000_000)
+        self.predictor = Predictor(self.settings, workload.Files(contents), self.features)
+        self.network = self.predictor.network(4)
+        self.plain = _as_the_library_has_it(precision)
+        self.plain_frames = 16 if quick else 128
+        self.pool = workload.frames(256 if quick else POOL, "pool")
+        self.store = VersionStore(folder / "project")
 
-    # The plain way: the library's whole network, each frame decoded each time.
-    plain_count = 16 if quick else 128
-    pixels = np.stack([msml_frames.decode(contents[i % len(contents)]) for i in range(32)])
+    def measure(self) -> tuple[float, float]:
+        """Take every step; returns the seconds of rescoring the pool, uncached and cached."""
+        self.first_pass()
+        frame = self.whole_network()
+        cached, plain = self.rescoring(), frame * len(self.pool)
+        name = f"rescoring {POOL:,} frames, cached against uncached, both in {self.precision}"
+        self.report.bar(name, plain / cached, 20, at_least=True)
+        gain = self.uncached_iteration(frame) / self.cached_iteration()
+        name = f"one whole iteration, cached against uncached, both in {self.precision}"
+        self.report.bar(name, gain, 10, at_least=True)
+        return plain, cached
 
-    def whole() -> None:
-        for start in range(0, plain_count, 32):
-            batch = np.stack(
-                [msml_frames.decode(contents[i % len(contents)]) for i in range(start, min(start + 32, plain_count))]
-            )
-            plain_network.probabilities(plain_network.activations(batch))
+    def row(self, what: str, unit: str, values: list[float], note: str = "") -> float:
+        """Keep a measurement of this precision; returns its median."""
+        return self.report.row(f"{self.precision}: {what}", unit, values, note)
 
-    plain = report.row(
-        f"{precision}: whole network, a frame",
-        "ms",
-        [1000 * one / plain_count for one in _repeat(whole, 1 if quick else 3)],
-    )
+    def first_pass(self) -> None:
+        """Fetch, decode, trunk, quantise, store; against what the machine's matrix products allow."""
+        ceiling = self.row("matrix products", "GFLOP/s", _matrix_rate(self.precision, self.quick)) / GFLOP_A_FRAME
+        count, numbers = 32 if self.quick else 256, itertools.count()
+        list(self.predictor.activations(workload.frames(16, "warm"), 4))
+        seconds = _repeat(
+            lambda: list(self.predictor.activations(workload.frames(count, f"first-{next(numbers)}"), 4)), self.times
+        )
+        speed = self.row("first pass", "frames/s", [count / one for one in seconds])
+        name = f"first pass against the matrix-product rate, {self.precision}"
+        self.report.bar(name, speed / ceiling, 0.85, at_least=True)
 
-    # Rescoring the pool from the cache.
-    pool_count = 256 if quick else POOL
-    pool = workload.frames(pool_count, "pool")
-    workload.fill(predictor, settings, features, network, pool, 1)
-    store = VersionStore(folder / "project")
-    manifest = workload.version(store, network, settings)
-    cached = report.row(
-        f"{precision}: rescore {pool_count:,} frames from the cache",
-        "s",
-        _repeat(lambda: list(predictor.scores(pool, manifest, store)), 1 if quick else 3),
-    )
-    report.bar(
-        f"rescoring {POOL:,} frames, cached against uncached, both in {precision}",
-        plain / 1000 * pool_count / cached,
-        20,
-        at_least=True,
-    )
+    def whole_network(self) -> float:
+        """The plain way: the library's whole network, each frame decoded each time; returns the seconds of a frame."""
 
-    # A whole iteration.
-    labelled_count, fresh_count, epochs = (64, 8, 2) if quick else (1000, 100, 10)
-    labelled = workload.frames(labelled_count, "labelled")
-    workload.fill(predictor, settings, features, network, labelled[fresh_count:], settings.views)
-    list(predictor.activations(labelled[:fresh_count], 4))  # they were scored before anybody confirmed them
-    truth = workload.labels(labelled_count, 3)
-    trainee = predictor.fresh(4)
+        def whole() -> None:
+            for start in range(0, self.plain_frames, 32):
+                batch = self.pixels(range(start, min(start + 32, self.plain_frames)))
+                self.plain.probabilities(self.plain.activations(batch))
 
-    def iteration() -> None:
-        chunks = list(predictor.activations(labelled, 4, settings.views))
-        readable = [frame for chunk in chunks for frame in chunk.frames]
-        bank = predictor.bank(readable, [digest for chunk in chunks for digest in chunk.digests], 4)
-        finetune.finetune(trainee, bank.sample, truth, epochs=epochs, minimum_steps=0)
-        probabilities = np.concatenate([trainee.probabilities(chunk.activations) for chunk in chunks])
-        build(truth, probabilities)
-        scores = concatenate(list(predictor.scores(pool, manifest, store)), 4)
-        score(scores.probabilities, "mlm", np.random.default_rng(0)).argsort(kind="stable")
+        milliseconds = [1000 * one / self.plain_frames for one in _repeat(whole, self.times)]
+        return self.row("whole network, a frame", "ms", milliseconds) / 1000
 
-    cached_iteration = report.row(f"{precision}: one iteration, cached", "s", _repeat(iteration, 1))
+    def pixels(self, numbers: range) -> NDArray[np.uint8]:
+        """Frames decoded anew."""
+        return np.stack([msml_frames.decode(self.contents[number % len(self.contents)]) for number in numbers])
 
-    steps = 2 if quick else 6
-    sample = finetune.from_frames(plain_network, pixels)
-    truth32 = workload.labels(32, 4)
-    seconds = _repeat(lambda: finetune.finetune(plain_network, sample, truth32, epochs=steps, minimum_steps=0), 1)
-    step = report.row(
-        f"{precision}: a training step of 32 frames, whole network",
-        "s",
-        [one / steps for one in seconds],
-    )
-    uncached_iteration = step * epochs * labelled_count / 32 + plain / 1000 * labelled_count + plain / 1000 * pool_count
-    report.row(
-        f"{precision}: one iteration, uncached",
-        "s",
-        [uncached_iteration],
-        f"scaled from {steps} training steps and {plain_count} frames",
-    )
-    report.bar(
-        f"one whole iteration, cached against uncached, both in {precision}",
-        uncached_iteration / cached_iteration,
-        10,
-        at_least=True,
-    )
-    return plain / 1000 * pool_count, cached
+    def rescoring(self) -> float:
+        """Score the pool from the cache; returns the seconds."""
+        workload.fill(self.predictor, self.settings, self.features, self.network, self.pool, 1)
+        self.manifest = workload.version(self.store, self.network, self.settings)
+        seconds = _repeat(lambda: list(self.predictor.scores(self.pool, self.manifest, self.store)), self.times)
+        return self.row(f"rescore {len(self.pool):,} frames from the cache", "s", seconds)
+
+    @property
+    def iteration(self) -> tuple[int, int, int]:
+        """Of one iteration: labelled frames, those among them that are new, epochs."""
+        return (64, 8, 2) if self.quick else (1000, 100, 10)
+
+    def cached_iteration(self) -> float:
+        """Fine-tune, renew the table, rescore the pool and order it, as the product does; returns the seconds."""
+        count, new, epochs = self.iteration
+        labelled, views = workload.frames(count, "labelled"), self.settings.views
+        workload.fill(self.predictor, self.settings, self.features, self.network, labelled[new:], views)
+        list(self.predictor.activations(labelled[:new], 4))  # they were scored before anybody confirmed them
+        truth, trainee = workload.labels(count, 3), self.predictor.fresh(4)
+
+        def iteration() -> None:
+            chunks = list(self.predictor.activations(labelled, 4, views))
+            readable = [frame for chunk in chunks for frame in chunk.frames]
+            bank = self.predictor.bank(readable, [digest for chunk in chunks for digest in chunk.digests], 4)
+            finetune.finetune(trainee, bank.sample, truth, epochs=epochs, minimum_steps=0)
+            build(truth, np.concatenate([trainee.probabilities(chunk.activations) for chunk in chunks]))
+            scores = concatenate(list(self.predictor.scores(self.pool, self.manifest, self.store)), 4)
+            score(scores.probabilities, "mlm", np.random.default_rng(0)).argsort(kind="stable")
+
+        return self.row("one iteration, cached", "s", _repeat(iteration, 1))
+
+    def uncached_iteration(self, frame: float) -> float:
+        """The same with the whole network, scaled from some training steps and ``frame`` seconds for each frame."""
+        count, _, epochs = self.iteration
+        steps, truth = 2 if self.quick else 6, workload.labels(32, 4)
+        sample = finetune.from_frames(self.plain, self.pixels(range(32)))
+        seconds = _repeat(lambda: finetune.finetune(self.plain, sample, truth, epochs=steps, minimum_steps=0), 1)
+        step = self.row("a training step of 32 frames, whole network", "s", [one / steps for one in seconds])
+        whole = step * epochs * count / 32 + frame * (count + len(self.pool))
+        note = f"scaled from {steps} training steps and {self.plain_frames} frames"
+        return self.row("one iteration, uncached", "s", [whole], note)
 
 
 def _as_the_library_has_it(precision: Precision) -> Network:
@@ -343,20 +353,13 @@ def workers(report: Report, quick: bool, folder: Path) -> None:
             services = Services(settings)
             network = services.predictor.network(4)
             manifest = workload.version(services.versions(1), network, settings)
-            wait_for_workers(services, number if number > 1 else 0)
+            _wait_until(lambda: Worker.count(queue=services.queue(scoring.QUEUE)) >= (number if number > 1 else 0))  # noqa: B023
             pool = [Frame(place, f"/data/local-files/?d={place}.jpg") for place in range(count)]
             started = time.perf_counter()
             results[number] = scoring.score(services, 1, pool, manifest, lambda *_: None)
             report.row(f"first pass of {count} frames, {number} worker(s)", "s", [time.perf_counter() - started])
     difference = float(np.abs(results[1].probabilities - results[2].probabilities).max())
     report.row("largest difference of a probability between 1 and 2 workers", "", [difference])
-
-
-def wait_for_workers(services: Services, count: int) -> None:
-    """Wait until so many workers listen for scoring."""
-    deadline = time.monotonic() + 60
-    while Worker.count(queue=services.queue(scoring.QUEUE)) < count and time.monotonic() < deadline:
-        time.sleep(0.2)
 
 
 def serving(report: Report, quick: bool, folder: Path) -> None:
@@ -379,72 +382,71 @@ def serving(report: Report, quick: bool, folder: Path) -> None:
         k_max=10_000_000,
     )
     services = Services(settings)
-    network = services.predictor.network(4)
-    workload.version(services.versions(1), network, settings)
-    xml = (
-        '<View><Image name="image" value="$image"/><Choices name="s" toName="image" choice="multiple">'
-        + "".join(f'<Choice value="{name}"/>' for name in workload.NAMES)
-        + "</Choices></View>"
-    )
-
-    def predict_body(number: int) -> dict[str, Any]:
-        task = {"id": number, "data": {"image": f"/data/local-files/?d={number % 16}.jpg"}}
-        return {"tasks": [task], "project": "1.0", "label_config": xml}
-
+    workload.version(services.versions(1), services.predictor.network(4), settings)
     requests = 30 if quick else 300
     with Processes(lambda name, line: None) as processes:
         processes.start("redis", command, {})
         serve.wait_for_redis(url)
         processes.start("backend", tsal("backend"), serve.environment(settings))
-        _wait_for(f"{settings.backend_url}/health")
-        with httpx.Client(base_url=settings.backend_url, timeout=60) as client:
-            for number in range(16):
-                client.post("/predict", json=predict_body(number)).raise_for_status()
-            alone = [_timed(client, "POST", "/predict", predict_body(number)) for number in range(requests)]
-        p95 = report.row(f"/predict of one cached frame, p95 of {requests}", "ms", [_percentile(alone, 95)])
-        report.bar("/predict of one task whose frame is cached, p95, ms", p95, 60, at_least=False)
+        _wait_until(lambda: answers(f"{settings.backend_url}/health"))
+        _predict_alone(report, settings.backend_url, requests)
+        _while_it_trains(report, settings.backend_url, requests, folder)
 
-        training = subprocess.Popen(  # noqa: S603  our own module
-            [sys.executable, "-m", "benchmarks.busy_finetune", str(folder / "busy")],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            assert training.stdout is not None
-            training.stdout.readline()  # it trains now
-            stop = threading.Event()
 
-            def load_client(place: int) -> int:
-                done = 0
-                with httpx.Client(base_url=settings.backend_url, timeout=60) as client:
-                    while not stop.is_set():
-                        client.post("/predict", json=predict_body(place + 4 * done)).raise_for_status()
-                        done += 1
-                return done
+def _predict_alone(report: Report, url: str, requests: int) -> None:
+    with httpx.Client(base_url=url, timeout=60) as client:
+        for number in range(16):
+            client.post("/predict", json=_predict_body(number)).raise_for_status()
+        alone = [_timed(client, "POST", "/predict", _predict_body(number)) for number in range(requests)]
+    p95 = report.row(f"/predict of one cached frame, p95 of {requests}", "ms", [_percentile(alone, 95)])
+    report.bar("/predict of one task whose frame is cached, p95, ms", p95, 60, at_least=False)
 
-            webhooks: list[float] = []
-            healths: list[float] = []
-            with ThreadPoolExecutor(4) as pool:
-                clients = [pool.submit(load_client, place) for place in range(4)]
-                try:
-                    time.sleep(1)
-                    with httpx.Client(base_url=settings.backend_url, timeout=60) as client:
-                        for number in range(1, requests + 1):
-                            body = {"action": "ANNOTATION_CREATED", "annotation": {"id": number, "task": number}}
-                            webhooks.append(_timed(client, "POST", "/webhook?project=1", body))
-                            healths.append(_timed(client, "GET", "/health", None))
-                finally:
-                    stop.set()
-                predictions = sum(one.result() for one in clients)
-        finally:
-            training.kill()
-            training.wait()
-        webhook = report.row(f"/webhook under load, p99 of {requests}", "ms", [_percentile(webhooks, 99)])
-        health = report.row(f"/health under load, p99 of {requests}", "ms", [_percentile(healths, 99)])
-        report.row("predictions answered meanwhile", "", [float(predictions)])
-        report.bar("/webhook p99 while a fine-tune runs and 4 clients predict, ms", webhook, 50, at_least=False)
-        report.bar("/health p99, same load, ms", health, 100, at_least=False)
+
+def _while_it_trains(report: Report, url: str, requests: int, folder: Path) -> None:
+    """Webhooks and health checks while a fine-tune runs beside the server and four clients predict."""
+    command = [sys.executable, "-m", "benchmarks.busy_finetune", str(folder / "busy")]
+    training = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)  # noqa: S603  our own module
+    stop = threading.Event()
+    webhooks: list[float] = []
+    healths: list[float] = []
+    try:
+        assert training.stdout is not None
+        if not training.stdout.readline():  # it trains now
+            raise RuntimeError("the fine-tune beside the server ended")
+        with ThreadPoolExecutor(4) as pool, httpx.Client(base_url=url, timeout=60) as client:
+            clients = [pool.submit(_predict_until, stop, url, place) for place in range(4)]
+            try:
+                time.sleep(1)
+                for number in range(1, requests + 1):
+                    body = {"action": "ANNOTATION_CREATED", "annotation": {"id": number, "task": number}}
+                    webhooks.append(_timed(client, "POST", "/webhook?project=1", body))
+                    healths.append(_timed(client, "GET", "/health", None))
+            finally:
+                stop.set()
+            predictions = sum(one.result() for one in clients)
+    finally:
+        training.kill()
+        training.communicate()
+    webhook = report.row(f"/webhook under load, p99 of {requests}", "ms", [_percentile(webhooks, 99)])
+    health = report.row(f"/health under load, p99 of {requests}", "ms", [_percentile(healths, 99)])
+    report.row("predictions answered meanwhile", "", [float(predictions)])
+    report.bar("/webhook p99 while a fine-tune runs and 4 clients predict, ms", webhook, 50, at_least=False)
+    report.bar("/health p99, same load, ms", health, 100, at_least=False)
+
+
+def _predict_until(stop: threading.Event, url: str, place: int) -> int:
+    """Ask for one prediction after the other; returns how many were answered."""
+    done = 0
+    with httpx.Client(base_url=url, timeout=60) as client:
+        while not stop.is_set():
+            client.post("/predict", json=_predict_body(place + 4 * done)).raise_for_status()
+            done += 1
+    return done
+
+
+def _predict_body(number: int) -> dict[str, Any]:
+    task = {"id": number, "data": {"image": f"/data/local-files/?d={number % 16}.jpg"}}
+    return {"tasks": [task], "project": "1.0", "label_config": XML}
 
 
 def push(report: Report, quick: bool, folder: Path) -> None:
@@ -460,16 +462,7 @@ def push(report: Report, quick: bool, folder: Path) -> None:
 
 
 def _repeat(call: Callable[[], Any], times: int) -> list[float]:
-    return _repeat_numbered(lambda number: call(), times)
-
-
-def _repeat_numbered(call: Callable[[int], Any], times: int) -> list[float]:
-    seconds = []
-    for number in range(times):
-        started = time.perf_counter()
-        call(number)
-        seconds.append(time.perf_counter() - started)
-    return seconds
+    return timeit.repeat(call, number=1, repeat=times)
 
 
 def _matrix_rate(precision: str, quick: bool) -> list[float]:
@@ -496,15 +489,12 @@ def _percentile(values: list[float], percent: float) -> float:
     return float(np.percentile(values, percent))
 
 
-def _wait_for(url: str) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            httpx.get(url, timeout=2).raise_for_status()
-            return
-        except httpx.HTTPError:
-            time.sleep(0.2)
-    raise TimeoutError(url)
+def _wait_until(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not done():
+        if time.monotonic() > deadline:
+            raise TimeoutError("what the benchmark needs does not run")
+        time.sleep(0.2)
 
 
 def _result(report: Report, quick: bool) -> dict[str, Any]:
