@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from studies import work
@@ -11,12 +12,12 @@ from studies.simulation import Way
 from studies.work import Bench, Setting, do_all
 from tests.studies.clips import write_clips
 
-PRESET = replace(PRESETS["quick"], clips=None, way=Way(1, 4), views=2)
+PRESET = replace(PRESETS["quick"], clips=None, rounds=2, way=Way(1, 2), views=2)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_clips(tmp_path_factory.mktemp("work") / "made", 30)
+    return write_clips(tmp_path_factory.mktemp("work") / "made", 18)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def test_what_is_done_is_not_done_again(setting: Setting, bench: Bench, folder: 
     first = do_all(setting, {"made": folder}, parts, 1, seen.append)
     assert seen == parts
     assert [result["seed"] for result in first] == [0, 1]
-    assert [len(result["rounds"]) for result in first] == [3, 3]
+    assert [len(result["rounds"]) for result in first] == [2, 2]
     kept = {path: path.stat().st_mtime_ns for path in (setting.folder / "parts").iterdir()}
     assert len(kept) == 2
     again = do_all(setting, {"made": folder}, parts, 1, seen.append)
@@ -58,11 +59,16 @@ def test_other_labels_are_another_study(setting: Setting, tmp_path: Path) -> Non
     assert setting.settings(folder) != before
 
 
-@pytest.mark.parametrize("layers", ["last three", "head", "all"])
-def test_layers_that_are_trained(bench: Bench, layers: str) -> None:
-    result = bench.do(Part("trained layers", "made", "frames", 0, layers))
-    assert 0.0 <= result["exact"] <= 1.0
-    assert set(result["symptoms"]) == {"A-line", "B-line", "Pleural lesion"}
+def test_layers_that_are_trained(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "TRAINED_LAYERS_STEPS", 1)
+    built, fresh = [], Bench.fresh
+    monkeypatch.setattr(Bench, "fresh", lambda *given: built.append(fresh(*given)) or built[-1])
+    for layers in ("head", "last three", "all"):
+        result = bench.do(Part("trained layers", "made", "frames", 0, layers))
+        assert 0.0 <= result["exact"] <= 1.0
+        assert set(result["symptoms"]) == {"A-line", "B-line", "Pleural lesion"}
+    counts = [sum(value.size for value in network.trainable_state().values()) for network in built]
+    assert counts == sorted(set(counts))
 
 
 def test_calibration_is_fitted_on_other_patients_than_it_is_tested_on(
@@ -100,12 +106,14 @@ def test_calibration_is_fitted_on_other_patients_than_it_is_tested_on(
         assert 0.1 <= row["temperature"] <= 10
 
 
-def test_maps_show_frames_of_different_clips(bench: Bench, setting: Setting) -> None:
+def test_maps_show_frames_of_different_clips(bench: Bench, setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert work._of_different_clips(np.array([4, 2, 0, 1, 3]), ["a", "b", "a", "c", "a"]) == [4, 1, 3]
+    monkeypatch.setattr(work, "MAPS", 1)
     drawn = bench.do(Part("maps", "made", "patients", 1, "MSML"))["maps"]
     assert {one["place"] for one in drawn} == {"most informative", "least informative"}
     most = [one for one in drawn if one["place"] == "most informative"]
     least = [one for one in drawn if one["place"] == "least informative"]
-    assert len({one["clip"] for one in most}) == len(most) == 3
+    assert len(most) == len(least) == 1
     assert max(abs(one["margin"]) for one in most) <= min(abs(one["margin"]) for one in least)
     for one in drawn:
         assert (setting.folder / one["figure"]).read_bytes().startswith(b"\x89PNG")
