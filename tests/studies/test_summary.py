@@ -121,5 +121,3 @@ def test_without_ticks_only_the_targets_about_them_are_not_measured() -> None:
     assert [one["value"] for one in unknown] == [None, None]
     assert all("manual share" in one["name"] and one["reason"] == summary.NO_TICKS for one in unknown)
     assert len(found) > len(unknown)
-
-
