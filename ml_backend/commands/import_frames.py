@@ -101,8 +101,8 @@ def import_frames(
     Nothing that identifies a patient is taken from DICOM headers, file names included. What is burnt into the pixels
     stays in the pictures: remove it beforehand. Names of other files and their folders stand in the tasks as they are.
 
-    Ends with 1 if a file could not be read or was damaged (the others are imported), with 2 if called wrongly, with 4
-    or 5 if Label Studio does not answer or refuses.
+    Ends with 1 if a file or folder could not be read or was damaged (the others are imported), with 2 if called
+    wrongly, with 4 or 5 if Label Studio does not answer or refuses.
     """
     import warnings
 

@@ -43,8 +43,9 @@ def column(symptom: str) -> str:
 def read_clip_table(path: Path, symptoms: Sequence[str] = ()) -> ClipTable:
     """Read a table with the columns ``file`` and ``patient``, one for each symptom (see `column`), and ``labelled``.
 
-    ``file`` is a file's name or its path below the imported folder. Symptoms without a column are left out. A clip is
-    labelled if ``labelled`` is 1 or there is no such column. Columns are separated by commas, semicolons or tabs.
+    ``file`` is a file's name or its path below the imported folder, with slashes or backslashes. Symptoms without a
+    column are left out. A clip is labelled if ``labelled`` is 1 or there is no such column. Columns are separated by
+    commas, semicolons or tabs.
 
     Raises:
         InvalidRequest: naming line and column, if the table cannot be read or used.
@@ -69,12 +70,14 @@ def read_clip_table(path: Path, symptoms: Sequence[str] = ()) -> ClipTable:
         recorded = tuple(symptom for symptom in symptoms if column(symptom) in table.fieldnames)
         rows: dict[str, ClipRow] = {}
         for cells in table:
+            if None in cells:
+                raise InvalidRequest(
+                    f"{path}, line {table.line_num} has more values than there are columns; put a value that contains "
+                    f"“{table.reader.dialect.delimiter}” in quotes"
+                )
             row = _row(f"{path}, line {table.line_num}", cells, recorded)
             if row.file in rows:
-                raise InvalidRequest(
-                    f"{path}, line {table.line_num}: {row.file} has a line already (patient {rows[row.file].patient}); "
-                    "keep one of them"
-                )
+                raise InvalidRequest(f"{path}, line {table.line_num}: {row.file} is listed twice: remove one line")
             if row.file:
                 rows[row.file] = row
     except csv.Error as error:
@@ -83,7 +86,7 @@ def read_clip_table(path: Path, symptoms: Sequence[str] = ()) -> ClipTable:
 
 
 def _row(where: str, cells: dict[str, str], symptoms: Sequence[str]) -> ClipRow:
-    file, patient = cells["file"].strip(), cells["patient"].strip()
+    file, patient = cells["file"].strip().replace("\\", "/").removeprefix("./"), cells["patient"].strip()
     where = f"{where}: {file}"
     labelled = _flag(where, "labelled", cells["labelled"] or "0") if "labelled" in cells else 1
     if not (file and labelled and symptoms):

@@ -18,6 +18,7 @@ from ml_backend.errors import FrameUnreadable, InvalidRequest
 from ml_backend.ingest.duplicates import DISTANCE, distinct
 from ml_backend.ingest.files import frames_of
 from ml_backend.ingest.imported import Imported
+from ml_backend.ingest.listed import rows_without_file
 from ml_backend.ingest.origins import Origin, Rule, origins_of
 from ml_backend.ingest.paths import ClipFile, find_files
 from ml_backend.ingest.pictures import ClipFrame
@@ -98,13 +99,19 @@ class Importer:
             SettingsError: if the salt for DICOM patients is missing or damaged.
             StudioUnavailable, StudioRefused, ConfigurationUnusable: from Label Studio.
         """
-        files = find_files(paths, leave_out=self._frames)
+        files, unread = find_files(paths, leave_out=self._frames)
         image_key = Configuration.parse(self._studio.project(self._project).label_config).image_key
         there = Imported((task.data for task in self._studio.tasks(self._project)), image_key, self._keys)
         origins, failed = origins_of(
             files, self._rule, lambda: salt(self._data_dir, there.pictures.values(), self._dry_run)
         )
-        return Plan(reconciled(origins, there, self._keep_patients), tuple(failed), there, image_key)
+        return Plan(
+            reconciled(origins, there, self._keep_patients),
+            (*unread, *failed),
+            there,
+            image_key,
+            tuple(rows_without_file(files, self._rule.table)),
+        )
 
     def run(self, paths: Sequence[Path]) -> Report:
         """Import files and folders; see `plan` for the errors, and `carry_out`."""
@@ -118,7 +125,7 @@ class Importer:
         """
         if not self._dry_run:
             self._prepare_folder()
-        report = Report(dry_run=self._dry_run)
+        report = Report(dry_run=self._dry_run, unmatched=plan.unmatched, joined=plan.joined())
         for path, reason in plan.failed:
             _fail(report, path, reason)
         waiting: list[dict[str, object]] = []

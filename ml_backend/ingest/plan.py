@@ -18,12 +18,16 @@ from ml_backend.progress import Progress
 
 @dataclass(frozen=True)
 class Plan:
-    """The clips to import with their origins, the files that have none with the reason, and what is there already."""
+    """The clips to import with their origins, the files that have none with the reason, and what is there already.
+
+    ``unmatched`` are the rows of the table that fit no file.
+    """
 
     clips: Mapping[ClipFile, Origin]
     failed: tuple[tuple[Path, str], ...]
     there: Imported
     image_key: str
+    unmatched: tuple[str, ...] = ()
 
     def lines(self) -> Iterator[str]:
         """Yield a line for each patient, followed by one for each of their clips."""
@@ -34,6 +38,12 @@ class Plan:
         for (patient, known_by), names in sorted(members.items()):
             yield f"patient {patient} (known by {known_by}): {counted(len(names), 'clip', 'clips')}"
             yield from names
+
+    def joined(self) -> tuple[str, ...]:
+        """The patients by folder or file name whom the project has, but none of their clips here: maybe others."""
+        named = {origin.patient for origin in self.clips.values() if origin.known_by in ("folder", "file name")}
+        met = {origin.patient for origin in self.clips.values() if self.there.patients(origin.clip)}
+        return tuple(sorted((named - met) & set(self.there.pictures.values())))
 
 
 def reconciled(origins: Mapping[ClipFile, Origin], there: Imported, keep: bool) -> dict[ClipFile, Origin]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+_SHOWN = 3  # names in a line
 
 
 @dataclass
@@ -14,7 +16,7 @@ class Report:
     ``files`` counts those read without a fault. Of the ``frames`` seen, some were ``already_there``, some were
     ``imported`` (in a ``dry_run``: would be), and the rest are near-duplicates. ``other_patient`` counts those already
     there whose task names another patient. ``failed`` holds files and reasons; ``patients`` are grouped by their source
-    (see `Origin`).
+    (see `Origin`). ``unmatched`` are rows of the table without a file; for ``joined`` see `Plan.joined`.
     """
 
     dry_run: bool = False
@@ -25,6 +27,8 @@ class Report:
     imported: int = 0
     failed: list[tuple[Path, str]] = field(default_factory=list)
     patients: dict[str, set[str]] = field(default_factory=dict)
+    unmatched: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
 
     @property
     def near_duplicates(self) -> int:
@@ -43,8 +47,19 @@ class Report:
         yield f"files failed:            {len(self.failed)}"
         for known_by, patients in sorted(self.patients.items()):
             yield f"patients known by {known_by}: {len(patients)}"
+        if self.unmatched:
+            yield f"rows of the table without a file: {len(self.unmatched)} ({_some(self.unmatched)})"
+        if self.joined:
+            yield (
+                f"new clips went to patients whom the project has from another import: {_some(self.joined)}; if they "
+                "are other people with the same name, delete these clips and import the folder that holds all patients"
+            )
         if "file name" in self.patients:
             yield (
                 "every file without a folder was taken for a patient of its own; if the imported folder is one "
                 "patient, use --patient-level 0, otherwise name the patients in a table with --patients"
             )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")

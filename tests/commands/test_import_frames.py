@@ -456,9 +456,9 @@ def test_a_folder_stands_for_its_importable_files(place: Place, tmp_path: Path) 
         (place.clips / name).write_bytes((place.clips / "IM0001").read_bytes() if name == "DICOMDIR" else b"text")
     write_still(place.clips / "served" / "frame.png", 1)
 
-    found = find_files([place.clips, place.clips / "a.jpg"], leave_out=place.clips / "served")
+    found, _ = find_files([place.clips, place.clips / "a.jpg"], leave_out=place.clips / "served")
     assert [file.name for file in found] == ["IM0001", "a.jpg", "b/still.png"]
-    listed = find_files([place.clips / "b" / "still.png", place.clips / "a.jpg", place.clips / "notes.txt"])
+    listed, _ = find_files([place.clips / "b" / "still.png", place.clips / "a.jpg", place.clips / "notes.txt"])
     assert [file.name for file in listed] == ["a.jpg", "b/still.png", "notes.txt"]
     with pytest.raises(InvalidRequest, match="no such file"):
         find_files([tmp_path / "absent"])

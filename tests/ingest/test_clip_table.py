@@ -51,8 +51,10 @@ def test_tables_of_spreadsheets_are_read(tmp_path: Path, content: str) -> None:
     [
         ("", "column file and the column patient is missing"),
         ("file,person\na.mp4,anna\n", "column patient is missing"),
-        ("file,patient\na.mp4,anna\na.mp4,berta\n", "line 3: a.mp4 has a line already"),
-        ("file,patient\na.mp4,anna\nb.mp4,berta\na.mp4,anna\n", "line 4: a.mp4 has a line already"),
+        ("file,patient\na.mp4,anna\na.mp4,berta\n", "line 3: a.mp4 is listed twice"),
+        ("file,patient\na.mp4,anna\nb.mp4,berta\na.mp4,anna\n", "line 4: a.mp4 is listed twice"),
+        ("file,patient\na.mp4,Smith, John\n", "line 2 has more values than there are columns.*“,” in quotes"),
+        ("file,patient\np/a.mp4,anna\np\\a.mp4,anna\n", "line 3: p/a.mp4 is listed twice"),
         ("file,patient,labelled,a_line\na.mp4,anna,yes,1\n", "line 2: a.mp4 has 'yes' in the column labelled"),
         ("file,patient,labelled,a_line\na.mp4,anna,1,2\n", "line 2: a.mp4 has '2' in the column a_line"),
         ("file,patient,a_line,b_line\na.mp4,anna,1\n", "line 2: a.mp4 has '' in the column b_line"),
@@ -61,7 +63,7 @@ def test_tables_of_spreadsheets_are_read(tmp_path: Path, content: str) -> None:
         ("file,patient\na.mp4,anna\n".encode("utf-16"), "is not UTF-8"),
         (b'file,patient\n"' + b"x" * 200_000, "field larger than field limit"),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_a_table_that_cannot_be_used_says_where_and_why(tmp_path: Path, content: str | bytes, reason: str) -> None:
     path = table(tmp_path, content)

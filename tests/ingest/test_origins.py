@@ -33,7 +33,7 @@ def make(root: Path, *names: str) -> list[ClipFile]:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"\x89PNG\r\n\x1a\n")
-    return find_files([root])
+    return find_files([root])[0]
 
 
 def patients(files: list[ClipFile], level: int | None = None, table: dict[str, str] | None = None) -> dict[str, str]:
@@ -50,8 +50,8 @@ def test_the_first_folder_below_the_imported_one_is_the_patient(tmp_path: Path) 
 
 def test_level_0_is_the_imported_folder_and_names_clips_as_an_import_of_the_folder_above_does(tmp_path: Path) -> None:
     make(tmp_path / "in", "P07/visit1/a.png", "P07/b.png")
-    below = patients(find_files([tmp_path / "in" / "P07"]), 0)
-    assert below == patients(find_files([tmp_path / "in"])) == {"P07/visit1/a.png": "P07", "P07/b.png": "P07"}
+    below = patients(find_files([tmp_path / "in" / "P07"])[0], 0)
+    assert below == patients(find_files([tmp_path / "in"])[0]) == {"P07/visit1/a.png": "P07", "P07/b.png": "P07"}
 
 
 def test_files_without_folders_are_patients_of_their_own(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_tree_of_mixed_depth_is_refused_with_what_each_level_gives(tmp_path: P
 def test_folders_of_the_same_name_in_two_imported_folders_do_not_mix(tmp_path: Path) -> None:
     make(tmp_path / "P07", "visit1/a.png")
     make(tmp_path / "P08", "visit1/b.png")
-    files = find_files([tmp_path / "P07", tmp_path / "P08"])
+    files, _ = find_files([tmp_path / "P07", tmp_path / "P08"])
     with pytest.raises(InvalidRequest, match="visit1 would be a patient both in"):
         patients(files)
     assert sorted(patients(files, 0).values()) == ["P07", "P08"]
@@ -82,7 +82,7 @@ def test_folders_of_the_same_name_in_two_imported_folders_do_not_mix(tmp_path: P
 def test_files_given_one_by_one_must_share_a_folder(tmp_path: Path) -> None:
     files = make(tmp_path / "in", "P07/a.png", "P08/b.png")
     with pytest.raises(InvalidRequest, match="different folders"):
-        patients(find_files([file.path for file in files]))
+        patients(find_files([file.path for file in files])[0])
 
 
 def test_the_table_wins_by_path_or_by_name(tmp_path: Path) -> None:
@@ -95,6 +95,6 @@ def test_the_table_wins_by_path_or_by_name(tmp_path: Path) -> None:
 
 def test_a_dicom_file_without_a_header_has_no_origin(tmp_path: Path) -> None:
     (tmp_path / "DOE.dcm").write_bytes(b"text" * 100)
-    origins, failed = origins_of(find_files([tmp_path]), Rule({}), bytes)
+    origins, failed = origins_of(find_files([tmp_path])[0], Rule({}), bytes)
     assert origins == {}
     assert "not a DICOM file" in failed[0][1]

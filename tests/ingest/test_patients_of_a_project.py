@@ -147,3 +147,30 @@ def test_keeping_patients_keeps_a_person_together(place: Place) -> None:
     run(place, "", keep_patients=True)
     assert patients(place)["P07/visit4/a.png"] == "P07"
     assert patients(place)["P08/visit4/a.png"] == "visit3"
+
+
+def test_new_clips_of_a_patient_from_another_import_are_mentioned(place: Place) -> None:
+    write_still(place.clips / "P07" / "visit1" / "a.png", 1)
+    write_still(place.clips / "P08" / "visit1" / "b.png", 2)
+    assert run(place, "P07").joined == ()
+    report = run(place, "P08")
+    assert report.joined == ("visit1",)
+    assert any("other people" in line and "visit1" in line for line in report.lines())
+    assert run(place, "P08").joined == ()
+
+
+# Rows of the table
+
+
+def test_rows_that_fit_no_file_are_told(place: Place) -> None:
+    write_still(place.clips / "P1" / "a.png", 1)
+    report = run(place, "", patients={"P1/a.png": "p1", "P2/b.png": "p2"})
+    assert "rows of the table without a file: 1 (P2/b.png)" in list(report.lines())
+    assert patients(place) == {"P1/a.png": "p1"}
+
+
+@pytest.mark.parametrize("row", ["p1/a.png", "A.PNG"])
+def test_a_row_in_another_case_is_refused(place: Place, row: str) -> None:
+    write_still(place.clips / "P1" / "a.png", 1)
+    with pytest.raises(InvalidRequest, match=f"lists {row}, and the file is P1/a.png"):
+        run(place, "", patients={row: "p1"})
