@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -69,11 +71,13 @@ class Settings(BaseSettings):
     port: int = Field(9090, ge=0, le=65535, description="port that the backend listens on")
     threads: int = Field(8, ge=1, description="requests the backend answers at the same time")
     webhook_secret: SecretStr | None = Field(
-        None, description="secret that Label Studio sends with its webhooks; required unless HOST is a loopback address"
+        None,
+        description="secret that Label Studio sends with its webhooks; required unless HOST and BACKEND_URL are "
+        "loopback addresses",
     )
     basic_auth_user: str | None = Field(None, description="user name that Label Studio sends to the backend")
     basic_auth_password: SecretStr | None = Field(
-        None, description="password for it; both required unless HOST is a loopback address"
+        None, description="password for it; both required where the webhook secret is"
     )
 
     # Where things are kept
@@ -83,7 +87,7 @@ class Settings(BaseSettings):
         description="cache folder, best shared by all processes and machines; unset: `features` in the data folder",
     )
     redis_url: str | None = Field(
-        None, description="your Redis (`redis://` or `unix://`); unset: `make serve` starts an embedded one"
+        None, description="your Redis (`redis://` or `unix://`); unset: `tsal serve` starts an embedded one"
     )
     cache_gigabytes: float = Field(20.0, gt=0, description="disk budget of the cache of trunk activations, in GB")
 
@@ -149,7 +153,7 @@ class Settings(BaseSettings):
     target_exact_match: float | None = Field(
         None, gt=0, le=1, description="exact match at which the loop ends; the lower end of its interval counts"
     )
-    poll_seconds: float = Field(30.0, gt=0, description="how often the sidecar looks for what webhooks did not tell")
+    poll_seconds: float = Field(30.0, gt=0, description="how often the sidecar looks for what webhooks missed")
     keep_pushed: int = Field(2, ge=1, description="pushed orders whose predictions stay in Label Studio")
     job_timeout: int = Field(3600, ge=60, description="seconds after which a fine-tune is given up")
 
@@ -186,11 +190,6 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} is none of {', '.join(known)}")
         return value
 
-    @property
-    def loopback(self) -> bool:
-        """Whether the backend can be reached from this machine only."""
-        return self.host in ("127.0.0.1", "::1", "localhost")
-
     def token(self) -> str:
         """Return Label Studio's token.
 
@@ -207,6 +206,8 @@ class Settings(BaseSettings):
     def require_authentication(self) -> None:
         """Refuse to serve other machines without a webhook secret and basic authentication, or with half of the latter.
 
+        An address in BACKEND_URL that is not loopback means other machines too: a proxy on this one may lead there.
+
         Raises:
             SettingsError: naming what is missing.
         """
@@ -219,8 +220,30 @@ class Settings(BaseSettings):
             raise SettingsError(
                 f"{PREFIX}BASIC_AUTH_USER and {PREFIX}BASIC_AUTH_PASSWORD go together: set both or none"
             )
-        if missing and not self.loopback:
-            raise SettingsError(f"set {', '.join(missing)}: required because {PREFIX}HOST={self.host} is not loopback")
+        named = {"HOST": (self.host, self.host), "BACKEND_URL": (self.backend_url, host_of(self.backend_url))}
+        for name, (value, host) in named.items():
+            if missing and not is_loopback(host):
+                raise SettingsError(
+                    f"set {', '.join(missing)}: required because {PREFIX}{name}={value} is not a loopback address"
+                )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address means the machine itself."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    inner = address.ipv4_mapped if isinstance(address, IPv6Address) else None  # ::ffff:127.0.0.1 of a dual-stack socket
+    return (inner or address).is_loopback
+
+
+def host_of(url: str) -> str:
+    """The host that an address names; empty where it names none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def load(**overrides: object) -> Settings:

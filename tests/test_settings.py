@@ -56,6 +56,12 @@ def test_other_machines_are_served_only_with_authentication() -> None:
     load().require_authentication()
     with pytest.raises(SettingsError, match="TSAL_WEBHOOK_SECRET, TSAL_BASIC_AUTH_USER, TSAL_BASIC_AUTH_PASSWORD"):
         load(host="0.0.0.0").require_authentication()
+    with pytest.raises(SettingsError, match="is not a loopback address"):
+        load(backend_url="https://backend.example.com").require_authentication()
+    with pytest.raises(SettingsError, match="TSAL_BACKEND_URL"):
+        load(backend_url="http://10.0.0.5:9090", webhook_secret="s").require_authentication()
+    for here in ("http://localhost:9090", "http://127.0.0.1:9090", "http://[::1]:9090"):
+        load(backend_url=here).require_authentication()
     load(host="0.0.0.0", webhook_secret="s", basic_auth_user="u", basic_auth_password="p").require_authentication()
 
 

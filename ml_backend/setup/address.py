@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -10,6 +11,7 @@ import httpx
 from ml_backend.errors import SettingsError
 from ml_backend.settings import Settings
 from ml_backend.setup.findings import Finding
+from ml_backend.setup.webhook import secret_header
 from ml_backend.studio.client import Studio
 from ml_backend.studio.reach import Reach, reach
 
@@ -36,11 +38,12 @@ def require_dot(url: str) -> None:
 
 
 def from_here(settings: Settings) -> Finding:
-    """Say whether our backend answers at TSAL_BACKEND_URL, and whether it can build its model."""
+    """Say whether our backend answers at TSAL_BACKEND_URL, has our secrets, and can build its model."""
     url, subject = settings.backend_url, "backend from here"
     try:
-        answer = httpx.get(f"{url}/health", timeout=SECONDS)
-        told = answer.json() if answer.is_success else {}
+        told = _told(httpx.get(f"{url}/health", auth=_login(settings), timeout=SECONDS))
+        ours = told.get("model_class") == MODEL_CLASS
+        other = _other_secrets(settings) if ours else []
     except httpx.HTTPError as error:
         return Finding(
             subject,
@@ -48,14 +51,38 @@ def from_here(settings: Settings) -> Finding:
             f"no backend answers at {url} ({type(error).__name__}): start it with `tsal serve`, or correct "
             "TSAL_BACKEND_URL",
         )
-    except ValueError:
-        told = {}
-    if not isinstance(told, dict) or told.get("model_class") != MODEL_CLASS:
+    if not ours:
         return Finding(subject, "change", f"what answers at {url} is not this backend: correct TSAL_BACKEND_URL")
+    if other:
+        text = f"the backend was started with other secrets: {' and '.join(other)} must be the same there and here"
+        return Finding("secrets", "change", text)
     model = str(told.get("model", "UP"))
     if model not in ("UP", "UNKNOWN"):  # unknown until the backend has looked once
-        return Finding(subject, "change", f"the backend at {url} says of its model: {model}")
+        return Finding(subject, "change", f"the backend at {url} reports a problem with its model: {model}")
     return Finding(subject, "ok", f"the backend answers at {url}")
+
+
+def _told(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        told = answer.json() if answer.is_success else {}
+    except ValueError:
+        told = {}
+    return told if isinstance(told, dict) else {}
+
+
+def _login(settings: Settings) -> tuple[str, str] | None:
+    user, password = settings.basic_auth_user, settings.basic_auth_password
+    return (user, password.get_secret_value()) if user and password else None
+
+
+def _other_secrets(settings: Settings) -> list[str]:
+    """The settings whose values the backend refuses; neither question changes anything there."""
+    url = settings.backend_url
+    # A webhook without content is always refused, but with 401 only where its secret is wrong.
+    webhook = httpx.post(f"{url}/webhook", headers=secret_header(settings), timeout=SECONDS)
+    versions = httpx.get(f"{url}/versions", auth=_login(settings), timeout=SECONDS)
+    answers = {"TSAL_WEBHOOK_SECRET": webhook, "TSAL_BASIC_AUTH_USER and TSAL_BASIC_AUTH_PASSWORD": versions}
+    return [names for names, answer in answers.items() if answer.status_code == httpx.codes.UNAUTHORIZED]
 
 
 def from_label_studio(studio: Studio, project: int, url: str) -> Iterator[Finding]:
@@ -63,15 +90,15 @@ def from_label_studio(studio: Studio, project: int, url: str) -> Iterator[Findin
     subject = "backend from Label Studio"
     found = reach(studio, project, url)
     if found is Reach.REACHED:
-        yield Finding(subject, "ok", f"Label Studio reaches {url}")
+        yield Finding(subject, "ok", f"Label Studio can reach {url}")
     elif found is Reach.REFUSED:
         yield Finding(subject, "change", f"Label Studio refuses the address {url}: {PRIVATE_ADDRESS}")
     elif found is Reach.UNREACHABLE:
         yield Finding(
             subject,
             "change",
-            f"Label Studio cannot reach {url}: set TSAL_BACKEND_URL to the backend's address as Label Studio's machine "
-            "or container sees it, and see that no firewall is between",
+            f"Label Studio cannot reach the backend at {url}: set TSAL_BACKEND_URL to its address as Label Studio's "
+            "machine or container sees it, and see that no firewall or proxy answers in its place",
         )
     else:
-        yield Finding(subject, "note", f"whether Label Studio reaches {url} cannot be known before it is tried")
+        yield Finding(subject, "note", f"only connecting will show whether Label Studio can reach {url}")

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 from ml_backend.errors import SettingsError
 from ml_backend.services import Services
 from ml_backend.settings import load
 from ml_backend.setup import address, machine, project
-from ml_backend.setup.findings import Check, Finding, run
-from ml_backend.setup.webhook import differing_fields, webhook_url
+from ml_backend.setup.checks import checks
+from ml_backend.setup.findings import Finding, run
 from ml_backend.studio.client import ProjectInfo, Studio
 
-CONNECTED = "CO"
-"""Label Studio's code for a backend that answered."""
 SECONDS = 30.0
 """The longest that a check may take; Label Studio's calls have shorter limits of their own."""
 MODEL_SECONDS = 300.0
@@ -43,6 +42,7 @@ def findings(only: int | None = None) -> Iterator[Finding]:
         settings = load()
         settings.token()
         settings.require_authentication()
+        address.require_dot(settings.backend_url)
     except SettingsError as error:
         yield Finding("settings", "change", str(error))
         return
@@ -91,58 +91,10 @@ def _project(services: Services, number: int) -> Iterator[Finding]:
     yield from read_well
     if not info or any(finding.subject == "project" and finding.state == "change" for finding in read_well):
         return
-    configuration = services.configuration(info[0].label_config)
-    checks: dict[str, Check] = {
-        "backend from Label Studio": partial(_backend, services, number),
-        "webhook": partial(_webhook, services, number),
-        "frames": partial(project.frames, services, number, configuration),
-        "data keys": partial(project.data_keys, services, number),
-        "answers": partial(project.answers, services, number),
-        "versions": partial(_versions, services, number),
-    }
-    for subject, check in checks.items():
-        yield from run(subject, check, SECONDS)
-
-
-def _backend(services: Services, number: int) -> Iterator[Finding]:
-    subject, url = "backend from Label Studio", services.settings.backend_url
-    ours = next((one for one in services.studio.backends(number) if one.url.rstrip("/") == url), None)
-    if ours is None:
-        yield Finding(
-            "backend registered", "change", f"the backend is not registered: run `tsal connect --project {number}`"
-        )
-        yield from address.from_label_studio(services.studio, number, url)
-    elif ours.state == CONNECTED:
-        yield Finding(subject, "ok", f"Label Studio reaches the backend {url}")
-    else:
-        yield Finding(
-            subject,
-            "change",
-            f"Label Studio cannot reach the backend {url} as it is registered ({_first_line(ours.error)}): see that it "
-            f"runs, then run `tsal connect --project {number}`",
-        )
-
-
-def _webhook(services: Services, number: int) -> Iterator[Finding]:
-    url = webhook_url(services.settings, number)
-    ours = next((one for one in services.studio.webhooks(number) if one.url == url), None)
-    remedy = f"run `tsal connect --project {number}`"
-    if ours is None:
-        yield Finding("webhook", "change", f"the webhook {url} is not there: {remedy}")
-        return
-    differing = differing_fields(services.settings, number, ours)
-    if "is_active" in differing:
-        yield Finding("webhook", "change", f"Label Studio has switched the webhook {url} off: {remedy}")
-    elif differing:
-        yield Finding("webhook", "change", f"the webhook {url} has another {', '.join(differing)}: {remedy}")
-    else:
-        yield Finding("webhook", "ok", f"the webhook {url} is there and active")
-
-
-def _versions(services: Services, number: int) -> Iterator[Finding]:
-    store = services.versions(number)
-    for name in store.damaged():
-        yield Finding("versions", "change", f"version {name} was damaged and set aside: look at it, then remove it")
+    for subject, check in checks(services, number, services.configuration(info[0].label_config)).items():
+        for finding in run(subject, check, SECONDS):
+            remedy = f": run `tsal connect --project {number}`" if finding.mend else ""
+            yield replace(finding, text=finding.text + remedy)
 
 
 def _numbers(release: str) -> tuple[int, ...]:
@@ -151,7 +103,3 @@ def _numbers(release: str) -> tuple[int, ...]:
 
 def _dotted(numbers: tuple[int, ...]) -> str:
     return ".".join(map(str, numbers))
-
-
-def _first_line(text: str | None) -> str:
-    return (text or "no reason given").strip().splitlines()[0][:200]

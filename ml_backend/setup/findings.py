@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, Queue
-from typing import Literal
+from typing import Any, Literal
 
 from redis.exceptions import RedisError
 
@@ -19,12 +19,14 @@ State = Literal["ok", "note", "change"]
 class Finding:
     """One line of the doctor: ``subject`` names what was checked, ``text`` is for people.
 
-    ``note`` is worth knowing and needs no change.
+    ``note`` is worth knowing and needs no change. ``mend`` makes the change that ``text`` names; it is
+    None where only a person can make it.
     """
 
     subject: str
     state: State
     text: str
+    mend: Callable[[], Any] | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.state:8} {self.text}"

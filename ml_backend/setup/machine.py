@@ -76,11 +76,11 @@ def _processes(connection: Redis) -> Iterator[Finding]:
     if jobs.QUEUE in queues:
         yield Finding("worker", "ok", "a worker is there")
     else:
-        yield Finding("worker", "change", "no worker fine-tunes: start `tsal worker` (`tsal serve` starts one)")
+        yield Finding("worker", "change", "no worker is running: start `tsal worker` (`tsal serve` starts one)")
     if alive(connection, SIDECAR):
         yield Finding(SIDECAR, "ok", "the sidecar is there")
     else:
-        yield Finding(SIDECAR, "change", "no sidecar orders the queue: start `tsal sidecar` (`tsal serve` starts one)")
+        yield Finding(SIDECAR, "change", "no sidecar is running: start `tsal sidecar` (`tsal serve` starts one)")
 
 
 def sdk() -> Iterator[Finding]:

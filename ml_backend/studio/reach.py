@@ -24,22 +24,23 @@ class Reach(Enum):
 def reach(studio: Studio, project: int, url: str) -> Reach:
     """Ask Label Studio to register ``url``/not-a-backend, which it checks before it stores anything.
 
-    It first compares the address with the networks that it refuses (``REFUSED``), then asks for ``/health`` there. An
-    HTTP error means that a server answered (``REACHED``); no answer means ``UNREACHABLE``. ``UNKNOWN`` where Label
-    Studio says something else. If something there takes the path for a backend, the new entry is removed again.
+    It first compares the address with the networks that it refuses (``REFUSED``), then asks for ``/health`` there. Our
+    backend answers 404 (``REACHED``); anything else that is not an answer of ours, or none, means ``UNREACHABLE``.
+    ``UNKNOWN`` where Label Studio says something else. If something there takes the path for a backend, the new entry
+    is removed again.
     """
     try:
         made = studio.create_backend(project, f"{url}/{NOWHERE}", "reachable?", None, None)
     except StudioRefused as error:
         return _meaning(str(error))
     studio.delete_backend(made)
-    return Reach.REACHED
+    return Reach.UNREACHABLE
 
 
 def _meaning(answer: str) -> Reach:
     if "reserved network address" in answer or "private address" in answer:
         return Reach.REFUSED
     # Label Studio repeats the words of the HTTP library, such as "404 Client Error: NOT FOUND for url".
-    if re.search(r"\b[45]\d\d (Client|Server) Error", answer) or "Able to connect" in answer:
+    if "404 Client Error" in answer:
         return Reach.REACHED
-    return Reach.UNREACHABLE if "connect" in answer else Reach.UNKNOWN
+    return Reach.UNREACHABLE if re.search(r"\b[45]\d\d (Client|Server) Error|connect", answer) else Reach.UNKNOWN

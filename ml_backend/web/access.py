@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hmac
-from ipaddress import IPv6Address, ip_address
-from urllib.parse import urlsplit
 
 from flask import Request
 
 from ml_backend.errors import Unauthorized
-from ml_backend.settings import Settings
+from ml_backend.settings import Settings, host_of, is_loopback
 
 SECRET_HEADER = "X-TSAL-Secret"  # noqa: S105  the header's name, no secret
-# A proxy on this machine connects from a loopback address, whoever its own client is; one of these gives it away.
+# A proxy on this machine connects from a loopback address, whoever its own client is. Most send one of these; one that
+# does not looks like a program of this machine.
 _FORWARDING = ("Forwarded", "Via", "X-Real-Ip", "X-Client-Ip", "X-Original-Host", "True-Client-Ip", "Cf-Connecting-Ip")
 
 
@@ -22,8 +21,20 @@ def require_access(request: Request, settings: Settings) -> None:
     Raises:
         Unauthorized: saying what is missing.
     """
-    if request.endpoint in ("health", None):  # container health checks send no password
-        return
+    if request.endpoint not in ("health", None):  # container health checks send no password
+        _require_secrets(request, settings)
+
+
+def has_access(request: Request, settings: Settings) -> bool:
+    """Whether the caller of an open page could also ask for the others."""
+    try:
+        _require_secrets(request, settings)
+    except Unauthorized:
+        return False
+    return True
+
+
+def _require_secrets(request: Request, settings: Settings) -> None:
     webhook = request.endpoint == "webhook"
     if webhook and settings.webhook_secret is not None and _secret_matches(request, settings):
         return
@@ -36,8 +47,8 @@ def require_access(request: Request, settings: Settings) -> None:
             )
     elif webhook and settings.webhook_secret is not None:
         raise Unauthorized(
-            f"the webhook needs the header {SECRET_HEADER} with the backend's secret; Label Studio's own calls, as "
-            "Start Training, need TSAL_BASIC_AUTH_USER and TSAL_BASIC_AUTH_PASSWORD set"
+            f"the webhook needs the header {SECRET_HEADER} with the backend's secret; Label Studio's own calls, such "
+            "as Start Training, need TSAL_BASIC_AUTH_USER and TSAL_BASIC_AUTH_PASSWORD set"
         )
     if not is_local(request):
         raise Unauthorized(
@@ -47,7 +58,7 @@ def require_access(request: Request, settings: Settings) -> None:
 
 
 def is_local(request: Request) -> bool:
-    """Whether a request began on this machine: its peer, its Host header, and no proxy in between.
+    """Whether a request began on this machine, as far as its peer, its Host header and a proxy's headers tell.
 
     What the server is bound to does not count, because a container or a command line can bind it to any address.
     """
@@ -56,23 +67,8 @@ def is_local(request: Request) -> bool:
         name.lower().startswith("x-forwarded")
         for name in headers.keys()  # noqa: SIM118  headers are no dict
     )
-    return not forwarded and _is_loopback(request.remote_addr or "") and _is_loopback(_host_of(headers.get("Host", "")))
-
-
-def _host_of(header: str) -> str:
-    try:
-        return urlsplit(f"//{header}").hostname or ""
-    except ValueError:
-        return ""
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return host == "localhost"
-    inner = address.ipv4_mapped if isinstance(address, IPv6Address) else None  # ::ffff:127.0.0.1 of a dual-stack socket
-    return (inner or address).is_loopback
+    host = host_of(f"//{headers.get('Host', '')}")
+    return not forwarded and is_loopback(request.remote_addr or "") and is_loopback(host)
 
 
 def _secret_matches(request: Request, settings: Settings) -> bool:

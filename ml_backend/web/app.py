@@ -20,7 +20,7 @@ from ml_backend.model import LungUltrasoundModel, project_number
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
 from ml_backend.store.pending import connect, unanswered
-from ml_backend.web.access import require_access
+from ml_backend.web.access import has_access, require_access
 from ml_backend.web.health import Health
 from ml_backend.web.metrics import Monitoring
 
@@ -102,7 +102,7 @@ def _answer_status(app: Flask, services: Services, monitoring: Monitoring) -> No
     @app.get("/health", endpoint="health")
     def answer_health() -> Response:
         # Label Studio takes any other status than 200 for a backend that is gone, and it can predict without Redis.
-        states = {"redis": _redis_state(services.settings), **health.known()}
+        states = {"redis": _redis_state(services.settings), **health.known(has_access(request, services.settings))}
         return jsonify(status="UP", model_class=LungUltrasoundModel.__name__, **states)
 
     @app.get("/metrics")

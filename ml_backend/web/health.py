@@ -38,15 +38,21 @@ class Health:
         self._begun = float("-inf")
         self._known = dict(UNKNOWN)
 
-    def known(self) -> dict[str, str]:
-        """Return what the last check found, and start a new one in the background if that is too old."""
+    def known(self, reasons: bool) -> dict[str, str]:
+        """Return what the last check found, and start a new one in the background if that is too old.
+
+        The ``reasons`` why the model cannot be built may name files, so not everybody gets them.
+        """
         now = time.monotonic()
         if now - self._looked > SECONDS and self._looking.acquire(blocking=False):
             self._begun = now
             threading.Thread(target=self._look, name="health", daemon=True).start()
         # A disk that hangs or an answer that drips in keeps a check from ending; the last result is then out of date.
         hangs = self._begun > self._looked and now - self._begun > SECONDS
-        return dict(UNKNOWN if hangs else self._known)
+        known = dict(UNKNOWN if hangs else self._known)
+        if not reasons:
+            known["model"] = known["model"].partition(" (")[0]
+        return known
 
     @cached_property
     def _studio(self) -> Studio:

@@ -20,6 +20,7 @@ from ml_backend.setup.connect import connect
 from ml_backend.setup.doctor import findings
 from ml_backend.setup.webhook import webhook_url
 from ml_backend.store import heartbeat
+from ml_backend.store.parked import Parked
 from ml_backend.studio.client import Studio
 from ml_backend.studio.reach import Reach, reach
 from tests.setup.test_connect import backend, dump, project, served, services, settings
@@ -131,6 +132,40 @@ def test_a_switched_off_and_a_changed_webhook_are_found(installation: Services, 
     installation.studio.delete_webhook(webhook.id)
     assert changes() == {"webhook"}
     assert webhook.url == webhook_url(installation.settings, project)
+
+
+def test_a_project_whose_queue_does_not_work_is_found(installation: Services, project: int, tmp_path: Path) -> None:
+    studio, settings = installation.studio, installation.settings
+    studio.update_project(project, sampling="Sequential sampling", show_collab_predictions=False, maximum_annotations=3)
+    (ours,) = studio.backends(project)
+    studio.delete_backend(ours.id)
+    other = settings.model_copy(update={"port": free_port(), "data_dir": tmp_path / "other"})
+    with served(other):
+        studio.create_backend(project, f"http://127.0.0.1:{other.port}", "Another", "label-studio", "frames")
+    studio.create_backend(project, settings.backend_url, "Ours", "label-studio", "frames")
+    installation.folder(project).rename(tmp_path / "elsewhere")
+    found = [finding for finding in findings(project) if finding.state == "change"]
+    assert {finding.subject for finding in found} >= {
+        *("sampling", "show_collab_predictions", "annotations per task", "first backend", "sidecar's list")
+    }
+    for finding in found:
+        assert (finding.mend is not None) == finding.text.endswith(f": run `tsal connect --project {project}`")
+    assert studio.project(project).sampling == "Sequential sampling"
+
+
+def test_a_parked_fine_tune_is_found(installation: Services, project: int) -> None:
+    parked = Parked(
+        parent=None, active=None, reason="all frames are alike", at="2026-01-02T03:04", tried={}, settings=""
+    )
+    installation.parked(project).put(parked)
+    (found,) = [finding for finding in findings() if finding.state != "ok"]
+    assert (found.subject, found.state) == ("parked", "change")
+    assert "all frames are alike" in found.text
+
+
+def test_a_backend_with_other_secrets_is_found(installation: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TSAL_WEBHOOK_SECRET", "another")
+    assert "secrets" in changes()
 
 
 def test_a_stopped_backend_is_found_from_both_sides(

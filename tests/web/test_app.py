@@ -360,6 +360,18 @@ class TestAuthentication:
         with pytest.raises(SettingsError, match="TSAL_WEBHOOK_SECRET"):
             create_app(settings_in(tmp_path, host="0.0.0.0"))
 
+    def test_a_proxy_that_looks_like_this_machine_gets_nothing_without_the_secrets(
+        self, tmp_path: Path, redis_url: str
+    ) -> None:
+        """nginx's plain `proxy_pass http://127.0.0.1:9090;` sends no header of its own and the name of its target."""
+        url = {"backend_url": "https://backend.example.com"}
+        with pytest.raises(SettingsError, match="TSAL_WEBHOOK_SECRET"):
+            create_app(settings_in(tmp_path, **url))
+        client = self.client(tmp_path, redis_url, **url, **ALL)
+        origin = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "127.0.0.1:9090"}
+        for path in ("/metrics", "/versions"):
+            error_of(client.get(path, environ_overrides=origin), 401)
+
     @pytest.mark.parametrize(
         ("peer", "host", "headers", "inside"),
         [

@@ -29,10 +29,10 @@ def services(tmp_path: Path) -> Services:
 
 def looked(looker: Health) -> dict[str, str]:
     """What is known once the look that this begins has ended."""
-    looker.known()
+    looker.known(reasons=True)
     for thread in [one for one in threading.enumerate() if one.name == "health"]:
         thread.join(30)
-    return looker.known()
+    return looker.known(reasons=True)
 
 
 def test_label_studio_is_up_if_it_accepts_the_token(tmp_path: Path, studio_server: StudioServer) -> None:
@@ -77,7 +77,7 @@ def test_nobody_waits_and_only_one_check_runs_at_a_time(services: Services, monk
     monkeypatch.setattr(Studio, "me", lambda _: me())
     looker = Health(services)
     for _ in range(5):
-        assert looker.known() == {"label_studio": "UNKNOWN", "disk": "UNKNOWN", "model": "UNKNOWN"}
+        assert looker.known(reasons=True) == {"label_studio": "UNKNOWN", "disk": "UNKNOWN", "model": "UNKNOWN"}
     answer.set()
     assert looked(looker)["label_studio"] == "DOWN"
     assert looks == ["look"]
@@ -109,9 +109,9 @@ def test_a_hanging_check_makes_the_last_result_stale(services: Services, monkeyp
     answer = threading.Event()
     monkeypatch.setattr(Studio, "me", lambda _: answer.wait(30))
     monkeypatch.setattr(looker, "_looked", time.monotonic() - 3 * health.SECONDS)
-    assert looker.known()["disk"] == "UP"  # the look has only begun
+    assert looker.known(reasons=True)["disk"] == "UP"  # the look has only begun
     monkeypatch.setattr(looker, "_begun", time.monotonic() - health.SECONDS - 1)
-    assert looker.known() == {"label_studio": "UNKNOWN", "disk": "UNKNOWN", "model": "UNKNOWN"}
+    assert looker.known(reasons=True) == {"label_studio": "UNKNOWN", "disk": "UNKNOWN", "model": "UNKNOWN"}
     answer.set()
     assert looked(looker) == {"label_studio": "UP", "disk": "UP", "model": "UP"}
 
@@ -124,6 +124,14 @@ def test_a_model_that_cannot_be_built_is_reported_until_it_can(tmp_path: Path) -
     state = looked(Health(Services(settings_in(tmp_path))))["model"]
     assert state == f"CANNOT BE BUILT ({caught.value})"
     assert "missing.pth" in state
+    # Only those who have the secrets learn where files lie.
+    client = create_app(settings_in(tmp_path, basic_auth_user="lead", basic_auth_password="secret")).test_client()
+    assert client.get("/health").status_code == 200
+    for thread in [one for one in threading.enumerate() if one.name == "health"]:
+        thread.join(30)
+    assert client.get("/health").get_json()["model"] == "CANNOT BE BUILT"
+    assert client.get("/health", auth=("lead", "guess")).get_json()["model"] == "CANNOT BE BUILT"
+    assert client.get("/health", auth=("lead", "secret")).get_json()["model"] == state
     mended = Services(settings_in(tmp_path, weights="random"))
     mended.predictor.network(3)
     assert looked(Health(mended))["model"] == "UP"
