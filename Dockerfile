@@ -1,7 +1,7 @@
 # One image for backend, worker and sidecar: the command chooses which (docker-compose.yml has all three).
 FROM python:3.11.14-slim-bookworm
 
-# Where pip looks, for those behind a mirror or without a GPU (README.md, Containers); empty: pip's own default.
+# Where pip looks, for those behind a mirror or without a GPU (docs/containers.md, Good to know); empty: pip's own default.
 ARG PIP_INDEX_URL=
 ARG PIP_EXTRA_INDEX_URL=
 

@@ -20,6 +20,7 @@ from ml_backend.plugins import Registry
 from ml_backend.settings import Settings
 from ml_backend.store.audits import AuditStore
 from ml_backend.store.counters import Counters
+from ml_backend.store.embedded import redis_url
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.orders import OrderStore
 from ml_backend.store.parked import ParkedStore
@@ -47,7 +48,7 @@ class Services:
     @cached_property
     def redis(self) -> Redis:
         """Redis, known to have answered once."""
-        return connect(self.settings.redis_url)
+        return connect(redis_url(self.settings))
 
     @cached_property
     def fetcher(self) -> FrameFetcher:

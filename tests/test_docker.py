@@ -28,6 +28,8 @@ from ml_backend.launch import serve
 from ml_backend.launch.processes import Processes, embedded_redis, free_port
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
+from ml_backend.store.heartbeat import SIDECAR, beat
+from ml_backend.store.pending import connect
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCKERFILE = ROOT / "Dockerfile"
@@ -409,7 +411,7 @@ def test_versions_and_the_cache_are_shared(clean: pytest.MonkeyPatch) -> None:
         assert mounted[str(settings.data_dir)] == "data"
         caches.add(mounted[str(Services(settings).predictor._features.folder)])
     assert caches == {"cache"}
-    assert "data:/data" in _service("tools")["volumes"]
+    assert {"data:/data", "cache:/cache"} <= set(_service("tools")["volumes"])
 
 
 def test_named_volumes_and_networks_are_declared_and_used() -> None:
@@ -562,13 +564,15 @@ def test_the_worker_is_healthy_while_redis_knows_one_of_this_host(redis_url: str
         assert not _healthy(command, TSAL_REDIS_URL=redis_url)
 
 
-def test_the_sidecar_is_healthy_while_redis_and_label_studio_answer(redis_url: str, health: HTTPServer) -> None:
+def test_the_sidecar_is_healthy_while_it_leaves_signs_of_life(redis_url: str) -> None:
     command = _service("sidecar")["healthcheck"]["test"][1:]
-    studio = f"http://127.0.0.1:{health.server_port}/"
-    assert _healthy(command, TSAL_REDIS_URL=redis_url, TSAL_LABEL_STUDIO_URL=studio)
-    assert not _healthy(command, TSAL_REDIS_URL="unix:///nowhere", TSAL_LABEL_STUDIO_URL=studio)
-    health.status = 503  # type: ignore[attr-defined]
-    assert not _healthy(command, TSAL_REDIS_URL=redis_url, TSAL_LABEL_STUDIO_URL=studio)
+    assert not _healthy(command, TSAL_REDIS_URL=redis_url)
+    with connect(redis_url) as redis:
+        beat(lambda: redis, SIDECAR)
+        assert _healthy(command, TSAL_REDIS_URL=redis_url)
+        redis.flushdb()
+        assert not _healthy(command, TSAL_REDIS_URL=redis_url)
+    assert not _healthy(command, TSAL_REDIS_URL="unix:///nowhere")
 
 
 def test_label_studio_is_healthy_while_it_answers(health: HTTPServer) -> None:

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from ml_backend.errors import RedisUnavailable
+from ml_backend.launch.processes import Processes, embedded_redis
+from ml_backend.launch.serve import wait_for_redis
 from ml_backend.services import Services
 from tests.installation import settings_in
 from tests.studio_stand_in import one_thread
@@ -60,3 +63,16 @@ def test_jobs_travel_as_json(tmp_path: Path, redis_url: str) -> None:
     assert job.serializer.loads(zlib.decompress(stored)) == ["builtins.print", None, [1], {}]
     with pytest.raises(TypeError):
         services.queue("tsal-test").enqueue_call("builtins.print", args=(object(),))
+
+
+def test_the_embedded_redis_of_the_data_folder_is_found(tmp_path: Path) -> None:
+    """As `tsal order` in a second terminal needs it, beside `tsal serve`."""
+    services = Services(settings_in(tmp_path))
+    with pytest.raises(RedisUnavailable, match=r"no Redis is configured.*tsal serve"):
+        services.queue("tsal-test")
+    command, url = embedded_redis(services.settings.data_dir / "redis")
+    with Processes(lambda name, line: None) as processes:
+        processes.start("redis", command, {})
+        wait_for_redis(url)
+        services.queue("tsal-test").enqueue_call("builtins.print", args=(1,))
+        assert services.queue("tsal-test").count == 1

@@ -89,7 +89,7 @@ def _check(options: Options) -> None:
     if min(options.rounds, 1 if options.batch is None else options.batch) < 1:
         raise InvalidRequest("ROUNDS and BATCH must be 1 or more")
     if options.port:
-        require_free("127.0.0.1", options.port, "PORT")
+        require_free("127.0.0.1", options.port, "--port")
 
 
 def _clips(state: DemoState, folder: Path, labelled: bool) -> Clips:

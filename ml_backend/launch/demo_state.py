@@ -122,7 +122,7 @@ def earlier(options: Options, folder: Path) -> DemoState | None:
             "another --folder"
         )
     state = replace(state, batch=options.batch or state.batch, studio_port=options.port or state.studio_port)
-    require_free("127.0.0.1", state.studio_port, "PORT")
+    require_free("127.0.0.1", state.studio_port, "--port")
     require_free("127.0.0.1", state.port, "--folder")
     return state
 

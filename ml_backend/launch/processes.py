@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -128,10 +129,12 @@ def require_free(host: str, port: int, setting: str) -> None:
         InvalidRequest: naming the ``setting`` to change.
     """
     try:
-        socket.create_server((host, port)).close()
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as error:
         raise InvalidRequest(
-            f"nothing can listen on {host}:{port} ({error.strerror}): end what does, or choose another {setting}"
+            f"port {port} is in use: stop the program that uses it, or choose another {setting}"
+            if error.errno == errno.EADDRINUSE
+            else f"nothing can listen on {host}, port {port} ({error.strerror}): choose another address or {setting}"
         ) from None
 
 

@@ -127,7 +127,7 @@ def _require_first(url: str, data_dir: Path) -> None:
     with redis:
         process = redis.info("server")["process_id"]
     raise InvalidRequest(
-        f"the embedded Redis of {data_dir} runs already (process {process}): end the `make serve` that it belongs to, "
+        f"the embedded Redis of {data_dir} runs already (process {process}): end the `tsal serve` that it belongs to, "
         "or choose another TSAL_DATA_DIR"
     )
 

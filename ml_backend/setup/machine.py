@@ -15,7 +15,7 @@ from ml_backend.loop import jobs
 from ml_backend.settings import Settings
 from ml_backend.setup.findings import Finding
 from ml_backend.setup.model import model_problem
-from ml_backend.store.embedded import embedded_redis_url
+from ml_backend.store.embedded import redis_url
 from ml_backend.store.heartbeat import SIDECAR, alive
 from ml_backend.store.pending import connect
 from ml_backend.web.health import LEAST_FREE
@@ -52,7 +52,7 @@ def redis(settings: Settings) -> Iterator[Finding]:
     """Say whether Redis answers, and whether a worker and the sidecar are there."""
     embedded = settings.redis_url is None
     try:
-        connection = connect(settings.redis_url or embedded_redis_url(settings.data_dir / "redis"))
+        connection = connect(redis_url(settings))
     except RedisUnavailable as error:
         yield Finding(
             "redis",

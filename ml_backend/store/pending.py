@@ -104,7 +104,7 @@ def connect(url: str | None, seconds: float = 5.0) -> Redis:
     """
     if url is None:
         raise RedisUnavailable(
-            "no Redis is configured: set TSAL_REDIS_URL, or start everything with `make serve`, which brings one"
+            "no Redis is configured: set TSAL_REDIS_URL, or start everything with `tsal serve`, which brings one"
         )
     try:
         redis = Redis.from_url(url, socket_connect_timeout=seconds, socket_timeout=seconds)

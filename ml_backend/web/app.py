@@ -19,6 +19,7 @@ from ml_backend.logs import configure, event
 from ml_backend.model import LungUltrasoundModel, project_number
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
+from ml_backend.store.embedded import redis_url
 from ml_backend.store.pending import connect, unanswered
 from ml_backend.web.access import has_access, require_access
 from ml_backend.web.health import Health
@@ -196,7 +197,7 @@ def _project_of(body: _Webhook) -> str:
 
 def _redis_state(settings: Settings) -> str:
     try:
-        connect(settings.redis_url, HEALTH_SECONDS).close()
+        connect(redis_url(settings), HEALTH_SECONDS).close()
     except RedisUnavailable:
         return "DOWN"
     return "UP"

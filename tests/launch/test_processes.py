@@ -358,9 +358,19 @@ def test_a_free_port_can_be_listened_on() -> None:
 def test_a_port_in_use_is_refused_with_the_setting_to_change() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
-        pytest.raises(InvalidRequest, match=rf"127\.0\.0\.1:{taken.getsockname()[1]} .*in use.*another TSAL_PORT"),
+        pytest.raises(InvalidRequest, match=rf"port {taken.getsockname()[1]} is in use.*another TSAL_PORT"),
     ):
         require_free("127.0.0.1", taken.getsockname()[1], "TSAL_PORT")
+
+
+def test_a_port_of_ipv6_in_use_is_refused_and_a_free_one_is_not() -> None:
+    port = free_port()
+    require_free("::1", port, "TSAL_PORT")
+    with (
+        socket.create_server(("::1", port), family=socket.AF_INET6),
+        pytest.raises(InvalidRequest, match=rf"port {port} is in use"),
+    ):
+        require_free("::1", port, "TSAL_PORT")
 
 
 def test_embedded_redis_keeps_its_data_and_listens_on_its_socket_only(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ml_backend.web.server import command
 from tests.installation import XML, environment_of, settings_in
 from tests.studio_server import free_port
 
@@ -31,6 +32,16 @@ def outer_address() -> str:
     return address
 
 
+def wait_for_answer(process: subprocess.Popen[bytes], url: str) -> None:
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            httpx.get(f"{url}/health", timeout=10)
+            break
+        except httpx.TransportError:
+            time.sleep(0.2)
+
+
 @pytest.fixture
 def port(tmp_path: Path) -> Iterator[int]:
     port = free_port()
@@ -43,13 +54,7 @@ def port(tmp_path: Path) -> Iterator[int]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < deadline:
-            try:
-                httpx.get(f"http://127.0.0.1:{port}/health", timeout=10)
-                break
-            except httpx.TransportError:
-                time.sleep(0.2)
+        wait_for_answer(process, f"http://127.0.0.1:{port}")
         yield port
     finally:
         process.terminate()
@@ -70,3 +75,20 @@ def test_a_backend_bound_to_every_address_serves_only_this_machine(port: int) ->
         assert httpx.post(f"{outside}/predict", json=PREDICT, headers=headers, timeout=60).status_code == 401
     forwarded = httpx.post(f"{inside}/predict", json=PREDICT, headers={"X-Forwarded-For": "192.0.2.9"}, timeout=60)
     assert forwarded.status_code == 401
+
+
+def test_a_backend_on_the_loopback_address_of_ipv6_answers_there(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, host="::1", port=free_port())
+    process = subprocess.Popen(
+        command(settings),
+        cwd=ROOT,
+        env=os.environ | environment_of(settings),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for_answer(process, f"http://[::1]:{settings.port}")
+        assert httpx.get(f"http://[::1]:{settings.port}/versions", timeout=60).status_code == 200
+    finally:
+        process.terminate()
+        process.wait(30)
