@@ -147,6 +147,4 @@ def _versions(services: Services, number: int) -> Iterator[Finding]:
         yield Finding("versions", "change", f"version {name} was damaged and set aside: look at it, then remove it")
     parked = parked_now(services, number)
     if parked is not None:
-        yield Finding(
-            "parked", "change", f"a fine-tune is parked since {parked.at[:16]} until this is mended: {parked.reason}"
-        )
+        yield Finding("parked", "change", f"a fine-tune has been parked since {parked.at[:16]}: {parked.reason}")

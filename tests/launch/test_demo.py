@@ -190,8 +190,7 @@ def test_a_port_in_use_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         error = refused(capsys, "--port", port)
-    assert f"127.0.0.1:{port}" in error
-    assert "another PORT" in error
+    assert f"port {port} is in use: stop the program that uses it, or choose another --port" in error
 
 
 @pytest.mark.parametrize("arguments", [("--rounds", 0), ("--batch", 0), ("--batch", -1)], ids=str)
