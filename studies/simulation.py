@@ -17,13 +17,15 @@ from ml_backend.tsal import adaptive, metrics
 from ml_backend.tsal.acquisition import DIVERSE
 from ml_backend.tsal.audit import AuditSample
 from ml_backend.tsal.correlation import CorrelationTable, build, plain_labels
+from ml_backend.tsal.judgement import compare, matches
 from ml_backend.tsal.rarity import positive_weights
 from ml_backend.tsal.round import Batch, Known, Pool, Rows, Rules, choose, generator
-from ml_backend.tsal.split import held_out
+from ml_backend.tsal.split import NOBODY, Split, held_out, set_aside
 from ml_backend.tsal.ticks import VALIDATORS, Tables
 from studies.dataset import ClipSet
 
 State = dict[str, NDArray[np.float32]]
+Outcome = Literal["trained", "held back", "nothing to learn"]
 TAIL_ROWS = 256
 
 
@@ -46,7 +48,8 @@ class Way:
     with the pre-trained weights instead of the last version's; ``augmented``: draw from all views instead of the frame
     itself; ``weighted``: positive weights for rare symptoms; ``audit``: share of every batch that is
     drawn at random, as in the product; ``hold_out``: share of the pool's patients that are never trained on, as in the
-    product (the study has test patients of its own).
+    product. Where it is 0 no version is judged, since the study has test patients of its own; else one that got worse
+    by more than ``largest_fall`` is held back, as in the product.
     """
 
     epochs: int = 10
@@ -57,6 +60,7 @@ class Way:
     weighted: bool = False
     audit: float = 0.15
     hold_out: float = 0.0
+    largest_fall: float = 0.05
 
 
 class Learner:
@@ -73,14 +77,50 @@ class Learner:
         self.held_out = held_out(material.clips.patients, way.hold_out, seed)
         self._begin()
 
-    def learn(self, labelled: Rows, batch: Rows) -> bool:
-        """Fine-tune on the labelled rows, of which ``batch`` are new, and renew the tables; False where none can be."""
+    def learn(self, labelled: Rows, batch: Rows, audited: Rows) -> Outcome:
+        """Fine-tune on the ``labelled`` rows and renew the tables.
+
+        ``batch`` are the new ones among them, ``audited`` those that an audit drew. A version that is worse than the
+        one before is held back: weights and tables stay as they were.
+        """
+        parts = self._set_aside(labelled, batch, audited)
+        rows = np.intersect1d(labelled[parts.training], batch) if self.way.last_batch_only else labelled[parts.training]
+        if len(np.unique(self.material.clips.labels[rows], axis=0)) < 2:
+            return "nothing to learn"
+        judged = labelled[parts.judged]
+        kept = self.material.network.trainable_state(), self.tables, self.table_without_rule_9
+        before = self.probabilities(judged)
+        self._train(rows)
+        known = labelled[parts.training]
+        labels, found = self.material.clips.labels[known], self.probabilities(known)
+        self.tables, self.table_without_rule_9 = self.tables.learn(labels, found), build(labels, found)
+        self.version += 1
+        if self.version > 1 and self._worse(judged, before):
+            state, self.tables, self.table_without_rule_9 = kept
+            self.material.network.load_trainable_state(state)
+            return "held back"
+        return "trained"
+
+    def _set_aside(self, labelled: Rows, batch: Rows, audited: Rows) -> Split:
+        if not self.way.hold_out:
+            return Split(np.ones(len(labelled), bool), np.zeros(len(labelled), bool), NOBODY, False)
+        masks = self.held_out[labelled], np.isin(labelled, audited), np.isin(labelled, batch)
+        return set_aside(self.material.clips.labels[labelled], *masks)
+
+    def _worse(self, rows: Rows, before: NDArray[np.float32]) -> bool:
+        clips = self.material.clips
+        truth, known = clips.labels[rows], np.ones((len(rows), clips.labels.shape[1]), bool)
+        compared = compare(
+            matches(truth, plain_labels(before), known),
+            matches(truth, plain_labels(self.probabilities(rows)), known),
+            [clips.patients[row] for row in rows],
+            self.seed,
+        )
+        return bool(compared and compared.regression(self.way.largest_fall))
+
+    def _train(self, rows: Rows) -> None:
         material, way = self.material, self.way
-        labelled = labelled[~self.held_out[labelled]]
-        rows = batch[~self.held_out[batch]] if way.last_batch_only else labelled
         truth = material.clips.labels[rows]
-        if len(np.unique(truth, axis=0)) < 2:
-            return False
         if way.restart:
             self._begin()
         records, views = material.records[rows], material.records.shape[1] if way.augmented else 1
@@ -98,10 +138,6 @@ class Learner:
             positive_weights=positive_weights(truth) if way.weighted else None,
             seed=self.seed,
         )
-        labels, found = material.clips.labels[labelled], self.probabilities(labelled)
-        self.tables, self.table_without_rule_9 = self.tables.learn(labels, found), build(labels, found)
-        self.version += 1
-        return True
 
     def probabilities(self, rows: Rows) -> NDArray[np.float32]:
         """What the network says of frames: (len(rows), l)."""
@@ -138,6 +174,7 @@ def simulate(
     learner = Learner(material, way, seed)
     rest: Rows = pool.copy()
     labelled: Rows = np.empty(0, np.intp)
+    audited: Rows = np.empty(0, np.intp)
     trials: list[adaptive.Trial] = []
     history: list[dict[str, Any]] = []
     for _ in range(rounds):
@@ -145,7 +182,7 @@ def simulate(
             break
         row: dict[str, Any] = {"strategy": strategy, "validator": None, "reason": "", "manual": None}
         row["manual_audit"] = None
-        probabilities = None
+        probabilities, before = None, len(trials)
         if learner.version:
             choice = adaptive.choose(trials)
             if strategy == "adaptive":
@@ -157,14 +194,16 @@ def simulate(
         batch_rows = rest[chosen]
         if probabilities is not None:
             row["manual"] = _manual(learner, probabilities[chosen], truth[batch_rows], row["validator"])
-            audited = rest[batch.audit]
-            row["manual_audit"] = _manual(learner, probabilities[batch.audit], truth[audited], row["validator"])
-            sample = AuditSample.of(audited.tolist(), batch_rows.tolist(), probabilities[chosen], truth[batch_rows])
+            drawn = rest[batch.audit]
+            row["manual_audit"] = _manual(learner, probabilities[batch.audit], truth[drawn], row["validator"])
+            sample = AuditSample.of(drawn.tolist(), batch_rows.tolist(), probabilities[chosen], truth[batch_rows])
             trial = adaptive.trial(sample, learner.tables, generator(seed, learner.version))
             trials += [trial] if trial else []
         labelled = np.sort(np.concatenate([labelled, batch_rows]))  # by task, as in the product
+        audited = np.concatenate([audited, rest[batch.audit]])
         rest = np.delete(rest, chosen)
-        learner.learn(labelled, batch_rows)
+        if learner.learn(labelled, batch_rows, audited) == "held back" and probabilities is not None:
+            trials = trials[:before]  # the choice stays that of the version that serves
         found = figures(material.clips, test, learner.probabilities(test))
         history.append(row | {"labelled": len(labelled), "share": len(labelled) / len(pool)} | found)
     return history

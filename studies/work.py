@@ -123,7 +123,7 @@ class Bench:
         """MSML trained on all of these rows at once, for as many updates as a run takes in all its rounds, or more."""
         preset = self.setting.preset
         learner = Learner(self.material, replace(preset.way, minimum_steps=preset.updates(len(rows))), seed)
-        learner.learn(rows, rows)
+        learner.learn(rows, rows, audited=rows[:0])
         return learner
 
     def _compared(self, part: Part, pool: NDArray[np.intp], test: NDArray[np.intp]) -> dict[str, Any]:

@@ -20,8 +20,12 @@ from ml_backend.phantom.clips import generate
 from ml_backend.services import Services
 from ml_backend.settings import load
 from ml_backend.setup.label_configuration import render
+from ml_backend.store.versions import Manifest
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import choices_result, default_of
+from ml_backend.tsal import judgement
+from ml_backend.tsal.round import Rows
+from ml_backend.tsal.split import HELD_OUT, NEWEST_AUDIT
 from ml_backend.tsal.ticks import VALIDATORS
 from studies import dataset, simulation
 from studies.dataset import ClipSet
@@ -31,10 +35,10 @@ from tests.studio_stand_in import one_thread
 
 __all__ = ["one_thread"]
 
-# With this seed the first audit draws a frame of a held-out patient. Without one the product would keep the audit
-# frames back to judge the first version by; the study judges on its own test patients.
-K_MAX, ROUNDS, SEED, AUDIT, HOLD_OUT = 8, 3, 1, 0.25, 0.3
-WAY = Way(epochs=1, minimum_steps=12, augmented=False, audit=AUDIT, hold_out=HOLD_OUT)
+# With seed 1 the first audit draws a frame of a held-out patient. With seed 2 it draws none, so that the newest audit
+# frames judge the first version.
+K_MAX, ROUNDS, AUDIT, HOLD_OUT = 8, 3, 0.25, 0.3
+WAY = Way(epochs=1, minimum_steps=12, augmented=False, audit=AUDIT, hold_out=HOLD_OUT, largest_fall=0)
 Batch = list[tuple[int, list[int] | None]]
 """The frames of a batch in the order asked, each with the combination that was ticked, None where nothing was."""
 
@@ -43,8 +47,21 @@ def silent(stage: str, done: int, total: int) -> None:
     return None
 
 
+@pytest.fixture(params=[1, 2])
+def seed(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
 @pytest.fixture
-def services(studio_server: StudioServer, tmp_path: Path) -> Services:
+def held_back(seed: int, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether versions may be held back; with seed 2 each one that can be compared is."""
+    if seed == 2:
+        monkeypatch.setattr(judgement.Comparison, "regression", lambda self, allowed: "it is worse")
+    return seed == 2
+
+
+@pytest.fixture
+def services(seed: int, studio_server: StudioServer, tmp_path: Path) -> Services:
     return Services(
         load(
             label_studio_url=studio_server.url,
@@ -57,10 +74,10 @@ def services(studio_server: StudioServer, tmp_path: Path) -> Services:
             minimum_steps=WAY.minimum_steps,
             views=1,  # augmented views are seeded by the file in the product and by the pixels in the study
             k_max=K_MAX,
-            seed=SEED,
+            seed=seed,
             audit=AUDIT,
             hold_out=HOLD_OUT,
-            largest_fall=1,  # a few frames and steps prove nothing about a version
+            largest_fall=WAY.largest_fall,
         )
     )
 
@@ -86,10 +103,13 @@ def project(
     return project, truth
 
 
-def the_loop(services: Services, project: int, truth: dict[str, NDArray[np.uint8]]) -> list[Batch]:
+def the_loop(
+    services: Services, project: int, truth: dict[str, NDArray[np.uint8]]
+) -> tuple[list[Batch], list[Manifest]]:
     """Annotate through Label Studio what it serves, with the true labels, and fine-tune after every batch."""
     configuration = Configuration.parse(render())
     batches: list[Batch] = []
+    versions: list[Manifest] = []
     for _ in range(ROUNDS):
         assert ordering.refresh(services, project, silent) is not None
         batch: Batch = []
@@ -102,13 +122,15 @@ def the_loop(services: Services, project: int, truth: dict[str, NDArray[np.uint8
             result = choices_result(truth[task["data"]["clip"]], configuration)
             services.studio.submit(task["id"], [result], parent_prediction=shown["id"])
         batches.append(batch)
-        assert fine_tune(services, project, silent).held_back == ""
-    return batches
+        versions.append(fine_tune(services, project, silent))
+    return batches, versions
 
 
-def the_study(clips: ClipSet, tasks: list[int], folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Batch]:
+def the_study(
+    clips: ClipSet, tasks: list[int], seed: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[Batch], list[str]]:
     """Simulate the same loop on the same pixels, and note what it asks and ticks."""
-    network = build("efficientnet_lite0", len(clips.symptoms), seed=SEED)
+    network = build("efficientnet_lite0", len(clips.symptoms), seed=seed)
     records = dataset.activations(clips, network, 1, folder, silent)
     material = Material(
         clips,
@@ -119,25 +141,29 @@ def the_study(clips: ClipSet, tasks: list[int], folder: Path, monkeypatch: pytes
     )
     ticked: list[list[list[int]]] = []
     batches: list[Batch] = []
+    outcomes: list[str] = []
     manual, learn = simulation._manual, Learner.learn
 
     def noted(learner: Learner, probabilities: Any, truth: Any, validator: str) -> Any:
         ticked.append(VALIDATORS[validator](probabilities, learner.tables).tolist())
         return manual(learner, probabilities, truth, validator)
 
-    def learnt(self: Learner, labelled: NDArray[np.intp], batch: NDArray[np.intp]) -> bool:
+    def learnt(self: Learner, labelled: Rows, batch: Rows, audited: Rows) -> str:
         shown = ticked[0] if ticked else [None] * len(batch)  # the whole batch comes before its audit frames
         batches.append([(tasks[row], labels) for row, labels in zip(batch.tolist(), shown, strict=True)])
         ticked.clear()
-        return learn(self, labelled, batch)
+        outcomes.append(learn(self, labelled, batch, audited))
+        return outcomes[-1]
 
     monkeypatch.setattr(simulation, "_manual", noted)
     monkeypatch.setattr(Learner, "learn", learnt)
-    simulate(material, np.arange(len(clips)), np.arange(len(clips)), "adaptive", K_MAX, ROUNDS, SEED, WAY)
-    return batches
+    simulate(material, np.arange(len(clips)), np.arange(len(clips)), "adaptive", K_MAX, ROUNDS, seed, WAY)
+    return batches, outcomes
 
 
-def test_the_study_and_label_studio_ask_and_tick_the_same(
+def test_the_study_and_label_studio_ask_tick_and_judge_the_same(
+    seed: int,
+    held_back: bool,
     services: Services,
     project: tuple[int, dict[str, NDArray[np.uint8]]],
     tmp_path: Path,
@@ -159,8 +185,12 @@ def test_the_study_and_label_studio_ask_and_tick_the_same(
         times=(0.0,) * len(tasks),
         unreadable=(),
     )
-    asked = the_loop(services, number, truth)
-    assert asked == the_study(clips, [task.id for task in tasks], tmp_path, monkeypatch)
+    asked, versions = the_loop(services, number, truth)
+    simulated, outcomes = the_study(clips, [task.id for task in tasks], seed, tmp_path, monkeypatch)
+    assert asked == simulated
+    assert [one.held_back != "" for one in versions] == [outcome == "held back" for outcome in outcomes]
+    assert [one.held_back != "" for one in versions] == [False, held_back, held_back]
+    assert {one.metrics["judged_on"] for one in versions} == {NEWEST_AUDIT if seed == 2 else HELD_OUT}
     assert len({task for batch in asked for task, _ in batch}) == ROUNDS * K_MAX
     assert all(labels is None for _, labels in asked[0])
     assert len({tuple(labels) for batch in asked[1:] for _, labels in batch if labels is not None}) > 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -17,24 +17,9 @@ from ml_backend.studio.payloads import default_of
 from ml_backend.tsal import judgement
 from ml_backend.tsal.correlation import CorrelationTable, plain_labels
 from ml_backend.tsal.judgement import Figure
-from ml_backend.tsal.split import held_out
+from ml_backend.tsal.split import HELD_OUT, NEWEST_AUDIT, NOBODY, Split, held_out, set_aside
 
-HELD_OUT, NEWEST_AUDIT, NOBODY = "held-out patients", "newest audit frames", "nobody"
 UNIFORM, NOT_UNIFORM = "uniform", "not uniform"
-
-
-@dataclass(frozen=True)
-class Split:
-    """Two masks of n frames, (n,) booleans: those to train on, and those to judge the version by.
-
-    ``judged_on`` says in words which frames the version is judged by; ``sample`` whether they were drawn uniformly.
-    Frames of held-out patients that no audit drew are in neither mask.
-    """
-
-    training: NDArray[np.bool_]
-    judged: NDArray[np.bool_]
-    judged_on: str
-    sample: str
 
 
 def split(
@@ -42,28 +27,23 @@ def split(
 ) -> Split:
     """Set frames aside to judge by; ``audited`` tasks were drawn uniformly, ``seen`` ones an earlier version knew.
 
-    These are audited frames of held-out patients, if there are any. Other frames of these patients depend on what the
-    strategy asked for, so they are used only where no audited ones exist. Where nobody is held out, the newest audited
-    frames are kept back; the next version trains on them. ``notes`` collects what a person should know.
+    ``notes`` collects what a person should know.
     """
     audit = np.array([task in audited for task in material.tasks], bool)
+    new = np.array([task not in seen for task in material.tasks], bool)
     held = held_out(material.patients, settings.hold_out, settings.seed)
+    parts = set_aside(material.labels, held, audit, new)
     if not all(one.named for one in material.labelled):
         notes.append("frames without a patient are held out one by one, which may leak near-duplicates")
-    if held.any() and _combinations(material, ~held) >= 2:
-        uniform = held & audit
-        if uniform.any():
-            return Split(~held, uniform, HELD_OUT, UNIFORM)
-        notes.append("judged on frames of held-out patients that no audit drew: not a uniform sample")
-        return Split(~held, held, HELD_OUT, NOT_UNIFORM)
-    if held.any():
+    if parts.judged_on != HELD_OUT and held.any():
         notes.append("nobody held out: the other patients have fewer than two label combinations")
-    newest = audit & np.array([task not in seen for task in material.tasks], bool)
-    if newest.any() and _combinations(material, ~newest) >= 2:
-        notes.append(f"no patient is held out: judged on the {newest.sum()} newest audit frames alone")
-        return Split(~newest, newest, NEWEST_AUDIT, UNIFORM)
-    notes.append("not judged: no patient is held out and there are no new audit frames")
-    return Split(np.ones(len(audit), bool), np.zeros(len(audit), bool), NOBODY, "")
+    if parts.judged_on == HELD_OUT and not parts.uniform:
+        notes.append("judged on frames of held-out patients that no audit drew: not a uniform sample")
+    elif parts.judged_on == NEWEST_AUDIT:
+        notes.append(f"no patient is held out: judged on the {parts.judged.sum()} newest audit frames alone")
+    elif parts.judged_on == NOBODY:
+        notes.append("not judged: no patient is held out and there are no new audit frames")
+    return parts
 
 
 def judge(
@@ -102,7 +82,7 @@ def judge(
         "frames": len(rows),
         "patients": len(set(patients)),
         "judged_on": parts.judged_on,
-        "sample": parts.sample,
+        "sample": (UNIFORM if parts.uniform else NOT_UNIFORM) if parts.judged.any() else "",
         "symptoms": {name: {key: _json(one) for key, one in row.items()} for name, row in symptoms.items()},
         "exact_match": _json(judgement.figure(right, patients, settings.seed)),
         "exact_match_validated": _json(
@@ -154,10 +134,6 @@ def _by_hand(fresh: Sequence[Labelled], defaults: Sequence[NDArray[np.uint8] | N
     """Whether each frame was confirmed differently from its default, or had none."""
     pairs = zip(fresh, defaults, strict=True)
     return np.array([default is None or (one.labels != default).any() for one, default in pairs], bool)
-
-
-def _combinations(material: Material, rows: NDArray[np.bool_]) -> int:
-    return len(np.unique(material.labels[rows], axis=0))
 
 
 def _json(figure: Figure | None) -> dict[str, Any] | None:

@@ -154,18 +154,18 @@ class Refresh:
         embed: Callable[[Rows], tuple[Rows, FeatureMatrix]],
     ) -> tuple[Pool, Known]:
         """What the method knows of the readable ``tasks`` (n,)."""
-        settings, manifest = self.services.settings, self.manifest
+        settings, newest = self.services.settings, self.newest
         frame_of = {frame.task: frame for frame in self.frames}
         frames = [frame_of[task] for task in tasks.tolist()]
         clips = np.unique([frame.clip for frame in frames], return_inverse=True)[1].reshape(-1).astype(np.intp)
         held = held_out([frame.patient for frame in frames], settings.hold_out, settings.seed)
-        counted = manifest.clips if manifest else {}
+        counted = newest.clips if newest else {}
         asked = np.array([counted.get(frame.clip, 0) for frame in frames], np.intp)
         positives = None
-        if manifest is not None and manifest.positives:  # older versions did not count them
+        if self.manifest is not None and newest is not None and newest.positives:  # older versions did not count them
             # A symptom that was removed from the configuration is not looked for.
-            now = self.configuration.label_names
-            positives = [manifest.positives[name] if name in now else NOT_RARE for name in manifest.label_names]
+            now, counts = self.configuration.label_names, newest.positives
+            positives = [counts.get(name, 0) if name in now else NOT_RARE for name in self.manifest.label_names]
         return Pool(probabilities, embed, clips, held), Known(asked, positives, self._unanswered(tasks))
 
     def _unanswered(self, tasks: NDArray[np.int64]) -> Rows | None:

@@ -19,13 +19,14 @@ from ml_backend.frames.predictor import Predictor
 from ml_backend.logs import event
 from ml_backend.loop import trials
 from ml_backend.loop.collect import Collected, Labelled, Material, Report, changed_since, collect, read
-from ml_backend.loop.judge import Split, judge, split, ticks
+from ml_backend.loop.judge import judge, split, ticks
 from ml_backend.msml import finetune
 from ml_backend.msml.network import Network
 from ml_backend.services import Services
 from ml_backend.store.versions import Manifest, VersionStore
 from ml_backend.tsal.correlation import CorrelationTable, countable
 from ml_backend.tsal.labels import columns_of, shared_of
+from ml_backend.tsal.split import Split
 from ml_backend.tsal.ticks import Tables
 
 logger = logging.getLogger(__name__)

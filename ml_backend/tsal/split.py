@@ -1,12 +1,30 @@
-"""The patients that are never trained on."""
+"""Which confirmed frames a network is trained on, and which it is judged by."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+Flags = NDArray[np.bool_]
+HELD_OUT, NEWEST_AUDIT, NOBODY = "held-out patients", "newest audit frames", "nobody"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Two masks of n frames, (n,) booleans: those to train on, and those to judge the version by.
+
+    ``judged_on`` says in words which frames the version is judged by; ``uniform`` whether they were drawn uniformly.
+    Frames of held-out patients that no audit drew are in neither mask.
+    """
+
+    training: Flags
+    judged: Flags
+    judged_on: str
+    uniform: bool
 
 
 def held_out(patients: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:
@@ -20,6 +38,30 @@ def held_out(patients: Sequence[str], share: float, seed: int) -> NDArray[np.boo
         raise ValueError(f"share must be within [0, 1]; it is {share}")
     sides = {patient: _position(patient, seed) < share for patient in set(patients)}
     return np.array([sides[patient] for patient in patients], dtype=np.bool_)
+
+
+def set_aside(labels: NDArray[np.uint8], held: Flags, audited: Flags, new: Flags) -> Split:
+    """Set frames aside to judge the next version by.
+
+    These are audited frames of held-out patients, if there are any. Other frames of these patients depend on what the
+    strategy asked for, so they are used only where no audited ones exist. Where nobody is held out, the newest audited
+    frames are kept back; the next version trains on them. What is left to train on always has two label combinations
+    where the frames have.
+
+    Takes the n confirmed frames' labels (n, l), and (n,) booleans: ``held``, of a held-out patient; ``audited``, drawn
+    uniformly; ``new``, not known to an earlier version.
+    """
+    if held.any() and _combinations(labels[~held]) >= 2:
+        uniform = held & audited
+        return Split(~held, uniform if uniform.any() else held, HELD_OUT, bool(uniform.any()))
+    newest = audited & new
+    if newest.any() and _combinations(labels[~newest]) >= 2:
+        return Split(~newest, newest, NEWEST_AUDIT, True)
+    return Split(np.ones(len(held), bool), np.zeros(len(held), bool), NOBODY, False)
+
+
+def _combinations(labels: NDArray[np.uint8]) -> int:
+    return len(np.unique(labels, axis=0))
 
 
 def _position(patient: str, seed: int) -> float:

@@ -11,9 +11,9 @@ from ml_backend.msml.network import build
 from ml_backend.tsal.acquisition import score
 from ml_backend.tsal.audit import draw
 from ml_backend.tsal.diversity import spread
-from ml_backend.tsal.round import generator
+from ml_backend.tsal.round import Rows, generator
 from studies import dataset, simulation
-from studies.simulation import Learner, Material, Way, simulate
+from studies.simulation import Learner, Material, Outcome, Way, simulate
 from tests.studies.clips import write_clips
 
 QUICK = Way(epochs=1, minimum_steps=2, audit=0.0)
@@ -70,9 +70,9 @@ def asked(
     batches: list[NDArray[np.intp]] = []
     learn = Learner.learn
 
-    def spy(self: Learner, labelled: NDArray[np.intp], batch: NDArray[np.intp]) -> bool:
+    def spy(self: Learner, labelled: Rows, batch: Rows, audited: Rows) -> Outcome:
         batches.append(batch)
-        return learn(self, labelled, batch)
+        return learn(self, labelled, batch, audited)
 
     monkeypatch.setattr(Learner, "learn", spy)
     simulate(material, POOL, TEST, strategy, 6, rounds, 0, way)
@@ -100,7 +100,7 @@ def after_the_first_batch(
     """A learner that knows MLM's first batch, that batch and the next."""
     first, second = asked(material, "mlm", monkeypatch, way=TRAINED)
     learner = Learner(material, TRAINED, 0)
-    learner.learn(first, first)
+    learner.learn(first, first, first[:0])
     return learner, first, second
 
 
@@ -158,8 +158,8 @@ def test_adaptive_says_what_it_chose_and_why(material: Material) -> None:
 def test_each_switch_changes_what_is_learnt(material: Material) -> None:
     def weights(way: Way) -> list[NDArray[np.float32]]:
         learner = Learner(material, way, 0)
-        learner.learn(POOL[:6], POOL[:6])
-        learner.learn(POOL[:12], POOL[6:12])
+        learner.learn(POOL[:6], POOL[:6], POOL[:0])
+        learner.learn(POOL[:12], POOL[6:12], POOL[:0])
         return [value.copy() for value in material.network.trainable_state().values()]
 
     plain = weights(QUICK)
@@ -172,7 +172,7 @@ def test_each_switch_changes_what_is_learnt(material: Material) -> None:
 def test_one_combination_is_too_little_to_learn_from(material: Material) -> None:
     learner = Learner(material, QUICK, 0)
     same = np.array([0, 3, 6])
-    assert learner.learn(same, same) is False
+    assert learner.learn(same, same, same[:0]) == "nothing to learn"
     assert learner.version == 0
 
 

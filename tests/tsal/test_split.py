@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_backend.tsal.split import held_out
+from ml_backend.tsal.split import HELD_OUT, NEWEST_AUDIT, NOBODY, held_out, set_aside
 
 patient_lists = st.lists(st.text(max_size=5), max_size=20)
 shares = st.floats(0.0, 1.0)
@@ -68,3 +68,33 @@ def test_a_name_that_is_not_valid_unicode_has_a_side():
 def test_a_share_outside_the_range_is_refused(share):
     with pytest.raises(ValueError, match=r"share must be within \[0, 1\]; it is"):
         held_out(["anna"], share, seed=0)
+
+
+LABELS = np.array([[1, 0], [0, 1], [1, 0], [0, 1]], np.uint8)
+
+
+def rows(*wanted: int) -> np.ndarray:
+    return np.isin(np.arange(len(LABELS)), wanted)
+
+
+@pytest.mark.parametrize(
+    ("held", "audited", "new", "training", "judged", "judged_on", "uniform"),
+    [
+        ((2, 3), (0, 3), (0, 3), (0, 1), (3,), HELD_OUT, True),
+        ((2, 3), (0,), (0,), (0, 1), (2, 3), HELD_OUT, False),
+        ((), (0, 3), (3,), (0, 1, 2), (3,), NEWEST_AUDIT, True),
+        ((), (0, 3), (), (0, 1, 2, 3), (), NOBODY, False),
+        ((1, 3), (0,), (0,), (1, 2, 3), (0,), NEWEST_AUDIT, True),  # frames 0 and 2 alone have one combination
+        ((1, 3), (1, 3), (1, 3), (0, 1, 2, 3), (), NOBODY, False),  # and so would they without the audit frames
+    ],
+)
+def test_frames_are_set_aside_to_judge_by(held, audited, new, training, judged, judged_on, uniform):
+    parts = set_aside(LABELS, rows(*held), rows(*audited), rows(*new))
+    assert parts.training.tolist() == rows(*training).tolist()
+    assert parts.judged.tolist() == rows(*judged).tolist()
+    assert (parts.judged_on, parts.uniform) == (judged_on, uniform)
+
+
+def test_without_frames_nobody_judges():
+    nothing = np.zeros(0, bool)
+    assert set_aside(np.zeros((0, 2), np.uint8), nothing, nothing, nothing).judged_on == NOBODY
