@@ -12,6 +12,7 @@ from ml_backend import __version__
 from ml_backend.errors import BackendError
 from ml_backend.logs import event
 from ml_backend.loop import collect
+from ml_backend.loop.judge import UNIFORM
 from ml_backend.services import Services
 from ml_backend.settings import Settings
 from ml_backend.store.parked import Parked
@@ -82,7 +83,8 @@ def progress(services: Services, project: int, pool: int | None) -> Progress:
     pending = services.pending(project)
     waiting = pending.tasks()
     seen = {one.task for one in newest.seen} if newest else set()
-    exact_match = active.figure("exact_match") if active else None
+    uniform = active is not None and active.metrics.get("sample") == UNIFORM
+    exact_match = active.figure("exact_match") if active and uniform else None
     quiet = bool(waiting) and pending.quiet() >= QUIET_POLLS * services.settings.poll_seconds
     return Progress(len(seen | waiting), len(waiting), pool, exact_match, quiet)
 

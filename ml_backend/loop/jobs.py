@@ -82,9 +82,19 @@ def enqueue(services: Services, project: int, trigger: str, reason: str) -> str 
             description=f"fine-tune of project {project} after {parent}: {reason}",
         )
     except DuplicateJobError:
+        if trigger == "request":
+            _request(services, job_id)
         return None
     event(logger, "fine-tune enqueued", project=project, job=job_id, reason=reason)
     return job_id
+
+
+def _request(services: Services, job_id: str) -> None:
+    """Let a job that waits for its retry train even if its batch is no longer due: a person asked for it."""
+    with suppress(NoSuchJobError):
+        job = Job.fetch(job_id, connection=services.redis, serializer=JSONSerializer)
+        job.meta["trigger"] = "request"
+        job.save_meta()
 
 
 def fine_tune(project: int, parent: str | None) -> dict[str, Any]:

@@ -37,6 +37,9 @@ def split(
         notes.append("frames without a patient are held out one by one, which may leak near-duplicates")
     if parts.judged_on != HELD_OUT and held.any():
         notes.append("nobody held out: the other patients have fewer than two label combinations")
+    patients = {patient for patient, judged in zip(material.patients, parts.judged, strict=True) if judged}
+    if 0 < len(patients) < judgement.FEWEST_PATIENTS:
+        notes.append(f"judged on {len(patients)} patients: with fewer than 5 no version can be shown to be worse")
     if parts.judged_on == HELD_OUT and not parts.uniform:
         notes.append("judged on frames of held-out patients that no audit drew: not a uniform sample")
     elif parts.judged_on == NEWEST_AUDIT:

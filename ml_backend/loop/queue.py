@@ -87,6 +87,9 @@ class Refresh:
         if not queue.new_draw:
             return
         audits = self.services.audits(self.project)
+        earlier = audits.tasks()
+        if earlier:  # some of them may have been answered while this queue was scored
+            earlier &= {task.id for task in self.services.studio.tasks(self.project, only_unlabelled=True)}
         draw = Draw(
             order=self.name,
             version=self.version,
@@ -95,7 +98,7 @@ class Refresh:
             seed=self.services.settings.seed,
             pool=len(queue.tasks),
             tasks=tuple(queue.tasks[queue.batch.audit].tolist()),
-            released=tuple(sorted(audits.tasks() & {frame.task for frame in self.frames})),
+            released=tuple(sorted(earlier)),
         )
         audits.add(draw)
         event(logger, "audit drawn", project=self.project, order=self.name, frames=len(draw.tasks), pool=draw.pool)

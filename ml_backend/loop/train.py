@@ -23,6 +23,7 @@ from ml_backend.loop.judge import judge, split, ticks
 from ml_backend.msml import finetune
 from ml_backend.msml.network import Network
 from ml_backend.services import Services
+from ml_backend.store.files import require_room
 from ml_backend.store.versions import Manifest, VersionStore
 from ml_backend.tsal.correlation import CorrelationTable, countable
 from ml_backend.tsal.labels import columns_of, shared_of
@@ -44,6 +45,8 @@ RECORDED = {
     "largest_fall",
 }
 """Settings that a version's manifest keeps."""
+VERSION_BYTES = 32 << 20
+"""Room that a version may need."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,13 @@ def fine_tune(
         FrameUnreadable: if a frame becomes unreadable during the job.
         StudioUnavailable: if Label Studio does not answer; its frames are not left out for that.
         VersionSuperseded: if another job stored a version meanwhile.
+        OSError: if the disk takes no version; this shows before the training.
     """
     started = time.monotonic()
     settings, store = services.settings, services.versions(project)
     newest, serving = store.newest(), store.active()
     basis = store.active_manifest() or newest
+    require_room(store.folder, VERSION_BYTES)
     configuration = services.configuration(services.studio.project(project).label_config)
     names = configuration.label_names
     report("reading annotations", 0, 1)

@@ -6,6 +6,7 @@ import logging
 import signal
 import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from redis.exceptions import RedisError
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
 FULL_POLL = 10
 CLOCK_SECONDS = 10.0  # a smaller step of the clock harms nobody
+AT_ONCE = 4  # projects that are looked at side by side
 
 
 @dataclass
@@ -41,7 +43,10 @@ class Watched:
 
 
 def watch(services: Services, projects: list[int] | None) -> None:
-    """Look at every project again and again until told to stop; a failure costs only that look at that project."""
+    """Look at every project again and again until told to stop.
+
+    Projects are looked at side by side, `AT_ONCE` at a time: one that is slow or fails keeps no other waiting.
+    """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -49,12 +54,16 @@ def watch(services: Services, projects: list[int] | None) -> None:
     remove_leftovers(services.settings.data_dir / "projects")
     states: dict[int, Watched] = {}
     offset = time.time() - time.monotonic()
-    while not stop.is_set():
-        offset = log_clock_jump(offset)
-        heartbeat.beat(lambda: services.redis, heartbeat.SIDECAR)
-        for project in projects or connected(services, list(states)):
-            try_look(services, project, states.setdefault(project, Watched()))
-        stop.wait(TICK_SECONDS)
+    looks: dict[int, Future[None]] = {}
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        while not stop.is_set():
+            offset = log_clock_jump(offset)
+            heartbeat.beat(lambda: services.redis, heartbeat.SIDECAR)
+            for project in projects or connected(services, list(states)):
+                if project not in looks or looks[project].done():
+                    state = states.setdefault(project, Watched())
+                    looks[project] = threads.submit(try_look, services, project, state)
+            stop.wait(TICK_SECONDS)
 
 
 def connected(services: Services, known: list[int]) -> list[int]:
@@ -114,10 +123,10 @@ def look(services: Services, project: int, state: Watched) -> None:
     counts = services.studio.counts(project)
     # Before the refresh, so that one that fails again and again holds up no training.
     busy = due and _caught_up(services, project, state, counts)
-    _refresh(services, project, state, counts, prunes=due, busy=busy)
     if due:
         state.polls += 1
         state.polled = time.monotonic()
+    _refresh(services, project, state, counts, prunes=due, busy=busy)
     ended = confirm.ended(services, project, pool=counts.unlabelled)
     if ended and ended != state.ended:
         event(logger, "the loop has ended", project=project, reason=ended)

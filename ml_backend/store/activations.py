@@ -14,7 +14,7 @@ from ml_backend.store.files import write_aside
 class Activation(BaseModel):
     """When a version was activated, and by whom: a job, or a person with a command; ``undo`` if by a rollback."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     version: str
     by: str

@@ -20,7 +20,7 @@ class Draw(BaseModel):
     choose them, and are audit frames no more unless they are drawn again.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     order: str
     version: str | None

@@ -94,3 +94,13 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def require_room(folder: Path, size: int) -> None:
+    """Write ``size`` bytes in ``folder`` and remove them, so that an OSError comes before long work, not after it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    trial = aside(folder / "room")
+    try:
+        trial.write_bytes(bytes(size))
+    finally:
+        trial.unlink(missing_ok=True)

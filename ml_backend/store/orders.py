@@ -31,7 +31,7 @@ class Basis(BaseModel):
     ``hold_out`` the settings of that name. Orders from before these were kept have their defaults.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     version: str | None
     strategy: str

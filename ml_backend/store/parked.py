@@ -17,7 +17,7 @@ class Parked(BaseModel):
     ``configuration`` and ``settings`` are digests.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     parent: str | None
     active: str | None

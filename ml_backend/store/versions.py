@@ -30,7 +30,7 @@ NAME = re.compile(r"^msml-(\d{4,})-[0-9a-f]{8}$")
 class TrainedOn(BaseModel):
     """One confirmed annotation as a version saw it; ``updated_at`` tells whether it was changed since."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     annotation: int
     task: int
@@ -50,7 +50,7 @@ class Manifest(BaseModel):
     version was not made active, empty where it was.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     version: str = ""
     parent: str | None

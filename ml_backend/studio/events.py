@@ -23,7 +23,7 @@ class AnnotationEvent(DeletedAnnotation):
     """An annotation that was created or updated; fields that are not listed here are dropped unread."""
 
     task: int = Field(ge=1)
-    was_cancelled: bool = False
+    was_cancelled: bool | None = False
     lead_time: float | None = None
     parent_prediction: int | None = None
     updated_by: int | None = None

@@ -96,6 +96,10 @@ def sign_test(worse: int, better: int) -> float:
     return float(as_many / 2**changed)
 
 
+FEWEST_PATIENTS = 5
+"""With fewer patients no fall is more than chance: even if all of them get worse, the sign test gives 1/16."""
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Exact match of two versions on the same frames, and in how many patients it became ``worse`` or ``better``."""

@@ -121,7 +121,7 @@ def choose(pool: Pool, known: Known, rules: Rules) -> Batch:
     order = np.concatenate([order, held[np.argsort(scores[held], kind="stable")]])
     # A generator of its own, so that a refresh, which draws nothing, puts the audit frames in the same places.
     places = generator(rules.seed, rules.number, _PLACES)
-    order = interleave(order, audit, max(1.0, rules.k_max / max(1, size)), places)
+    order = interleave(order, audit, max(1.0, min(rules.k_max, len(pool)) / max(1, size)), places)
     reasons[order[rules.k_max :]] = "later"
     reasons[held], reasons[audit] = "held out", "audit"
     return Batch(order, tuple(reasons[order].tolist()), audit, scores)

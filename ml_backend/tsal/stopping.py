@@ -13,7 +13,7 @@ class Progress:
 
     ``confirmed``: frames with a confirmed annotation; ``pending``: those of them that are new or changed since the
     newest version; ``pool``: frames without one, None where unknown; ``exact_match``: the active version's, None where
-    it was not measured; ``quiet``: whether nothing new has been confirmed for a while.
+    it was not measured on a uniform sample; ``quiet``: whether nothing new has been confirmed for a while.
     """
 
     confirmed: int

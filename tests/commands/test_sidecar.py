@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -451,6 +453,29 @@ def test_an_error_of_any_kind_costs_only_its_project(
     assert "reason='IndexError: list index out of range'" in line.message
     assert f"commands/test_sidecar.py:{fail.__code__.co_firstlineno + 3}" in line.message
     assert states[2].trouble is None
+
+
+def test_a_slow_project_keeps_no_other_waiting(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(_: Services, project: int, state: Watched) -> None:
+        if project == 1:
+            started.set()
+            assert release.wait(60)
+        elif started.wait(60):
+            looked.append(project)
+            if len(looked) == 3:
+                release.set()
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    started, release, looked = threading.Event(), threading.Event(), list[int]()
+    monkeypatch.setattr(watch, "look", slow)
+    monkeypatch.setattr(watch, "TICK_SECONDS", 0.01)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        watch.watch(services, [1, 2])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert looked == [2, 2, 2]
 
 
 def test_a_data_folder_that_cannot_be_read_is_logged_once_and_known_projects_go_on(

@@ -271,6 +271,13 @@ class TestBoundary:
         assert created(services, 5, 6) == [None, None]
         assert waiting(services) == []
 
+    def test_a_request_reaches_a_waiting_retry(self, services: Services) -> None:
+        created(services, 1, 2, 3, 4)
+        job = self.plan(services, datetime.now(timezone.utc) + timedelta(seconds=299))
+        assert job.get_meta()["trigger"] == "webhook"
+        assert jobs.record(services, PROJECT, "START_TRAINING", {}) is None
+        assert job.get_meta()["trigger"] == "request"
+
     def test_a_retry_planned_before_the_clock_was_set_back_does_not_block(self, services: Services) -> None:
         created(services, 1, 2, 3, 4)
         self.plan(services, datetime.now(timezone.utc) + timedelta(hours=2))
@@ -291,12 +298,13 @@ class TestBoundary:
         assert created(services, 5) == [enqueued]
         assert waiting(services) == ([enqueued] if enqueued else [])
 
-    def plan(self, services: Services, when: datetime) -> None:
+    def plan(self, services: Services, when: datetime) -> Job:
         """Let the job wait for a retry at a time, as RQ does after a failure."""
         queue = jobs.queue(services)
         job = queue.fetch_job(NOTHING_BEFORE)
         queue.remove(job)
         queue.schedule_job(job, when)
+        return job
 
     def test_many_at_once_after_a_failure_enqueue_one_job(self, services: Services) -> None:
         for attempt in range(20):
@@ -330,13 +338,16 @@ class TestBoundary:
 
     def test_the_wanted_performance_ends_the_loop(self, tmp_path: Path, redis_url: str) -> None:
         services = Services(settings_in(tmp_path, redis_url, target_exact_match=0.9))
-        version(services, seen=4, metrics={"exact_match": asdict(Figure(0.95, 0.91, 1.0, 90, 30))})
+        figure = asdict(Figure(0.95, 0.91, 1.0, 90, 30))
+        version(services, seen=4, metrics={"exact_match": figure, "sample": "not uniform"})
+        assert confirm.ended(services, PROJECT, pool=50) is None
+        version(services, seen=4, metrics={"exact_match": figure, "sample": "uniform"})
         assert created(services, *range(5, 20)) == [None] * 15
         assert "exact match of 0.90" in (confirm.ended(services, PROJECT, pool=50) or "")
 
     def test_the_performance_is_that_of_the_active_version(self, services: Services) -> None:
-        version(services, seen=4, metrics={"exact_match": 0.8})
-        version(services, seen=8, metrics={"exact_match": 0.2}, held_back="it is worse")
+        version(services, seen=4, metrics={"exact_match": 0.8, "sample": "uniform"})
+        version(services, seen=8, metrics={"exact_match": 0.2, "sample": "uniform"}, held_back="it is worse")
         assert confirm.progress(services, PROJECT, pool=9) == Progress(8, 0, 9, Figure(0.8, 0.0, 1.0, 0, 0))
 
     def test_an_empty_pool_trains_on_the_rest_and_ends_the_loop(self, services: Services) -> None:
@@ -350,7 +361,7 @@ class TestBoundary:
         assert confirm.ended(services, PROJECT, pool=0) == "every frame is annotated"
 
     def test_progress_counts_frames_seen_and_waiting_once(self, services: Services) -> None:
-        version(services, seen=4)
+        version(services, seen=4, metrics={"exact_match": 0.5, "sample": "uniform"})
         created(services, 4, 5)
         assert confirm.progress(services, PROJECT, pool=9) == Progress(5, 2, 9, Figure(0.5, 0.0, 1.0, 0, 0))
 

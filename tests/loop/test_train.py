@@ -124,6 +124,17 @@ class TestVersion:
             confirmed.trained()
         assert confirmed.services().versions(PROJECT).names() == []
 
+    def test_a_full_disk_ends_a_fine_tune_before_it_trains(
+        self, confirmed: Installation, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(self: Path, content: bytes) -> int:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Path, "write_bytes", full)
+        monkeypatch.setattr(training, "collect", None)  # is not reached
+        with pytest.raises(OSError, match="No space"):
+            confirmed.trained()
+
     def test_a_crash_while_writing_leaves_the_old_version_active(
         self, confirmed: Installation, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -147,6 +147,15 @@ def test_a_manifest_from_before_there_were_trials_is_read(tmp_path: Path) -> Non
     assert (read.strengths, read.trial, read.choice, read.clips) == ({}, None, {}, {})
 
 
+def test_a_manifest_of_a_newer_release_is_read(tmp_path: Path) -> None:
+    store = VersionStore(tmp_path)
+    created = store.create(manifest(), write_tail(b"w"))
+    path = tmp_path / "versions" / created.version / MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"a field of tomorrow": 1}))
+    store = VersionStore(tmp_path)
+    assert store.get(created.version) == created
+
+
 def test_trial_choice_and_clips_come_back_as_they_were(tmp_path: Path) -> None:
     store = VersionStore(tmp_path)
     created = store.create(
