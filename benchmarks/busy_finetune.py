@@ -16,13 +16,15 @@ from ml_backend.store.features import FeatureStore
 
 def main(folder: Path) -> None:
     """Train without end."""
-    os.nice(NICENESS)
     settings = load(backbone="resnet50", weights="random", data_dir=folder)
     features = FeatureStore(folder / "features", 4_000_000_000)
     predictor = Predictor(settings, workload.Files(workload.pictures(16, 0)), features)
-    chunks = list(predictor.activations(workload.frames(64, "labelled"), len(workload.NAMES), settings.views))
+    labelled = workload.frames(64, "labelled")
+    workload.fill(predictor, settings, features, predictor.network(len(workload.NAMES)), labelled, settings.views)
+    chunks = list(predictor.activations(labelled, len(workload.NAMES), settings.views))
     readable = [frame for chunk in chunks for frame in chunk.frames]
     bank = predictor.bank(readable, [digest for chunk in chunks for digest in chunk.digests], len(workload.NAMES))
+    os.nice(NICENESS)  # only now, or a busy machine would never let it begin
     print("training", flush=True)
     while True:
         network = predictor.fresh(len(workload.NAMES))

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from ml_backend.errors import SettingsError
 from ml_backend.msml.backbones import RANDOM
+from ml_backend.progress import Progress
 from ml_backend.store.files import write_aside
 from studies import figures, report, summary
 from studies.plan import COMPARED, PRESETS, TEST_SHARE, Part, Preset, parts
@@ -104,16 +105,8 @@ def _compared(wanted: str) -> tuple[tuple[tuple[str, str | None], ...], list[dic
 
 def _prepared(setting: Setting, folder: Path) -> Bench:
     """Read the clips and run the first pass, so that the workers only map files."""
-    bars: dict[str, Any] = {}
-
-    def report_stage(stage: str, done: int, total: int) -> None:
-        if stage not in bars:
-            bars[stage] = tqdm(total=total, desc=stage, unit="", disable=None)
-        bars[stage].update(done - bars[stage].n)
-        if done >= total:
-            bars[stage].close()
-
-    return Bench(setting, folder, report_stage)
+    with Progress(folder.name, "frame") as progress:
+        return Bench(setting, folder, lambda stage, done, total: progress.at(done, total, stage))
 
 
 def _described(bench: Bench, preset: Preset) -> dict[str, Any]:

@@ -6,14 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from ml_backend.__main__ import main
 from ml_backend.frames.frame import Frame
+from ml_backend.launch.processes import free_port
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
 from ml_backend.store.versions import Manifest, TrainedOn
 from ml_backend.studio.configuration import Configuration
 from ml_backend.tsal.correlation import build
+from tests.studio_server import StudioServer
 
 PROJECT = 7
 XML = """<View><Image name="image" value="$image"/><Choices name="symptoms" toName="image" choice="multiple">
@@ -37,6 +41,40 @@ def settings_in(folder: Path, redis_url: str | None = None, **changes: object) -
         "minimum_steps": 2,
     }
     return load(**(values | changes))
+
+
+def connected_settings(server: StudioServer, folder: Path, **changes: object) -> Settings:
+    """Settings of an installation beside a real Label Studio, with a backend on a port of its own."""
+    port = free_port()
+    values: dict[str, object] = {
+        "label_studio_url": server.url,
+        "label_studio_token": server.token,
+        "document_root": server.files,
+        "backend_url": f"http://127.0.0.1:{port}",
+        "port": port,
+        "webhook_secret": "phantom",
+        "basic_auth_user": "label-studio",
+        "basic_auth_password": "frames",
+        "data_dir": folder / "data",
+        "backbone": "efficientnet_lite0",
+    }
+    return load(**(values | changes))
+
+
+def exit_code(*arguments: str) -> int:
+    """What the command `tsal` ends with."""
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """The single line with which a command says what is wrong."""
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    return error
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

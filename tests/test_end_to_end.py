@@ -17,17 +17,17 @@ from ml_backend.ingest.importer import Importer
 from ml_backend.launch import serve
 from ml_backend.launch.clips import read_clips
 from ml_backend.launch.label_studio import answers
-from ml_backend.launch.processes import Child, Processes, free_port
+from ml_backend.launch.processes import Child, Processes
 from ml_backend.loop import jobs
 from ml_backend.phantom.clips import generate
 from ml_backend.services import Services
-from ml_backend.settings import load
 from ml_backend.setup.connect import connect
 from ml_backend.setup.label_configuration import render
 from ml_backend.store.orders import Order
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import Checker, choices_result, default_of
+from tests.installation import connected_settings
 from tests.studio_server import StudioServer
 
 K_MAX = 6
@@ -141,18 +141,9 @@ def stack(studio_server: StudioServer, tmp_path_factory: pytest.TempPathFactory)
     """Start everything, with a project of phantom frames that is connected."""
     folder = tmp_path_factory.mktemp("end-to-end")
     table = generate(folder, 4, clips_per_patient=2, frames_per_clip=8, seed=3, size=(128, 128), frames_per_second=2)
-    port = free_port()
-    settings = load(
-        label_studio_url=studio_server.url,
-        label_studio_token=studio_server.token,
-        document_root=studio_server.files,
-        backend_url=f"http://127.0.0.1:{port}",
-        port=port,
-        webhook_secret="phantom",
-        basic_auth_user="label-studio",
-        basic_auth_password="frames",
-        data_dir=folder / "data",
-        backbone="efficientnet_lite0",
+    settings = connected_settings(
+        studio_server,
+        folder,
         epochs=1,
         minimum_steps=8,
         views=2,

@@ -365,22 +365,22 @@ class TestUnder1:
         assert as_installed.pending(PROJECT).tasks() == {2}
 
 
+def in_another_process(*arguments: str) -> str:
+    """What Python says with these arguments."""
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_under_2(
     installation: Installation, as_installed: Services, active: Manifest, tasks: list[dict[str, Any]]
 ) -> None:
     """The interface of label-studio-ml 2.x, in a process of its own because the base class is another."""
     events = [["ANNOTATION_CREATED", webhook(1)], ["ANNOTATION_UPDATED", webhook(2)]]
     request = {"project": str(PROJECT), "xml": XML, "tasks": tasks, "events": events}
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.label_studio_ml_2", json.dumps(request)],
-        cwd=ROOT,
-        env=os.environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
+    output = in_another_process("-m", "tests.label_studio_ml_2", json.dumps(request))
+    answer = json.loads(output)
     job = f"finetune-{PROJECT}-after-{installation.second.version}"
     assert answer["version"] == active.version
     assert said(answer["results"]) == expected(as_installed, tasks, active)[0]
@@ -414,16 +414,8 @@ def test_without_label_studio_ml_the_backend_serves_the_same(
         ("/webhook", webhook(2)),
         ("/setup", broken),
     ]
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT, json.dumps(request)],
-        cwd=ROOT,
-        env=os.environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    base, health, setup, predicted, first, second, refused = json.loads(done.stdout.splitlines()[-1])
+    output = in_another_process("-c", WITHOUT, json.dumps(request))
+    base, health, setup, predicted, first, second, refused = json.loads(output.splitlines()[-1])
     assert base == "ml_backend.model"
     assert health[0] == 200
     assert setup == [200, {"model_version": active.version}]

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ml_backend.__main__ import main
 from ml_backend.errors import StudioUnavailable
 from ml_backend.launch.processes import free_port
 from ml_backend.loop import jobs, watch
@@ -29,6 +28,7 @@ from ml_backend.setup.label_configuration import render
 from ml_backend.store.orders import Order
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import AUDIT, choices_result
+from tests.installation import exit_code, one_line
 from tests.studio_server import StudioServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,20 +144,6 @@ def environment(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> pytest.M
     return monkeypatch
 
 
-def code(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(["order", *arguments])
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
-
-
-def one_line(capsys: pytest.CaptureFixture[str]) -> str:
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert error.count("\n") == 1
-    return error
-
-
 @pytest.mark.usefixtures("environment")
 def test_once_puts_the_queue_in_order_without_redis_and_ends(services: Services, project: int) -> None:
     missing = services.studio.import_tasks(project, [{"image": "/data/local-files/?d=missing.png"}])
@@ -179,9 +165,9 @@ def test_once_puts_the_queue_in_order_without_redis_and_ends(services: Services,
 def test_once_again_is_the_same_order_under_another_name(
     services: Services, project: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert code("--project", str(project)) == 0
+    assert exit_code("order", "--project", str(project)) == 0
     first = order(services, project)
-    assert code("--project", str(project)) == 0
+    assert exit_code("order", "--project", str(project)) == 0
     second = order(services, project)
     assert capsys.readouterr().out.splitlines()[-1] == f"project {project}: {FRAMES} frames in the order diversity.2"
     assert (first.about.name, second.about.name) == ("diversity.1", "diversity.2")
@@ -192,43 +178,51 @@ def test_once_again_is_the_same_order_under_another_name(
 def test_once_without_a_project_takes_the_connected_ones(
     services: Services, project: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert code() == 2
+    assert exit_code("order") == 2
     assert "no project is connected" in one_line(capsys)
     services.folder(project).mkdir(parents=True)
-    assert code() == 0
+    assert exit_code("order") == 0
     assert f"project {project}: {FRAMES} frames" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("environment")
 def test_once_on_an_empty_project_says_so(services: Services, empty: int, capsys: pytest.CaptureFixture[str]) -> None:
-    assert code("--project", str(empty)) == 0
+    assert exit_code("order", "--project", str(empty)) == 0
     assert capsys.readouterr().out == f"project {empty}: no frame is left to annotate\n"
     assert services.orders(empty).current() is None
 
 
+both = pytest.mark.parametrize("command", ["order", "connect"])
+
+
+@both
 @pytest.mark.usefixtures("environment")
-def test_once_names_an_unknown_project(capsys: pytest.CaptureFixture[str]) -> None:
-    assert code("--project", "999999") == 5
+def test_an_unknown_project_is_named(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(command, "--project", "999999") == 5
     assert "project 999999" in one_line(capsys)
 
 
-def test_once_names_a_wrong_token(environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@both
+def test_a_wrong_token_is_named(
+    command: str, environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     environment.setenv("TSAL_LABEL_STUDIO_TOKEN", "1" * 40)
-    assert code("--project", "1") == 5
+    assert exit_code(command, "--project", "1") == 5
     assert "access token" in one_line(capsys)
 
 
-def test_once_names_an_unreachable_label_studio(
-    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@both
+def test_an_unreachable_label_studio_is_named(
+    command: str, environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environment.setenv("TSAL_LABEL_STUDIO_URL", f"http://127.0.0.1:{free_port()}")
-    assert code("--project", "1") == 4
+    assert exit_code(command, "--project", "1") == 4
     assert "does not answer" in one_line(capsys)
 
 
 def test_once_names_an_unknown_strategy(environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     environment.setenv("TSAL_STRATEGY", "best")
-    assert code("--project", "1") == 2
+    assert exit_code("order", "--project", "1") == 2
     assert "TSAL_STRATEGY" in one_line(capsys)
 
 

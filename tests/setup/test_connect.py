@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 from werkzeug.serving import make_server
 
-from ml_backend.__main__ import main
 from ml_backend.errors import ConfigurationUnusable, SettingsError, StudioRefused
 from ml_backend.launch.processes import free_port
 from ml_backend.services import Services
@@ -29,6 +28,7 @@ from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import choices_result
 from ml_backend.studio.reach import Reach, reach
 from ml_backend.web.app import create_app
+from tests.installation import connected_settings, exit_code, one_line
 from tests.studio_server import StudioServer
 
 SECRET = {"X-TSAL-Secret": "phantom"}
@@ -61,19 +61,7 @@ def served(settings: Settings) -> Iterator[None]:
 
 @pytest.fixture
 def settings(studio_server: StudioServer, tmp_path: Path) -> Settings:
-    port = free_port()
-    return load(
-        label_studio_url=studio_server.url,
-        label_studio_token=studio_server.token,
-        document_root=studio_server.files,
-        backend_url=f"http://127.0.0.1:{port}",
-        port=port,
-        webhook_secret="phantom",
-        basic_auth_user="label-studio",
-        basic_auth_password="frames",
-        data_dir=tmp_path / "data",
-        backbone="efficientnet_lite0",
-    )
+    return connected_settings(studio_server, tmp_path)
 
 
 @pytest.fixture
@@ -366,61 +354,25 @@ def environment(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> pytest.M
     return monkeypatch
 
 
-def code(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(["connect", *arguments])
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
-
-
 @pytest.mark.usefixtures("backend", "environment")
 def test_the_command_connects(services: Services, project: int, capsys: pytest.CaptureFixture[str]) -> None:
-    assert code("--project", str(project), "--dry-run") == 0
+    assert exit_code("connect", "--project", str(project), "--dry-run") == 0
     assert "would    register the backend" in capsys.readouterr().out
     assert services.studio.backends(project) == []
-    assert code("--project", str(project)) == 0
+    assert exit_code("connect", "--project", str(project)) == 0
     assert "change   register the backend" in capsys.readouterr().out
     assert len(services.studio.backends(project)) == 1
 
 
-def one_line(capsys: pytest.CaptureFixture[str]) -> str:
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert error.count("\n") == 1
-    return error
-
-
-@pytest.mark.usefixtures("environment")
-def test_the_command_names_an_unknown_project(capsys: pytest.CaptureFixture[str]) -> None:
-    assert code("--project", "999999") == 5
-    assert "project 999999" in one_line(capsys)
-
-
-def test_the_command_names_a_wrong_token(
-    environment: pytest.MonkeyPatch, project: int, capsys: pytest.CaptureFixture[str]
-) -> None:
-    environment.setenv("TSAL_LABEL_STUDIO_TOKEN", "1" * 40)
-    assert code("--project", str(project)) == 5
-    assert "access token" in one_line(capsys)
-
-
 def test_the_command_names_a_missing_token(environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     environment.delenv("TSAL_LABEL_STUDIO_TOKEN")
-    assert code("--project", "1") == 2
+    assert exit_code("connect", "--project", "1") == 2
     assert "TSAL_LABEL_STUDIO_TOKEN" in one_line(capsys)
-
-
-def test_the_command_names_an_unreachable_label_studio(
-    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    environment.setenv("TSAL_LABEL_STUDIO_URL", f"http://127.0.0.1:{free_port()}")
-    assert code("--project", "1") == 4
-    assert "does not answer" in one_line(capsys)
 
 
 @pytest.mark.usefixtures("environment")
 def test_the_command_names_an_unreachable_backend(project: int, capsys: pytest.CaptureFixture[str]) -> None:
-    assert code("--project", str(project)) == 5
+    assert exit_code("connect", "--project", str(project)) == 5
     assert "tsal serve" in one_line(capsys)
 
 
@@ -429,7 +381,7 @@ def test_the_command_names_a_configuration_that_cannot_be_used(
     services: Services, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project = services.studio.create_project("Single", SINGLE_CHOICE)
-    assert code("--project", str(project)) == 2
+    assert exit_code("connect", "--project", str(project)) == 2
     assert 'choice="multiple"' in one_line(capsys)
 
 
