@@ -109,7 +109,9 @@ class Settings(BaseSettings):
     learning_rate: float = Field(2e-3, gt=0, description="learning rate of the fine-tune (SGD, momentum 0.9, batch 32)")
     compute_threads: int = Field(0, ge=0, description="processor cores a process may compute on; 0: all")
     scoring_workers: int = Field(
-        1, ge=1, description="RQ workers that share the scoring of a pool; 1: the sidecar does it itself"
+        1,
+        ge=1,
+        description="RQ workers that `make serve` starts; with 2 or more, workers help the sidecar to score a pool",
     )
     seed: int = Field(0, ge=0, description="seed of everything random; written into every version")
 

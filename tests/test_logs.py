@@ -139,10 +139,10 @@ def test_an_unlogged_failure_becomes_one_line(capfd: pytest.CaptureFixture[str],
     configure()
     event(logger, "scoring", job="part")  # no failure, so it tells none
     written(capfd)
-    rq_tells("part", "ml_backend.loop.score.work_on_part", error)
+    rq_tells("part", "ml_backend.loop.score.fill_cache", error)
     (line,) = written(capfd)
     assert line.partition(" at=")[0] == (
-        f"ERROR job failed job=part function=ml_backend.loop.score.work_on_part reason={reason}"
+        f"ERROR job failed job=part function=ml_backend.loop.score.fill_cache reason={reason}"
     )
 
 

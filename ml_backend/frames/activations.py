@@ -118,6 +118,14 @@ class Activations:
         finally:
             pool.shutdown(cancel_futures=True)
 
+    def has(self, frames: Sequence[Frame], label_count: int) -> bool:
+        """Whether the activations of all these frames are in the cache; a record may still turn out to be damaged."""
+        network = self.network(label_count)
+        addresses = self._features.get_many([self.address_key(frame.url) for frame in frames])
+        digests = [digest.tobytes() for digest in addresses if digest is not None]
+        names = [self.record_key(network, digest, 0) for digest in digests]
+        return len(digests) == len(frames) and all(self._features.has_many(names))
+
     def records(
         self, network: Network, frames: Sequence[Frame], digests: Sequence[bytes], drawn: NDArray[np.intp]
     ) -> list[Record]:

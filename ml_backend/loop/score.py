@@ -1,29 +1,26 @@
-"""Scoring a whole pool, by this process or in parts by any number of RQ workers that share the data folder.
+"""Scoring a whole pool, with the help of any number of RQ workers that share the cache of activations.
 
-A part is a run of whole pieces of `predictor.CHUNK` frames, so the network sees the same batches and the result is the
-same however many parts there are. One process at a time scores a project.
+A worker does the dear part, the trunk, and leaves the activations in the cache. This process takes the frames in their
+order and the workers begin at the end, so they meet: what no worker has begun is done here, and so is what a worker
+fails to do. Whole pieces of `CHUNK` frames are shared out, so the network sees the same batches, and the result is the
+same, however many workers there are.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from rq import Worker
-from rq.exceptions import InvalidJobOperation, NoSuchJobError
+from rq import Retry, Worker
+from rq.exceptions import InvalidJobOperation
 from rq.job import Job, JobStatus
+from rq.serializers import JSONSerializer
 
 from ml_backend.frames.activations import CHUNK
 from ml_backend.frames.frame import Frame
@@ -31,17 +28,14 @@ from ml_backend.frames.scores import Scores, concatenate
 from ml_backend.logs import event
 from ml_backend.services import Services
 from ml_backend.settings import load
-from ml_backend.store.files import read_json, write_aside
 from ml_backend.store.versions import Manifest
 
 logger = logging.getLogger(__name__)
 QUEUE = "tsal-scoring"
+PART = 4 * CHUNK  # frames of a job: much more work than to start it, little enough to wait for the last one
 LOOK_SECONDS = 0.2
-# How long a part's job may show no change. Workers that are gone or busy with a fine-tune take no part, and one that
-# works tells of itself every 30 s; what waits longer than this is done here.
-PATIENCE_SECONDS = {JobStatus.QUEUED: 15.0, JobStatus.STARTED: 150.0}
-ARRAYS = ("tasks", "probabilities", "labels", "distances", "plain", "margins")
 Report = Callable[[str, int, int], None]
+Piece = TypeVar("Piece")
 
 
 @dataclass(frozen=True)
@@ -55,159 +49,106 @@ class Embeddings:
 
 def score(services: Services, project: int, frames: Sequence[Frame], manifest: Manifest, report: Report) -> Scores:
     """What a version says of every frame, in the order of the frames."""
-    if _workers(services) > 1 and len(frames) > CHUNK:
-        parts = _in_parts(services, project, frames, manifest.version, len(manifest.label_names), report)
-        return concatenate([_scores(part) for part in parts], len(manifest.label_names))
-    return _score(services, project, frames, manifest, report)
+    label_count, versions = len(manifest.label_names), services.versions(project)
+
+    def scored(part: Sequence[Frame]) -> Iterator[Scores]:
+        return services.predictor.scores(part, manifest, versions)
+
+    return concatenate(_in_parts(services, project, frames, label_count, report, scored), label_count)
 
 
 def embed(services: Services, project: int, frames: Sequence[Frame], label_count: int, report: Report) -> Embeddings:
     """Pre-trained features of every frame, in the order of the frames."""
-    if _workers(services) > 1 and len(frames) > CHUNK:
-        parts = _in_parts(services, project, frames, None, label_count, report)
-        return Embeddings(
-            np.concatenate([part["tasks"] for part in parts]),
-            np.concatenate([part["features"] for part in parts]),
-            {task: reason for part in parts for task, reason in part["unreadable"].items()},
-        )
-    return _embed(services, frames, label_count, report)
-
-
-def work_on_part(project: int, version: str | None, label_count: int, folder: str, part: int) -> None:
-    """The RQ job: score one part and leave the result in the folder; running it twice does no harm."""
-    services = Services(load())
-    _write_part(services, project, version, label_count, services.settings.data_dir / folder, part)
-    services.count()
-
-
-def _score(services: Services, project: int, frames: Sequence[Frame], manifest: Manifest, report: Report) -> Scores:
-    pieces: list[Scores] = []
-    for piece in services.predictor.scores(frames, manifest, services.versions(project)):
-        pieces.append(piece)
-        report("scoring", min(len(pieces) * CHUNK, len(frames)), len(frames))
-    return concatenate(pieces, len(manifest.label_names))
-
-
-def _embed(services: Services, frames: Sequence[Frame], label_count: int, report: Report) -> Embeddings:
     network = services.predictor.network(label_count)
-    tasks: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
-    rows: list[NDArray[np.float32]] = [np.zeros((0, network.activation_shape[0]), np.float32)]
-    unreadable: dict[int, str] = {}
-    for number, chunk in enumerate(services.predictor.activations(frames, label_count), start=1):
-        unreadable.update(chunk.unreadable)
-        tasks.append(chunk.tasks)
-        rows.append(network.embed(chunk.activations))
-        report("scoring", min(number * CHUNK, len(frames)), len(frames))
-    return Embeddings(np.concatenate(tasks), np.concatenate(rows), unreadable)
+
+    def embedded(part: Sequence[Frame]) -> Iterator[Embeddings]:
+        for chunk in services.predictor.activations(part, label_count):
+            yield Embeddings(chunk.tasks, network.embed(chunk.activations), chunk.unreadable)
+
+    empty = Embeddings(np.zeros(0, np.int64), np.zeros((0, network.activation_shape[0]), np.float32), {})
+    pieces = [empty, *_in_parts(services, project, frames, label_count, report, embedded)]
+    return Embeddings(
+        np.concatenate([piece.tasks for piece in pieces]),
+        np.concatenate([piece.features for piece in pieces]),
+        {task: reason for piece in pieces for task, reason in piece.unreadable.items()},
+    )
+
+
+def fill_cache(rows: list[tuple[int, str]], label_count: int) -> None:
+    """The RQ job: put the activations of frames, ``rows`` of task and address, into the cache; twice does no harm."""
+    services = Services(load())
+    for _ in services.predictor.activations([Frame(task, url) for task, url in rows], label_count):
+        pass
+    services.count()
 
 
 def _in_parts(
     services: Services,
     project: int,
     frames: Sequence[Frame],
-    version: str | None,
     label_count: int,
     report: Report,
-) -> list[dict[str, Any]]:
-    """Let the workers score; a part that fails there is done here."""
-    pieces = range(0, len(frames), CHUNK)
-    bounds = [int(piece[0]) for piece in np.array_split(np.array(pieces), _workers(services)) if len(piece)]
-    ends = [*bounds[1:], len(frames)]
-    parent = services.settings.data_dir / "scoring"
-    parent.mkdir(parents=True, exist_ok=True)
-    for left in parent.glob(f"project-{project}-*"):  # by one that was killed: there is one at a time
-        shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"project-{project}-", dir=parent))
-    name = str(folder.relative_to(services.settings.data_dir))
+    work: Callable[[Sequence[Frame]], Iterator[Piece]],
+) -> list[Piece]:
+    """Do ``work``, which yields a piece for each `CHUNK` of frames, and let workers fill the cache ahead of it."""
+    parts = [frames[start : start + PART] for start in range(0, len(frames), PART)]
+    jobs = _shared_out(services, project, parts, label_count)
+    done: list[Piece] = []
     try:
-        for part, (start, end) in enumerate(zip(bounds, ends, strict=True)):
-            rows = [[frame.task, frame.url] for frame in frames[start:end]]
-            write_aside(folder / f"{part}.frames", json.dumps({"frames": rows}))
-        jobs = [
-            services.queue(QUEUE).enqueue_call(
-                work_on_part,
-                args=(project, version, label_count, name, part),
+        for number, part in enumerate(parts):
+            if number in jobs:
+                _wait(services, project, jobs.pop(number))
+            for piece in work(part):
+                done.append(piece)
+                report("scoring", min(len(done) * CHUNK, len(frames)), len(frames))
+    finally:
+        for job in jobs.values():
+            _take_back(services, job)
+    return done
+
+
+def _shared_out(services: Services, project: int, parts: Sequence[Sequence[Frame]], label_count: int) -> dict[int, Job]:
+    """Enqueue what is not cached of each part but the first, the last part first; returns the jobs by part."""
+    queue = services.queue(QUEUE) if services.settings.scoring_workers > 1 and len(parts) > 1 else None
+    if queue is None or Worker.count(queue=queue) == 0:
+        return {}
+    jobs = {}
+    for number in range(len(parts) - 1, 0, -1):
+        pieces = [parts[number][start : start + CHUNK] for start in range(0, len(parts[number]), CHUNK)]
+        missing = [piece for piece in pieces if not services.predictor.has(piece, label_count)]
+        if missing:
+            jobs[number] = queue.enqueue_call(
+                fill_cache,
+                args=([(frame.task, frame.url) for piece in missing for frame in piece], label_count),
                 timeout=services.settings.job_timeout,
                 result_ttl=60,
                 failure_ttl=3600,
-                description=f"part {part + 1} of {len(bounds)} of the scores of project {project}",
+                retry=Retry(max=1),
+                description=f"part {number + 1} of {len(parts)} of the pool of project {project}",
             )
-            for part in range(len(bounds))
-        ]
-        for part, job in enumerate(jobs):
-            _wait(services, job, _result_of(folder, part))
-            if not _result_of(folder, part).exists():
-                event(logger, "part scored here", level=logging.WARNING, project=project, part=part)
-                _write_part(services, project, version, label_count, folder, part)
-            report("scoring", ends[part], len(frames))
-        return [_read_part(folder, part) for part in range(len(bounds))]
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    return jobs
 
 
-def _wait(services: Services, job: Job, result: Path) -> None:
-    """Wait until a part is done, or will not be: its job failed, no worker takes it, or its worker is gone."""
-    seen: tuple[JobStatus, datetime | None] | None = None
-    since = time.monotonic()
-    while not result.exists():
-        try:
-            job.refresh()
-        except NoSuchJobError:  # over for longer than its answer is kept
-            return
-        state = (job.get_status(refresh=False), job.last_heartbeat)
-        if state != seen:
-            seen, since = state, time.monotonic()
-        if state[0] not in PATIENCE_SECONDS:
-            return
-        nobody = state[0] == JobStatus.QUEUED and Worker.count(queue=services.queue(QUEUE)) == 0
-        if nobody or time.monotonic() - since > PATIENCE_SECONDS[state[0]]:
-            with suppress(InvalidJobOperation):
-                job.cancel()
-            return
-        time.sleep(LOOK_SECONDS)
+def _wait(services: Services, project: int, job: Job) -> None:
+    """Wait until a worker is done with a job, or take the job back if none has begun it."""
+    deadline = time.monotonic() + services.settings.job_timeout
+    queue = services.queue(QUEUE)
+    cleaner = Worker([queue], connection=services.redis, serializer=JSONSerializer)
+    with suppress(InvalidJobOperation):  # it was over so long ago that Redis has forgotten it
+        while (status := job.get_status()) in (JobStatus.QUEUED, JobStatus.STARTED) and time.monotonic() < deadline:
+            if _take_back(services, job):
+                return
+            time.sleep(LOOK_SECONDS)
+            # What a dead worker had begun, or was about to begin, goes back into the queue after a minute.
+            queue.started_job_registry.cleanup()
+            queue.intermediate_queue.cleanup(cleaner, queue)
+        if status != JobStatus.FINISHED:
+            event(logger, "part scored here", level=logging.WARNING, project=project, job=job.id, status=status.value)
 
 
-def _write_part(
-    services: Services, project: int, version: str | None, label_count: int, folder: Path, part: int
-) -> None:
-    listed = read_json(folder / f"{part}.frames")
-    if listed is None:  # whoever asked has given up
-        return
-    frames = [Frame(task, url) for task, url in listed["frames"]]
-    if version is None:
-        embeddings = _embed(services, frames, label_count, _silent)
-        arrays: dict[str, NDArray[Any]] = {"tasks": embeddings.tasks, "features": embeddings.features}
-        unreadable = embeddings.unreadable
-    else:
-        scores = _score(services, project, frames, services.versions(project).get(version), _silent)
-        arrays = {array: getattr(scores, array) for array in ARRAYS}
-        unreadable = scores.unreadable
-    # Aside under a name of its own: a worker that was given up and whoever took its part over may write at once.
-    descriptor, aside = tempfile.mkstemp(dir=folder)
-    with os.fdopen(descriptor, "wb") as file:
-        np.savez(file, unreadable=np.array(json.dumps(unreadable)), **arrays)  # type: ignore[arg-type]
-    Path(aside).replace(_result_of(folder, part))
-
-
-def _read_part(folder: Path, part: int) -> dict[str, Any]:
-    with np.load(_result_of(folder, part), allow_pickle=False) as stored:
-        arrays = dict(stored)
-    unreadable = json.loads(str(arrays.pop("unreadable")))
-    return {**arrays, "unreadable": {int(task): reason for task, reason in unreadable.items()}}
-
-
-def _result_of(folder: Path, part: int) -> Path:
-    return folder / f"{part}.npz"
-
-
-def _scores(part: dict[str, Any]) -> Scores:
-    return Scores(**{array: part[array] for array in ARRAYS}, unreadable=part["unreadable"])
-
-
-def _workers(services: Services) -> int:
-    wanted = services.settings.scoring_workers
-    return min(wanted, Worker.count(queue=services.queue(QUEUE))) if wanted > 1 else 1
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    return None
+def _take_back(services: Services, job: Job) -> bool:
+    """Take a job out of the queue; False where a worker has begun it."""
+    taken = bool(services.queue(QUEUE).remove(job))
+    if taken:
+        job.cleanup(ttl=1)  # `Job.delete` fails where a dead worker's execution has expired
+    return taken

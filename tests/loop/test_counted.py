@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from pathlib import Path
@@ -14,7 +13,6 @@ from ml_backend.loop import score as scoring
 from ml_backend.services import Services
 from ml_backend.settings import Settings
 from ml_backend.store.counters import Counters
-from ml_backend.store.files import write_aside
 from tests.installation import PROJECT, environment_of, settings_in, task_with_frame
 
 
@@ -37,10 +35,7 @@ def test_a_killed_fine_tune_counts_as_failed(settings: Settings, monkeypatch: py
 
 def test_cache_lookups_of_a_job_are_counted(settings: Settings) -> None:
     task = task_with_frame(settings.data_dir.parent, 5)
-    folder = settings.data_dir / "scoring" / "one"
-    folder.mkdir(parents=True)
-    write_aside(folder / "0.frames", json.dumps({"frames": [[5, task["data"]["image"]]]}))
-    scoring.work_on_part(PROJECT, None, 3, "scoring/one", 0)
+    scoring.fill_cache([(5, task["data"]["image"])], 3)
     assert Counters(Services(settings).redis).read()["cache miss"] == 1
 
 

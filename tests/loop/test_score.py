@@ -1,25 +1,24 @@
-"""Scoring in parts, with a real Redis and real RQ workers: the same as in one piece, whatever becomes of a worker."""
+"""Scoring with helpers, a real Redis and real RQ workers: the same as by one process, whatever becomes of a worker."""
 
 from __future__ import annotations
 
 import base64
-import json
 import logging
+import os
 import shutil
-import threading
+import signal
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
-from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 import pytest
 from redis import Redis
-from rq import SimpleWorker, Worker
+from rq import Queue, SimpleWorker, Worker
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
@@ -35,20 +34,19 @@ from tests.studio_stand_in import one_thread
 
 __all__ = ["one_thread"]
 
-COUNT = CHUNK + 8
-GONE, BROKEN = 6, CHUNK + 3
+COUNT = 2 * CHUNK + 8
+GONE, BROKEN = 6, CHUNK + 3  # in the first part and in the second of three
 SECRETS = {
     "label_studio_token": "token-that-nobody-may-see",
     "webhook_secret": "secret-that-nobody-may-see",
     "basic_auth_user": "backend",
     "basic_auth_password": "password-that-nobody-may-see",
 }
-QUEUED, STARTED = JobStatus.QUEUED, JobStatus.STARTED
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Frames of two parts, one of each unreadable, and what one process says of them."""
+    """Frames of three parts, two of them unreadable, and what one process says of them."""
 
     folder: Path
     services: Services
@@ -72,6 +70,11 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
     return Pool(folder, services, manifest, frames, scores, scoring.embed(services, PROJECT, frames, 3, silent))
 
 
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "PART", CHUNK)
+
+
 @pytest.fixture
 def settings(pool: Pool, redis_url: str) -> Settings:
     return settings_in(pool.folder, redis_url, scoring_workers=2, compute_threads=1, **SECRETS)
@@ -79,10 +82,17 @@ def settings(pool: Pool, redis_url: str) -> Settings:
 
 @pytest.fixture
 def shared(pool: Pool, settings: Settings) -> Services:
-    """Scores in parts, with everything in the cache."""
+    """Scores with helpers, with everything in the cache."""
     services = Services(settings)
     services.predictor = pool.services.predictor
     return services
+
+
+@pytest.fixture
+def alone(pool: Pool, settings: Settings, tmp_path: Path) -> Services:
+    """Scores with helpers, with an empty cache."""
+    shutil.copytree(pool.services.settings.data_dir / "projects", tmp_path / "projects")
+    return Services(settings.model_copy(update={"data_dir": tmp_path}))
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -99,10 +109,6 @@ def assert_same(one: object, other: object) -> None:
             np.testing.assert_array_equal(first, second, strict=True, err_msg=part.name)
 
 
-def left_over(services: Services) -> list[Path]:
-    return list((services.settings.data_dir / "scoring").iterdir())
-
-
 def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while not condition():
@@ -111,13 +117,13 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def running_workers(settings: Settings, count: int) -> Iterator[None]:
+def running_workers(settings: Settings, count: int) -> Iterator[list[Worker]]:
     with Processes(lambda name, line: None) as processes:
         for number in range(count):
             processes.start(str(number), tsal("worker", "--scoring-only"), environment_of(settings))
         queue = Services(settings).queue(scoring.QUEUE)
         wait_until(lambda: Worker.count(queue=queue) == count)
-        yield
+        yield Worker.all(queue=queue, serializer=JSONSerializer)
 
 
 def registered_workers(services: Services, count: int = 2) -> list[Worker]:
@@ -127,6 +133,31 @@ def registered_workers(services: Services, count: int = 2) -> list[Worker]:
     for worker in workers:
         worker.register_birth()
     return workers
+
+
+def jobs_left(services: Services) -> list[bytes]:
+    return list(services.redis.keys("rq:job:*"))
+
+
+def done_by(worker: Worker) -> int:
+    worker.refresh()
+    return int(worker.successful_job_count)
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def running(queue: Queue) -> list[Job]:
+    entries = queue.started_job_registry.get_job_ids(cleanup=False)
+    return [job for job in map(queue.fetch_job, entries) if job is not None]
+
+
+def let_signs_of_life_lapse(services: Services) -> None:
+    """Put the registry into the state of a minute later."""
+    registry = services.queue(scoring.QUEUE).started_job_registry
+    for entry in services.redis.zrange(registry.key, 0, -1):
+        services.redis.zadd(registry.key, {entry: 1})
 
 
 def texts(redis: Redis) -> Iterator[bytes]:
@@ -155,29 +186,62 @@ def texts(redis: Redis) -> Iterator[bytes]:
 
 
 class TestWorkers:
-    def test_two_workers_give_the_same_scores_as_one_process(
-        self, pool: Pool, settings: Settings, tmp_path: Path
-    ) -> None:
-        elsewhere = settings.model_copy(update={"data_dir": tmp_path})
-        shutil.copytree(pool.services.settings.data_dir / "projects", tmp_path / "projects")
-        services = Services(elsewhere)
+    def test_two_workers_share_the_work(self, pool: Pool, alone: Services) -> None:
         reports: list[tuple[str, int, int]] = []
-        with running_workers(elsewhere, 2):
-            scores = scoring.score(services, PROJECT, pool.frames, pool.manifest, lambda *told: reports.append(told))
-            embeddings = scoring.embed(services, PROJECT, pool.frames, 3, silent)
+
+        def report(*told: object) -> None:
+            reports.append(told)  # type: ignore[arg-type]
+            if len(reports) == 1:
+                wait_until(lambda: all(done_by(worker) for worker in workers))
+
+        with running_workers(alone.settings, 2) as workers:
+            scores = scoring.score(alone, PROJECT, pool.frames, pool.manifest, report)
+            looked_up = dict(alone.predictor.looked_up)
+            embeddings = scoring.embed(alone, PROJECT, pool.frames, 3, silent)
         assert_same(scores, pool.scores)
         assert_same(embeddings, pool.embeddings)
+        assert looked_up == {"miss": CHUNK + 1, "hit": CHUNK + 7}  # the first part, and a frame that cannot be read
         assert list(scores.unreadable) == [pool.frames[GONE].task, pool.frames[BROKEN].task]
         assert len(scores.tasks) == len(embeddings.tasks) == COUNT - 2
         assert len(np.unique(embeddings.features, axis=0)) == COUNT - 2
-        assert reports == [("scoring", CHUNK, COUNT), ("scoring", COUNT, COUNT)]
-        assert "predictor" not in vars(services)  # nothing was done here
-        assert left_over(services) == []
-        held = b"\n".join(texts(services.redis))
-        assert b"work_on_part" in held
-        for secret in (*SECRETS.values(), *environment_of(elsewhere).values()):
+        assert reports == [("scoring", done, COUNT) for done in (CHUNK, 2 * CHUNK, COUNT)]
+        held = b"\n".join(texts(alone.redis))
+        assert b"fill_cache" in held
+        for secret in (*SECRETS.values(), *environment_of(alone.settings).values()):
             if "nobody" in secret:
                 assert secret.encode() not in held
+
+    @pytest.mark.parametrize("whole", [True, False], ids=["the worker and its job", "its job only"])
+    def test_a_worker_killed_at_work_costs_only_time(self, pool: Pool, alone: Services, whole: bool) -> None:
+        queue = alone.queue(scoring.QUEUE)
+        killed: list[int] = []
+
+        def kill() -> None:
+            wait_until(lambda: any(job.get_status() == JobStatus.STARTED for job in running(queue)))
+            killed.extend([*([worker.pid] if whole else []), *children_of(worker.pid)])
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+            if whole:
+                let_signs_of_life_lapse(alone)
+
+        with running_workers(alone.settings, 1) as (worker,), ThreadPoolExecutor(1) as thread:
+            done = thread.submit(kill)
+            assert_same(scoring.score(alone, PROJECT, pool.frames, pool.manifest, silent), pool.scores)
+            done.result()
+        assert len(killed) > whole
+        assert queue.started_job_registry.count == queue.count == 0
+
+    def test_a_worker_killed_before_it_began_costs_only_time(self, pool: Pool, alone: Services) -> None:
+        registered_workers(alone)
+        queue = alone.queue(scoring.QUEUE)
+
+        def report(*_: object) -> None:
+            for job in queue.jobs:  # as RQ leaves it, a minute later
+                alone.redis.lmove(queue.key, queue.intermediate_queue_key)
+                alone.redis.set(queue.intermediate_queue.get_first_seen_key(job.id), 1)
+
+        assert_same(scoring.score(alone, PROJECT, pool.frames, pool.manifest, report), pool.scores)
+        assert queue.count == 0
 
     def test_without_workers_it_is_done_here(self, pool: Pool, shared: Services) -> None:
         assert_same(scoring.score(shared, PROJECT, pool.frames, pool.manifest, silent), pool.scores)
@@ -185,72 +249,85 @@ class TestWorkers:
 
     def test_a_small_pool_is_not_divided(self, pool: Pool, shared: Services) -> None:
         registered_workers(shared)
-        few = scoring.score(shared, PROJECT, pool.frames[:CHUNK], pool.manifest, silent)
+        few = scoring.score(shared, PROJECT, pool.frames[:CHUNK], pool.manifest, lambda *_: self.expect(shared, 0))
         np.testing.assert_array_equal(few.tasks, pool.scores.tasks[: CHUNK - 1])
-        assert shared.redis.keys("rq:job:*") == []
 
-    def test_workers_that_were_killed_take_no_part(
-        self, pool: Pool, shared: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        monkeypatch.setattr(scoring, "PATIENCE_SECONDS", {QUEUED: 0.3, STARTED: 40})
+    def test_only_pieces_that_lack_a_frame_are_shared_out(self, pool: Pool, shared: Services) -> None:
         registered_workers(shared)
+        rows: list[list[int]] = []
+
+        def report(*_: object) -> None:
+            rows.extend([task for task, _ in job.args[0]] for job in shared.queue(scoring.QUEUE).jobs)
+
+        scoring.score(shared, PROJECT, pool.frames, pool.manifest, report)
+        assert rows == [[frame.task for frame in pool.frames[CHUNK : 2 * CHUNK]]]
+
+    def test_what_no_worker_begins_is_taken_back(
+        self, pool: Pool, alone: Services, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        registered_workers(alone)
+        waiting: list[int] = []
+
+        def report(*_: object) -> None:
+            waiting.append(alone.queue(scoring.QUEUE).count)
+
         with caplog.at_level(logging.WARNING):
-            assert_same(scoring.score(shared, PROJECT, pool.frames, pool.manifest, silent), pool.scores)
-            assert_same(scoring.embed(shared, PROJECT, pool.frames, 3, silent), pool.embeddings)
-        assert len([message for message in caplog.messages if message.startswith("part scored here")]) == 4
-        assert shared.queue(scoring.QUEUE).count == 0
-        assert left_over(shared) == []
-
-    def test_workers_that_end_meanwhile_are_not_waited_for(
-        self, pool: Pool, shared: Services, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(scoring, "PATIENCE_SECONDS", {QUEUED: 40, STARTED: 40})
-        workers = registered_workers(shared)
-        with ThreadPoolExecutor(1) as thread:
-            scores = thread.submit(scoring.score, shared, PROJECT, pool.frames, pool.manifest, silent)
-            wait_until(lambda: shared.queue(scoring.QUEUE).count == 2)
-            for worker in workers:
-                worker.register_death()
-            assert_same(scores.result(25), pool.scores)
-
-    def test_a_part_whose_worker_was_killed_at_work_is_done_here(
-        self, pool: Pool, shared: Services, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(scoring, "PATIENCE_SECONDS", {QUEUED: 40, STARTED: 0.3})
-        registered_workers(shared)
-        queue = shared.queue(scoring.QUEUE)
-        with ThreadPoolExecutor(1) as thread:
-            scores = thread.submit(scoring.score, shared, PROJECT, pool.frames, pool.manifest, silent)
-            wait_until(lambda: queue.count == 2)
-            for job in queue.jobs:
-                job.set_status(STARTED)
-                queue.remove(job)
-            assert_same(scores.result(25), pool.scores)
+            assert_same(scoring.score(alone, PROJECT, pool.frames, pool.manifest, report), pool.scores)
+        assert waiting == [2, 1, 0]
+        assert "part scored here" not in caplog.text
 
     def test_a_part_whose_job_fails_is_done_here(
-        self, pool: Pool, shared: Services, monkeypatch: pytest.MonkeyPatch
+        self, pool: Pool, alone: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr(scoring, "PATIENCE_SECONDS", {QUEUED: 40, STARTED: 40})
-        for name, value in environment_of(shared.settings).items():
+        for name, value in environment_of(alone.settings).items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("TSAL_BACKBONE", "none-that-there-is")
-        registered_workers(shared)
-        queue = shared.queue(scoring.QUEUE)
-        with ThreadPoolExecutor(1) as thread:
-            scores = thread.submit(scoring.score, shared, PROJECT, pool.frames, pool.manifest, silent)
-            wait_until(lambda: queue.count == 2)
-            failing = SimpleWorker([queue], connection=shared.redis, serializer=JSONSerializer)
+        registered_workers(alone)
+        queue = alone.queue(scoring.QUEUE)
+        failing = SimpleWorker([queue], connection=alone.redis, serializer=JSONSerializer)
+
+        def report(*_: object) -> None:
             failing.work(burst=True, logging_level="CRITICAL")
-            assert_same(scores.result(30), pool.scores)
-        assert queue.failed_job_registry.count == 2
-        held = b"\n".join(texts(shared.redis))
+
+        assert_same(scoring.score(alone, PROJECT, pool.frames, pool.manifest, report), pool.scores)
+        assert caplog.text.count("part scored here") == queue.failed_job_registry.count == 2
+        failed = [queue.fetch_job(job) for job in queue.failed_job_registry.get_job_ids()]
+        assert [job.retries_left for job in failed if job] == [0, 0]  # each was tried twice
+        held = b"\n".join(texts(alone.redis))
         assert b"none-that-there-is" in held  # the traceback is there, and was unpacked
         assert b"nobody" not in held
 
-    def test_all_unreadable_are_told_part_by_part(
-        self, pool: Pool, shared: Services, monkeypatch: pytest.MonkeyPatch
+    def test_a_part_that_takes_longer_than_a_job_may_is_done_here(
+        self, pool: Pool, settings: Settings, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr(scoring, "PATIENCE_SECONDS", {QUEUED: 0.1, STARTED: 40})
+        shared = Services(settings.model_copy(update={"job_timeout": 1}))
+        shared.predictor = pool.services.predictor
+        registered_workers(shared)
+
+        def report(*_: object) -> None:
+            for job in shared.queue(scoring.QUEUE).jobs:
+                job.set_status(JobStatus.STARTED)
+                shared.queue(scoring.QUEUE).remove(job)
+
+        assert_same(scoring.score(shared, PROJECT, pool.frames, pool.manifest, report), pool.scores)
+        assert caplog.text.count("part scored here") == caplog.text.count("status=started") == 1
+
+    def test_jobs_that_redis_has_forgotten_are_done_here(self, pool: Pool, alone: Services) -> None:
+        registered_workers(alone)
+        scores = scoring.score(alone, PROJECT, pool.frames, pool.manifest, lambda *_: alone.redis.flushall())
+        assert_same(scores, pool.scores)
+
+    def test_no_job_stays_behind_when_scoring_fails(self, pool: Pool, alone: Services) -> None:
+        def fail(*_: object) -> None:
+            self.expect(alone, 2)
+            raise ZeroDivisionError
+
+        registered_workers(alone)
+        with pytest.raises(ZeroDivisionError):
+            scoring.score(alone, PROJECT, pool.frames, pool.manifest, fail)
+        self.expect(alone, 0)
+
+    def test_all_unreadable_are_told(self, pool: Pool, shared: Services) -> None:
         registered_workers(shared)
         lost = [Frame(frame.task, "/data/local-files/?d=nowhere.png") for frame in pool.frames]
         scores = scoring.score(shared, PROJECT, lost, pool.manifest, silent)
@@ -259,80 +336,7 @@ class TestWorkers:
         assert len(scores.tasks) == len(embeddings.tasks) == 0
         assert embeddings.features.shape == (0, pool.embeddings.features.shape[1])
 
-
-class TestFolder:
-    def test_it_goes_when_scoring_fails(self, pool: Pool, shared: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-        def fail(stage: str, done: int, total: int) -> None:
-            assert left_over(shared) != []
-            raise ZeroDivisionError
-
-        monkeypatch.setattr(scoring, "PATIENCE_SECONDS", {QUEUED: 0.1, STARTED: 40})
-        registered_workers(shared)
-        with pytest.raises(ZeroDivisionError):
-            scoring.score(shared, PROJECT, pool.frames, pool.manifest, fail)
-        assert left_over(shared) == []
-
-    def test_what_a_killed_process_left_goes_with_the_next(
-        self, pool: Pool, shared: Services, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(scoring, "PATIENCE_SECONDS", {QUEUED: 0.1, STARTED: 40})
-        registered_workers(shared)
-        parent = shared.settings.data_dir / "scoring"
-        for name in (f"project-{PROJECT}-left", f"project-{PROJECT}0-other"):
-            (parent / name).mkdir(parents=True)
-        scoring.score(shared, PROJECT, pool.frames, pool.manifest, silent)
-        assert [path.name for path in left_over(shared)] == [f"project-{PROJECT}0-other"]
-        (parent / f"project-{PROJECT}0-other").rmdir()
-
-    def test_a_worker_that_comes_too_late_does_nothing(
-        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        for name, value in environment_of(settings).items():
-            monkeypatch.setenv(name, value)
-        scoring.work_on_part(PROJECT, None, 3, "scoring/gone", 0)
-        assert not (settings.data_dir / "scoring" / "gone").exists()
-
-    def test_a_part_may_be_written_by_several_at_once(self, pool: Pool, tmp_path: Path) -> None:
-        (tmp_path / "0.frames").write_text(json.dumps({"frames": [[pool.frames[0].task, pool.frames[0].url]]}))
-        args = (pool.services, PROJECT, pool.manifest.version, 3, tmp_path, 0)
-        with ThreadPoolExecutor(4) as thread:
-            for done in [thread.submit(scoring._write_part, *args) for _ in range(12)]:
-                done.result()
-        part = scoring._read_part(tmp_path, 0)
-        np.testing.assert_allclose(part["probabilities"], pool.scores.probabilities[:1], atol=1e-5)
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["0.frames", "0.npz"]
-
-
-class TestWait:
-    @pytest.fixture
-    def job(self, shared: Services) -> Job:
-        registered_workers(shared)
-        return shared.queue(scoring.QUEUE).enqueue_call(scoring.work_on_part, args=(0, None, 3, "nowhere", 0))
-
-    def test_a_result_is_enough(self, shared: Services, job: Job, tmp_path: Path) -> None:
-        (tmp_path / "0.npz").touch()
-        scoring._wait(shared, job, tmp_path / "0.npz")
-        assert job.get_status() == QUEUED
-
-    def test_a_job_that_redis_has_forgotten_is_over(self, shared: Services, job: Job, tmp_path: Path) -> None:
-        shared.redis.flushall()
-        scoring._wait(shared, job, tmp_path / "0.npz")
-
-    def test_a_worker_that_tells_of_itself_is_waited_for(
-        self, shared: Services, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(scoring, "PATIENCE_SECONDS", {QUEUED: 40, STARTED: 0.7})
-        monkeypatch.setattr(scoring, "LOOK_SECONDS", 0.02)
-        job.set_status(STARTED)
-
-        def tell() -> None:
-            for _ in range(15):
-                job.heartbeat(datetime.now(timezone.utc), 60)
-                time.sleep(0.1)
-            (tmp_path / "0.npz").touch()
-
-        teller = threading.Thread(target=tell)
-        teller.start()
-        scoring._wait(shared, Job.fetch(job.id, shared.redis, JSONSerializer), tmp_path / "0.npz")
-        assert (tmp_path / "0.npz").exists()
-        teller.join()
+    @staticmethod
+    def expect(services: Services, jobs: int) -> None:
+        assert services.queue(scoring.QUEUE).count == jobs
+        wait_until(lambda: len(jobs_left(services)) == jobs)
