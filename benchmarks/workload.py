@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ml_backend.frames.frame import Frame
+from ml_backend.frames.frame import Fetcher, Frame
 from ml_backend.frames.predictor import Predictor
 from ml_backend.ingest.clip_table import column
 from ml_backend.ingest.files import frames_of
@@ -28,7 +28,7 @@ NAMES = ("A-line", "B-line", "Pleural lesion", "Pleural effusion")
 SIZE = (600, 800)
 
 
-class Files:
+class Files(Fetcher):
     """Frames by name: some real files, under as many names as are asked for."""
 
     def __init__(self, contents: list[bytes]) -> None:

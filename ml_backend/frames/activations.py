@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ml_backend.errors import BackendError, FrameUnreadable
+from ml_backend.frames.addresses import Known
 from ml_backend.frames.frame import Fetcher, Frame
 from ml_backend.logs import event
 from ml_backend.msml import frames as msml_frames
@@ -26,6 +28,7 @@ from ml_backend.store.quantised import CODEC, quantise, restore
 
 logger = logging.getLogger(__name__)
 CHUNK = 64
+FAILED_CHECKS = 8  # after so many a server is taken to be away, and nothing more is asked this time
 
 Record = NDArray[np.uint8]
 
@@ -91,14 +94,19 @@ class Activations:
         return network
 
     def activations(
-        self, frames: Sequence[Frame], label_count: int, views: int = 1, without_studio: bool = False
+        self,
+        frames: Sequence[Frame],
+        label_count: int,
+        views: int = 1,
+        without_studio: bool = False,
+        check: bool = False,
     ) -> Iterator[Chunk]:
         """Yield trunk activations in pieces, from the cache where they are there, so that memory stays flat.
 
         While the trunk works on one piece the next is fetched and decoded. With ``views`` above 1 the augmented views
         of each frame are computed and cached as well (`Bank` draws from them); what is yielded is the frame itself. A
-        frame that cannot be read costs only itself. An address names the same file always: it is fetched again only
-        where something of it is not in the cache.
+        frame that cannot be read costs only itself. It is fetched again only where something of it is not in the cache,
+        or with ``check`` where its file may have been replaced: then what the new file gives is used.
 
         Raises:
             StudioUnavailable: where Label Studio is away; ``without_studio`` its frames count as unreadable then.
@@ -108,9 +116,10 @@ class Activations:
         pieces = [frames[start : start + CHUNK] for start in range(0, len(frames), CHUNK)]
         pool = ThreadPoolExecutor(self._settings.fetch_workers, thread_name_prefix="frames")
         try:
+            checks = _Checks() if check else None
             begun: _Begun | None = None
             for piece in pieces:
-                begun, previous = self._begin(network, piece, views, pool), begun
+                begun, previous = self._begin(network, piece, views, pool, checks), begun
                 if previous is not None:
                     yield self._finish(network, previous, harmless)
             if begun is not None:
@@ -121,10 +130,9 @@ class Activations:
     def has(self, frames: Sequence[Frame], label_count: int) -> bool:
         """Whether the activations of all these frames are in the cache; a record may still turn out to be damaged."""
         network = self.network(label_count)
-        addresses = self._features.get_many([self.address_key(frame.url) for frame in frames])
-        digests = [digest.tobytes() for digest in addresses if digest is not None]
-        names = [self.record_key(network, digest, 0) for digest in digests]
-        return len(digests) == len(frames) and all(self._features.has_many(names))
+        known = self._known(frames)
+        names = [self.record_key(network, one.digest, 0) for one in known.values()]
+        return len(known) == len(frames) and all(self._features.has_many(names))
 
     def records(
         self, network: Network, frames: Sequence[Frame], digests: Sequence[bytes], drawn: NDArray[np.intp]
@@ -139,45 +147,91 @@ class Activations:
         for row, stored in enumerate(found):
             if stored is None:
                 view = int(drawn[row])
-                prepared = _prepare(self._fetcher, frames[row], view + 1, digests[row], range(view))
+                prepared = self._prepare(network, frames[row], [view])
+                if prepared.known.digest != digests[row]:
+                    _log_replaced([frames[row]])
                 found[row] = self._compute(network, [prepared])[0][view]
         return [record for record in found if record is not None]
 
-    def _begin(self, network: Network, frames: Sequence[Frame], views: int, pool: ThreadPoolExecutor) -> _Begun:
-        """Look a piece up in the cache and start to fetch and decode what is not there."""
-        addresses = self._features.get_many([self.address_key(frame.url) for frame in frames])
-        digests = {row: digest.tobytes() for row, digest in enumerate(addresses) if digest is not None}
+    def _known(self, frames: Sequence[Frame]) -> dict[int, Known]:
+        """What the cache knows of the frames' addresses, by row."""
+        records = self._features.get_many([self.address_key(frame.url) for frame in frames])
+        return {row: one for row, one in enumerate(map(Known.of, records)) if one is not None}
+
+    def _begin(
+        self, network: Network, frames: Sequence[Frame], views: int, pool: ThreadPoolExecutor, checks: _Checks | None
+    ) -> _Begun:
+        """Look a piece up in the cache and start to fetch and decode what is not there, or may be another by now."""
+        known = self._known(frames)
+        digests = {row: one.digest for row, one in known.items()}
         wanted = [(row, view) for row in digests for view in range(views)]
         stored = self._features.get_many([self.record_key(network, digests[row], view) for row, view in wanted])
         found: dict[int, dict[int, Record]] = {row: {} for row in range(len(frames))}
         for (row, view), record in zip(wanted, stored, strict=True):
             if record is not None:
                 found[row][view] = record
-        missing = {
-            row: pool.submit(_prepare, self._fetcher, frames[row], views, digests.get(row), records.keys())
+        fetched: dict[int, Future[_Prepared | None]] = {
+            row: pool.submit(self._prepare, network, frames[row], range(views))
             for row, records in found.items()
             if len(records) < views
         }
         with self._counting:
-            self.looked_up.update(hit=len(frames) - len(missing), miss=len(missing))
-        return _Begun(frames, digests, {row: records[0] for row, records in found.items() if 0 in records}, missing)
+            self.looked_up.update(hit=len(frames) - len(fetched), miss=len(fetched))
+        for row, one in known.items():
+            if checks is not None and row not in fetched and one.due:
+                fetched[row] = pool.submit(self._check, network, frames[row], range(views), one, checks)
+        return _Begun(frames, digests, {row: records[0] for row, records in found.items() if 0 in records}, fetched)
+
+    def _prepare(self, network: Network, frame: Frame, views: Sequence[int]) -> _Prepared:
+        """Fetch a frame and make those of its ``views`` whose activations are not in the cache."""
+        found = self._fetcher.look(frame.url, frame.task)
+        if found is None:
+            raise FrameUnreadable("is said to be unchanged, although nobody asked")
+        return self._prepared(network, frame, views, *found)
+
+    def _check(
+        self, network: Network, frame: Frame, views: Sequence[int], known: Known, checks: _Checks
+    ) -> _Prepared | None:
+        """Look whether the file is still the same; None where it is, or where that cannot be said."""
+        if not known.local and checks.failed >= FAILED_CHECKS:
+            return None
+        try:
+            found = self._fetcher.look(frame.url, frame.task, known.stamp)
+            if found is not None:
+                return self._prepared(network, frame, views, *found)
+        except BackendError as error:
+            checks.note(frame, known, error)
+        if not known.local:
+            self._features.put_many({self.address_key(frame.url): replace(known, checked=time.time()).record()})
+        return None
+
+    def _prepared(self, network: Network, frame: Frame, views: Sequence[int], content: bytes, stamp: str) -> _Prepared:
+        digest = hashlib.sha256(content).digest()
+        names = [self.record_key(network, digest, view) for view in views]
+        stored = zip(views, self._features.get_many(names), strict=True)
+        records = {view: record for view, record in stored if record is not None}
+        wanted = [view for view in views if view not in records]
+        pixels = msml_frames.views(msml_frames.decode(content), views[-1] + 1, digest)[wanted] if wanted else None
+        return _Prepared(frame, Known(digest, stamp, time.time()), records, wanted, pixels)
 
     def _finish(self, network: Network, begun: _Begun, harmless: type[BackendError]) -> Chunk:
         """Run the trunk on what was fetched, remember it, and put the piece together; ``harmless`` costs one frame."""
         digests, records = dict(begun.digests), dict(begun.found)
         prepared: dict[int, _Prepared] = {}
         unreadable: dict[int, str] = {}
-        for row, future in begun.missing.items():
+        for row, future in begun.fetched.items():
             try:
-                prepared[row] = future.result()
-                digests[row] = prepared[row].digest
+                one = future.result()
+                if one is not None:
+                    prepared[row] = one
+                    digests[row] = one.known.digest
             except harmless as error:
                 records.pop(row, None)
                 unreadable[begun.frames[row].task] = str(error)
                 event(logger, "frame unreadable", level=logging.WARNING, task=begun.frames[row].task, reason=str(error))
         for row, computed in zip(prepared, self._compute(network, list(prepared.values())), strict=True):
-            if 0 in computed:
-                records[row] = computed[0]
+            records[row] = computed[0]
+        _log_replaced([begun.frames[row] for row in prepared if digests[row] != begun.digests.get(row, digests[row])])
         rows = sorted(records)
         return Chunk(
             frames=[begun.frames[row] for row in rows],
@@ -187,40 +241,45 @@ class Activations:
         )
 
     def _compute(self, network: Network, prepared: Sequence[_Prepared]) -> list[dict[int, Record]]:
-        """Run the trunk on views of frames and keep the result; returns {view: record} for each frame.
+        """Run the trunk on the views of frames that lack it and keep the result; returns {view: record} for each frame.
 
         The result is quantised even if it is used at once, so that a value is the same from the cache and without it.
         """
-        if not prepared:
-            return []
-        with self._trunk:
-            flat = network.activations(np.concatenate([one.pixels for one in prepared]))
-        rows = iter(quantise(flat))
+        pixels = [one.pixels for one in prepared if one.pixels is not None]
+        rows: Iterator[Record] = iter(())
+        if pixels:
+            with self._trunk:
+                rows = iter(quantise(network.activations(np.concatenate(pixels))))
         computed = [{view: next(rows) for view in one.views} for one in prepared]
         kept: dict[bytes, NDArray[Any]] = {}
         for one, records in zip(prepared, computed, strict=True):
-            kept |= {self.record_key(network, one.digest, view): record for view, record in records.items()}
-            kept[self.address_key(one.frame.url)] = np.frombuffer(one.digest, np.uint8)
+            kept |= {self.record_key(network, one.known.digest, view): record for view, record in records.items()}
+            kept[self.address_key(one.frame.url)] = one.known.record()
         self._features.put_many(kept)
-        return computed
+        return [one.records | records for one, records in zip(prepared, computed, strict=True)]
 
     def record_key(self, network: Network, digest: bytes, view: int) -> bytes:
         """Where the cache keeps a view of a frame."""
         return key(digest, f"{network.trunk_key} {network.trunk_precision} {CODEC}", view)
 
     def address_key(self, url: str) -> bytes:
-        """Where the cache keeps the content digest of an address."""
+        """Where the cache keeps what is known of an address."""
         return hashlib.sha256(f"{self._settings.label_studio_url} {url}".encode()).digest()
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A fetched frame: ``pixels`` (len(views), 224, 224, 3) uint8 of some views, 0 is the frame itself."""
+    """A fetched frame.
+
+    ``records`` of some views are in the cache; the trunk is yet to see ``pixels`` (len(views), 224, 224, 3) uint8 of
+    the other ``views``, None where there are none. View 0 is the frame itself.
+    """
 
     frame: Frame
-    digest: bytes
+    known: Known
+    records: dict[int, Record]
     views: Sequence[int]
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[np.uint8] | None
 
 
 @dataclass(frozen=True)
@@ -230,12 +289,25 @@ class _Begun:
     frames: Sequence[Frame]
     digests: dict[int, bytes]
     found: dict[int, Record]
-    missing: dict[int, Future[_Prepared]]
+    fetched: dict[int, Future[_Prepared | None]]
 
 
-def _prepare(fetcher: Fetcher, frame: Frame, views: int, known: bytes | None, there: Collection[int]) -> _Prepared:
-    """Fetch a frame and make those of its first ``views`` views that are not ``there`` for the ``known`` content."""
-    content = fetcher.fetch(frame.url, frame.task)
-    digest = hashlib.sha256(content).digest()
-    wanted = [view for view in range(views) if digest != known or view not in there]
-    return _Prepared(frame, digest, wanted, msml_frames.views(msml_frames.decode(content), views, digest)[wanted])
+@dataclass
+class _Checks:
+    """How many checks of files on servers have ``failed`` in one go over the frames."""
+
+    failed: int = 0
+
+    def note(self, frame: Frame, known: Known, error: BackendError) -> None:
+        """Count a failed check; the last one that is put up with is logged."""
+        if known.local:
+            return
+        self.failed += 1
+        if self.failed == FAILED_CHECKS:
+            event(logger, "files not checked", level=logging.WARNING, task=frame.task, reason=error)
+
+
+def _log_replaced(frames: Sequence[Frame]) -> None:
+    """Tell whose files are other ones than before: what was annotated and learnt was learnt from the old ones."""
+    if frames:
+        event(logger, "files replaced", level=logging.WARNING, tasks=",".join(str(frame.task) for frame in frames))

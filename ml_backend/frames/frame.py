@@ -13,6 +13,13 @@ class Fetcher(Protocol):
     def fetch(self, url: str, task: int | None = None) -> bytes:
         """Read one file, or raise FrameUnreadable."""
 
+    def look(self, url: str, task: int | None = None, stamp: str = "") -> tuple[bytes, str] | None:
+        """Read one file and its stamp; None where ``stamp`` says that it is the same as before.
+
+        A stamp tells files apart without reading them; it is empty where there is no way to tell.
+        """
+        return self.fetch(url, task), ""
+
 
 @dataclass(frozen=True)
 class Frame:

@@ -30,13 +30,18 @@ class Predictor(Activations):
         self._tail = threading.Lock()
 
     def scores(
-        self, frames: Sequence[Frame], manifest: Manifest, store: VersionStore, without_studio: bool = False
+        self,
+        frames: Sequence[Frame],
+        manifest: Manifest,
+        store: VersionStore,
+        without_studio: bool = False,
+        check: bool = False,
     ) -> Iterator[Scores]:
-        """Yield what a version says of the frames, in pieces; ``without_studio`` as in `activations`."""
+        """Yield what a version says of the frames, in pieces; ``without_studio`` and ``check`` as in `activations`."""
         label_count = len(manifest.label_names)
         tables = Tables.from_json(manifest.table, manifest.strengths)
         validator = validator_of(self._settings, manifest)
-        for chunk in self.activations(frames, label_count, without_studio=without_studio):
+        for chunk in self.activations(frames, label_count, without_studio=without_studio, check=check):
             probabilities = self._probabilities(chunk.activations, manifest, store)
             found = ticks(probabilities, tables, validator)
             yield Scores(

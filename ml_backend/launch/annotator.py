@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_backend.errors import BackendError
-from ml_backend.frames.frame import Frame
+from ml_backend.frames.frame import Fetcher, Frame
 from ml_backend.frames.predictor import Predictor
 from ml_backend.frames.scores import concatenate
 from ml_backend.ingest.duplicates import distinct
@@ -161,7 +161,7 @@ def _refreshed(services: Services, project: int, before: str | None) -> bool:
     return bool(newest.held_back) or newest.version == store.active() == order.about.version
 
 
-class _Files:
+class _Files(Fetcher):
     """Frames of test clips, which are files and never come to Label Studio."""
 
     def fetch(self, url: str, task: int | None = None) -> bytes:

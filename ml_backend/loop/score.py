@@ -52,7 +52,7 @@ def score(services: Services, project: int, frames: Sequence[Frame], manifest: M
     label_count, versions = len(manifest.label_names), services.versions(project)
 
     def scored(part: Sequence[Frame]) -> Iterator[Scores]:
-        return services.predictor.scores(part, manifest, versions)
+        return services.predictor.scores(part, manifest, versions, check=True)
 
     return concatenate(_in_parts(services, project, frames, label_count, report, scored), label_count)
 
@@ -62,7 +62,7 @@ def embed(services: Services, project: int, frames: Sequence[Frame], label_count
     network = services.predictor.network(label_count)
 
     def embedded(part: Sequence[Frame]) -> Iterator[Embeddings]:
-        for chunk in services.predictor.activations(part, label_count):
+        for chunk in services.predictor.activations(part, label_count, check=True):
             yield Embeddings(chunk.tasks, network.embed(chunk.activations), chunk.unreadable)
 
     empty = Embeddings(np.zeros(0, np.int64), np.zeros((0, network.activation_shape[0]), np.float32), {})

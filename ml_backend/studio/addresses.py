@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 from ml_backend.errors import FrameUnreadable, SettingsError
 
 LOCAL_FILES = "/data/local-files/"
+FILE_STAMP = "file "  # how the stamp of a file begins that is read from the document root
 PORTS = {"http": 80, "https": 443}
 
 

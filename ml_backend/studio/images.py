@@ -30,6 +30,7 @@ import certifi
 
 from ml_backend.errors import FrameUnreadable, SettingsError, StudioUnavailable
 from ml_backend.studio.addresses import (
+    FILE_STAMP,
     LOCAL_FILES,
     PORTS,
     Origin,
@@ -48,6 +49,9 @@ _HOPS = 5
 _HEALTH_SECONDS = 5.0  # time that Label Studio's health check may take
 _GATEWAY = (502, 503, 504)  # a proxy answers so if the Label Studio behind it is down
 _BLOCK = 65_536
+# Headers that tell versions of a file apart, best first, and those that ask whether it is still the same.
+_VALIDATORS = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}
+_LONGEST_VALIDATOR = 1000
 _SAFE = "%/?:@!$&'()*+,;=~-._[]"  # what an address may hold besides letters and digits
 _HINTS = {
     401: "; check the access token",
@@ -94,10 +98,19 @@ class FrameFetcher:
                 takes too long. The message never holds a token or the query of a signed address.
             StudioUnavailable: if Label Studio does not answer at all, so that the frame itself may be fine.
         """
+        found = self.look(url, task)
+        return found[0] if found else b""
+
+    def look(self, url: str, task: int | None = None, stamp: str = "") -> tuple[bytes, str] | None:
+        """Like `fetch`, with the file's stamp; None where ``stamp`` says that the file is the same as before.
+
+        The stamp of a local file is its size and its time of change, that of another the server's ETag or
+        Last-Modified, and empty where the server gives neither.
+        """
         try:
             if url.startswith(LOCAL_FILES) and self._document_root is not None:
-                return self._read(local_path(url), self._document_root)
-            return self._download(self._address(url, task), time.monotonic() + self._seconds)
+                return self._read(local_path(url), self._document_root, stamp)
+            return self._download(self._address(url, task), time.monotonic() + self._seconds, stamp)
         except FrameUnreadable as error:
             raise FrameUnreadable(f"{shown_address(url)}: {error}") from None
 
@@ -118,8 +131,8 @@ class FrameFetcher:
         name = base64.urlsafe_b64encode(url.encode()).decode()
         return urlsplit(f"{self._base.geturl()}/tasks/{task}/resolve/?fileuri={quote(name)}")
 
-    def _read(self, name: str, root: Path) -> bytes:
-        """Read a file below the document root, wherever its links lead."""
+    def _read(self, name: str, root: Path, known: str) -> tuple[bytes, str] | None:
+        """Read a file below the document root, wherever its links lead, unless its stamp is ``known``."""
         try:
             top = root.resolve(strict=True)
             path = (top / name).resolve(strict=True)
@@ -127,8 +140,12 @@ class FrameFetcher:
                 raise FrameUnreadable("leads out of the folder of local files")
             # Not blocking, because opening a pipe would wait for its writer.
             with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                state = os.fstat(file.fileno())
+                if not stat.S_ISREG(state.st_mode):
                     raise FrameUnreadable("is not a file")
+                stamp = f"{FILE_STAMP}{state.st_size} {state.st_mtime_ns}"
+                if stamp == known:
+                    return None
                 content = file.read(self._max_bytes + 1)
         except (OSError, RuntimeError, ValueError) as error:
             raise FrameUnreadable(
@@ -137,9 +154,9 @@ class FrameFetcher:
             ) from None
         if len(content) > self._max_bytes:
             raise self._too_large()
-        return content
+        return content, stamp
 
-    def _download(self, address: SplitResult, deadline: float) -> bytes:
+    def _download(self, address: SplitResult, deadline: float, known: str) -> tuple[bytes, str] | None:
         """Follow an address over its redirects and check each of them; only Label Studio gets the token."""
         own = True
         for _ in range(_HOPS + 1):
@@ -150,12 +167,15 @@ class FrameFetcher:
             self._require_allowed(origin, address)
             # Send the host as it was written: a cloud storage's signature covers it.
             headers = {"Host": address.netloc, "Accept-Encoding": "identity", "User-Agent": "lung-ultrasound-annotator"}
+            name, _, validator = known.partition(" ")
+            if name in _VALIDATORS:
+                headers[_VALIDATORS[name]] = validator
             if own:
                 headers["Authorization"] = self._authorization()
-            content = self._exchange(origin, address, headers, deadline)
-            if isinstance(content, bytes):
-                return content
-            address = split(urljoin(address.geturl(), content))
+            answer = self._exchange(origin, address, headers, deadline)
+            if not isinstance(answer, str):
+                return answer
+            address = split(urljoin(address.geturl(), answer))
         raise FrameUnreadable(f"is sent on more than {_HOPS} times")
 
     def _require_allowed(self, origin: Origin, address: SplitResult) -> None:
@@ -172,8 +192,10 @@ class FrameFetcher:
                 "allowed hosts"
             )
 
-    def _exchange(self, origin: Origin, address: SplitResult, headers: dict[str, str], deadline: float) -> bytes | str:
-        """One request: the file, or the address that it is sent on to."""
+    def _exchange(
+        self, origin: Origin, address: SplitResult, headers: dict[str, str], deadline: float
+    ) -> tuple[bytes, str] | str | None:
+        """One request: the file with its stamp, None if it is the same, or the address that it is sent on to."""
         path = quote(f"{address.path or '/'}{'?' if address.query else ''}{address.query}", safe=_SAFE)
         try:
             with _connected(origin, deadline) as connection:
@@ -181,13 +203,17 @@ class FrameFetcher:
                 with connection.getresponse() as response:
                     if response.status in _REDIRECTS:
                         return response.headers.get("Location", "")
+                    if response.status == http.client.NOT_MODIFIED and not headers.keys().isdisjoint(
+                        _VALIDATORS.values()
+                    ):
+                        return None
                     if response.status in _GATEWAY:
                         self._require_studio(origin)
                     if response.status != http.client.OK:
                         raise FrameUnreadable(
                             f"{origin.host}:{origin.port} answered {response.status}{_HINTS.get(response.status, '')}"
                         )
-                    return self._body(response, deadline)
+                    return self._body(response, deadline), _stamp(response)
         except (OSError, http.client.HTTPException, ValueError) as error:
             self._require_studio(origin)
             if time.monotonic() >= deadline:
@@ -240,6 +266,11 @@ class FrameFetcher:
 
     def _too_slow(self) -> FrameUnreadable:
         return FrameUnreadable(f"took longer than the {self._seconds:g} s that a frame may take")
+
+
+def _stamp(response: http.client.HTTPResponse) -> str:
+    found = [f"{name} {response.headers[name]}" for name in _VALIDATORS if response.headers[name]]
+    return found[0] if found and len(found[0]) <= _LONGEST_VALIDATOR else ""
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from PIL import Image
 
 from ml_backend.errors import FrameUnreadable, StudioUnavailable
 from ml_backend.frames import activations as activations_module
-from ml_backend.frames.frame import Frame
+from ml_backend.frames.frame import Fetcher, Frame
 from ml_backend.frames.predictor import Predictor
 from ml_backend.frames.scores import Scores, concatenate
 from ml_backend.ingest.files import frames_of
@@ -50,7 +50,7 @@ BUDGET = 500_000_000
 MANY = 80  # frames of each kind on which the cached network is compared with the uncached one
 
 
-class Files:
+class Files(Fetcher):
     """Frames by address, counted as they are fetched; an address that is not there cannot be read."""
 
     def __init__(self, contents: dict[str, bytes]) -> None:
