@@ -8,6 +8,7 @@ import time
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.scores import validator_of
 from ml_backend.logs import changed, event
+from ml_backend.loop.collect import symptoms
 from ml_backend.loop.queue import Refresh, Report
 from ml_backend.services import Services
 from ml_backend.store.orders import NAME, UNTRAINED, Basis, Order
@@ -88,6 +89,7 @@ def needs_refresh(services: Services, project: int, look_for_frames: bool) -> st
     """
     info = services.studio.project(project)
     configuration = services.configuration(info.label_config)
+    symptoms(services, project, configuration)  # each poll notes when a symptom came or went
     basis = _basis(services, active_manifest(services, project, configuration), configuration)
     orders = services.orders(project)
     order = orders.current()

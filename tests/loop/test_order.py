@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -582,6 +583,19 @@ class TestNeedsRefresh:
         assert reason() == "another version is active"
         assert refreshed(installed.services()).about.strategy == "lc-diverse"
         assert reason() is None
+
+
+def test_a_look_notes_since_when_a_symptom_is_there(installed: Installation) -> None:
+    installed.version()
+    services = installed.services()
+    ordering.needs_refresh(services, PROJECT, False)
+    installed.studio.xml = installed.studio.xml.replace("</Choices>", '<Choice value="Z-line"/></Choices>')
+    before = datetime.now(timezone.utc)
+    ordering.needs_refresh(services, PROJECT, False)
+    ((since, until),) = services.symptoms(PROJECT).read()["Z-line"]
+    assert until is None
+    assert since is not None
+    assert before <= since <= datetime.now(timezone.utc)
 
 
 class TestActiveManifest:
