@@ -91,7 +91,9 @@ def _project(services: Services, number: int) -> Iterator[Finding]:
     yield from read_well
     if not info or any(finding.subject == "project" and finding.state == "change" for finding in read_well):
         return
-    for subject, check in checks(services, number, services.configuration(info[0].label_config)).items():
+    of_project = checks(services, number, services.configuration(info[0].label_config))
+    of_project["right to predict"] = partial(project.rights, services.studio, number)
+    for subject, check in of_project.items():
         for finding in run(subject, check, SECONDS):
             remedy = f": run `tsal connect --project {number}`" if finding.mend else ""
             yield replace(finding, text=finding.text + remedy)

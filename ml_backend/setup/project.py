@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from ml_backend.errors import FrameUnreadable
+from ml_backend.errors import FrameUnreadable, StudioRefused
 from ml_backend.services import Services
 from ml_backend.setup.findings import Finding
+from ml_backend.studio.client import Studio
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.keys import found_keys
 
@@ -32,6 +33,19 @@ def symptoms(configuration: Configuration) -> Iterator[Finding]:
             f"the first choice, {healthy}, is taken for the healthy one, but {doubt} looks like it: set "
             f"TSAL_HEALTHY_LABEL='{doubt}' for backend, worker and sidecar, or TSAL_HEALTHY_LABEL='{healthy}' if it is "
             "meant",
+        )
+
+
+def rights(studio: Studio, project: int) -> Iterator[Finding]:
+    """Say whether the token's user may create predictions."""
+    try:
+        studio.try_predictions(project)
+        yield Finding("right to predict", "ok", "the token's user may create predictions")
+    except StudioRefused as error:
+        yield Finding(
+            "right to predict",
+            "change",
+            f"the token's user may not create predictions, so no tick can be shown: {error}",
         )
 
 

@@ -36,6 +36,15 @@ class Predictions(Projects):
                 "labelling configuration"
             )
 
+    def try_predictions(self, project: int) -> None:
+        """Send an empty list of predictions, which changes nothing.
+
+        Raises:
+            StudioRefused: if Label Studio does not let this user create predictions.
+        """
+        what = f"trying to send predictions to project {project}"
+        self._calls.write(what, lambda: self._sdk.projects.import_predictions(project, request=[]))
+
     def model_versions(self, project: int) -> list[str]:
         """List the versions that have predictions in a project."""
         return list(self._get(f"listing the versions of project {project}", f"api/projects/{project}/model-versions/"))

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from ml_backend.setup.label_configuration import render
 from ml_backend.store.orders import Order
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import AUDIT, choices_result
+from ml_backend.tsal.split import held_out
 from tests.installation import exit_code, one_line
 from tests.studio_server import StudioServer
 
@@ -82,8 +83,8 @@ def trained(services: Services, project: int) -> int:
     return project
 
 
-def add_frames(services: Services, project: int, count: int) -> list[int]:
-    """Import frames that are not alike."""
+def add_frames(services: Services, project: int, count: int, patients: Sequence[str] = ()) -> list[int]:
+    """Import frames that are not alike, of these patients or of none."""
     root = services.settings.document_root
     assert root is not None
     folder = root / f"reorder-{project}"
@@ -94,7 +95,10 @@ def add_frames(services: Services, project: int, count: int) -> list[int]:
         small = rng.integers(0, 256, (8, 8), np.uint8)
         Image.fromarray(small.repeat(16, 0).repeat(16, 1)).save(folder / f"{number}.png")
     names = [f"reorder-{project}/{number}.png" for number in range(have, have + count)]
-    return services.studio.import_tasks(project, [{"image": f"/data/local-files/?d={name}"} for name in names])
+    data: list[dict[str, str]] = [{"image": f"/data/local-files/?d={name}"} for name in names]
+    for one, patient in zip(data, patients, strict=False):
+        one["patient"] = patient
+    return services.studio.import_tasks(project, data)
 
 
 def order(services: Services, project: int) -> Order:
@@ -353,6 +357,30 @@ def test_a_frame_whose_annotation_was_deleted_rejoins_the_queue(
     state.polled = float("-inf")
     look(services, trained, state)
     assert annotation.task in order(services, trained).tasks
+
+
+def test_a_corrected_patient_counts_from_the_next_refresh(services: Services, settings: Settings, empty: int) -> None:
+    three_tenths = Services(settings.model_copy(update={"hold_out": 0.3, "audit": 0.0}))
+    names = ["p1", "p2", "p3", "p4"]
+    (held,) = [name for name, kept in zip(names, held_out(names, 0.3, settings.seed), strict=True) if kept]
+    tasks = add_frames(services, empty, 4, names)
+
+    def last() -> list[int]:
+        placed = order(services, empty)
+        reasons = zip(placed.tasks.tolist(), placed.reasons, strict=True)
+        return [task for task, reason in reasons if reason == "held out"]
+
+    look(three_tenths, empty, Watched())
+    assert last() == [tasks[names.index(held)]]
+    wrong = tasks[0 if held != "p1" else 1]
+    data = next(task.data for task in services.studio.tasks(empty) if task.id == wrong)
+    httpx.patch(
+        f"{settings.label_studio_url}/api/tasks/{wrong}/",
+        json={"data": {**data, "patient": held}},
+        headers={"Authorization": f"Token {settings.token()}"},
+    ).raise_for_status()
+    watch.ordering.refresh(three_tenths, empty, lambda stage, done, total: None)
+    assert sorted(last()) == sorted([wrong, tasks[names.index(held)]])
 
 
 def test_the_end_of_the_loop_is_logged_once(

@@ -18,12 +18,16 @@ from ml_backend.services import Services
 from ml_backend.settings import Settings
 from ml_backend.setup.connect import connect
 from ml_backend.setup.doctor import findings
+from ml_backend.setup.label_configuration import render
+from ml_backend.setup.project import rights
 from ml_backend.setup.webhook import webhook_url
 from ml_backend.store import heartbeat
 from ml_backend.store.parked import Parked
 from ml_backend.studio.client import Studio
 from ml_backend.studio.reach import Reach, reach
+from tests.installation import manifest_of, write_no_weights
 from tests.setup.test_connect import backend, dump, project, served, services, settings
+from tests.studio.site import running_site
 from tests.studio_server import StudioServer, executable, running_studio
 
 __all__ = ["backend", "dump", "project", "services", "settings"]
@@ -78,7 +82,7 @@ def test_a_complete_installation_passes_and_stays_unchanged(
     assert {finding.subject for finding in found} >= {
         *("settings", "disk", "redis", "worker", "sidecar", "model", "backend from here", "sdk"),
         *("label studio version", "project", "symptoms", "backend from Label Studio", "webhook", "frames"),
-        *("data keys", "answers"),
+        *("right to predict", "data keys", "answers"),
     }
     assert dump(project) == before
     assert code("--project", str(project)) == 0
@@ -166,6 +170,38 @@ def test_a_parked_fine_tune_is_found(installation: Services, project: int) -> No
 def test_a_backend_with_other_secrets_is_found(installation: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TSAL_WEBHOOK_SECRET", "another")
     assert "secrets" in changes()
+
+
+def test_a_user_who_may_read_but_not_write_is_found() -> None:
+    """The stand-in refuses, because Label Studio's community edition knows no user who may only read."""
+    with running_site() as site:
+        site.says("/api/projects/7/import/predictions", {"detail": "You do not have permission."}, 403)
+        (found,) = rights(Studio(site.url, "0" * 40), 7)
+    assert (found.subject, found.state) == ("right to predict", "change")
+    assert "may not create predictions" in found.text
+    assert "You do not have permission." in found.text
+
+
+def test_a_damaged_version_is_found(installation: Services, project: int) -> None:
+    store = installation.versions(project)
+    version = store.create(manifest_of(1, project=project), write_no_weights).version
+    (store.tail(version).parent / "manifest.json").write_text("{}")
+    assert list(store.set_aside_damaged()) == [version]
+    (found,) = [finding for finding in findings() if finding.state == "change"]
+    assert found.subject == "versions"
+    assert f"version {version} was damaged and set aside" in found.text
+
+
+def test_a_doubtful_healthy_label_is_found_until_a_setting_names_it(
+    installation: Services, project: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    xml = render().replace("</Choices>", '<Choice value="Normal lung"/></Choices>').replace("A-line", "Thick pleura")
+    installation.studio.update_project(project, label_config=xml)
+    (found,) = [finding for finding in findings() if finding.state == "change"]
+    assert found.subject == "healthy label"
+    assert "TSAL_HEALTHY_LABEL='Normal lung'" in found.text
+    monkeypatch.setenv("TSAL_HEALTHY_LABEL", "Normal lung")
+    assert changes() == set()
 
 
 def test_a_stopped_backend_is_found_from_both_sides(
