@@ -24,7 +24,7 @@ def main(folder: Path) -> None:
     chunks = list(predictor.activations(labelled, len(workload.NAMES), settings.views))
     readable = [frame for chunk in chunks for frame in chunk.frames]
     bank = predictor.bank(readable, [digest for chunk in chunks for digest in chunk.digests], len(workload.NAMES))
-    os.nice(NICENESS)  # only now, or a busy machine would never let it begin
+    os.nice(NICENESS)  # only now: on a busy machine it would never begin
     print("training", flush=True)
     while True:
         network = predictor.fresh(len(workload.NAMES))

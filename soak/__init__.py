@@ -1,1 +1,1 @@
-"""Hours of work and harm against a running installation, with laws that must hold at the end."""
+"""Soak test: a team works while faults happen, and at the end nothing may be lost."""

@@ -1,4 +1,4 @@
-"""Whether a team was served rightly and nothing was lost: laws, checked on a ledger and on the versions."""
+"""Check from a ledger and the versions that a team was served rightly and that nothing was lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong in real installations, done to a running one; each fault tells how long the recovery took.
+"""Faults of real installations, caused in a running one; each measures how long the recovery took.
 
 A recovery is counted from the fault - or, where Label Studio was down, from when it answers again - until the version
 that the fault hindered is trained and Label Studio serves its order.
@@ -33,9 +33,9 @@ SMALLEST_FILE = 4096
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that goes wrong.
+    """A fault.
 
-    ``strike`` does it while the team works and returns when recovery began, by the monotonic clock; ``told`` is the
+    ``strike`` causes it while the team works and returns when recovery began, by the monotonic clock; ``told`` is the
     regular expression that one line of the log must match; ``mend`` puts the installation right again afterwards.
     """
 
@@ -62,7 +62,7 @@ def suffer(site: Site, team: Team, fault: Fault) -> float:
     finally:
         fault.mend(site)
     if site.log.find(fault.told, since=began) is None:
-        raise SoakFailed(f"no line of the log tells of {fault.name} ({fault.told})\n{site.log.tail()}")
+        raise SoakFailed(f"no line of the log reports {fault.name} ({fault.told})\n{site.log.tail()}")
     return seconds
 
 
@@ -98,7 +98,7 @@ def _batch(site: Site) -> int:
 
 
 def _at_stage(site: Site, team: Team, stage: str, harm: Callable[[], float]) -> float:
-    """Complete a batch and do harm as soon as the log tells that a stage of work has begun; returns what it returns."""
+    """Complete a batch and cause a fault as soon as the log reports a stage of work; returns what the fault returns."""
     began = time.monotonic()
     with team.at_work(_batch(site)):
         site.wait_for_line(rf"INFO {stage} project={site.project} ", since=began)
@@ -210,7 +210,7 @@ def _disk_full(site: Site, team: Team) -> float:
 
 
 def _clock_set_back(site: Site, team: Team) -> float:
-    """For all that `make serve` runs, the wall clock jumps two hours back in the middle of a batch."""
+    """Set the wall clock of all that `make serve` runs two hours back in the middle of a batch."""
     compiler = shutil.which("cc")
     if compiler is None:
         raise InvalidRequest("there is no C compiler to set the clock back with: install the package gcc")

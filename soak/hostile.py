@@ -1,6 +1,6 @@
-"""Hostile requests, as whoever can reach a backend might send them: each has to be refused or ignored, none may harm.
+"""Hostile requests, as anybody who reaches a backend might send them: each must be refused or ignored, none do damage.
 
-Valid requests are harmed by chance, and written to a socket as bytes because no HTTP library would send most of them.
+Valid requests are damaged at random, and written to a socket as bytes because no HTTP library would send most of them.
 The same seed makes the same requests, so that one is found again by its number.
 """
 
@@ -175,7 +175,7 @@ class Hostile:
 
 @dataclass(frozen=True)
 class Offence:
-    """A request (its number, from 0) that did harm: the beginnings and ends of what was sent and answered."""
+    """A request that did damage (its number, from 0): the beginnings and ends of what was sent and answered."""
 
     number: int
     route: str
@@ -186,7 +186,7 @@ class Offence:
 
 @dataclass
 class Tally:
-    """How an assault went; ``answered`` counts by status, 0 where the connection was closed without an answer."""
+    """The result of an attack; ``answered`` counts by status, 0 where the connection was closed without an answer."""
 
     tried: int = 0
     server_errors: int = 0
@@ -214,11 +214,11 @@ def assault(
     seed: int = 0,
     frame: str = FRAME,
 ) -> Tally:
-    """Send ``count`` hostile requests to a running backend, then valid ones; what did harm is in the tally.
+    """Send ``count`` hostile requests to a running backend, then valid ones; what did damage is in the tally.
 
-    Harm is a status of 500 or more, no answer to a whole request, a valid request that is refused at the end, or a
+    Damage is a status of 500 or more, no answer to a whole request, a valid request that is refused at the end, or a
     process of the backend that is another one than before. ``frame`` is the address of the valid tasks' frames.
-    Annotations that nobody made are told of the project, which the next poll puts right; training is only asked for a
+    The project hears of annotations that nobody made, which the next poll corrects; training is only asked for a
     project that does not exist, where its job fails.
     """
     parts = urlsplit(base_url)
@@ -304,7 +304,7 @@ class Maker:
         head = "\r\n".join([f"{method} {target} HTTP/1.1", *lines, "", ""])
         return _encode(head) + body
 
-    # What is valid, until it is harmed
+    # What is valid, until it is damaged
 
     def _content(self, route: str) -> dict[str, Any]:
         """A valid body; a route that is not known here gets all that the others take."""
@@ -341,7 +341,7 @@ class Maker:
         data = {self._image_key: address, "clip": "clip", "patient": "patient"}
         return {"id": number, "project": self._project, "data": data, "predictions": predictions}
 
-    # Kinds of harm
+    # Kinds of damage
 
     def _body(self) -> Hostile:
         """A body in which something is missing, of another type, huge, deep, or no JSON."""
@@ -443,7 +443,7 @@ class Maker:
         return Hostile(route, "POST", self.request("POST", route + query, content, changes))
 
     def _harmed(self, content: dict[str, Any]) -> str:
-        """The JSON of a body, or nearly JSON, with harm in some places of it."""
+        """The JSON of a body, or nearly JSON, damaged in some places."""
         chance = self._chance
         values: list[str] = []
         for _ in range(chance.choice((1, 1, 1, 2, 3))):

@@ -1,4 +1,4 @@
-"""Let a team work on a whole installation while everything goes wrong that does, and count what was lost."""
+"""Let a team work on a whole installation while every known fault happens, and count what was lost."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _soak(folder: Path, options: argparse.Namespace, result: Result, started: fl
             for fault in tqdm(FAULTS, unit="fault", desc="faults"):
                 try:
                     result.recovered(fault.name, suffer(site, team, fault))
-                except SoakFailed as error:  # the others are of interest all the same
+                except SoakFailed as error:  # the other results are of interest all the same
                     result.problems.append(f"{fault.name}: {error}")
             _kills(site, team, options, result, started)
             settle(site)

@@ -1,4 +1,4 @@
-"""A whole installation to be worked in and to be harmed: Label Studio on PostgreSQL, `make serve`, one project."""
+"""A whole installation for a team and for faults: Label Studio on PostgreSQL, `make serve`, one project."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ CSRF = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
 
 
 class SoakFailed(BackendError):
-    """What had to come did not; the message ends with the last lines of the log."""
+    """Something that was waited for did not come; the message ends with the last lines of the log."""
 
 
 @dataclass(frozen=True)

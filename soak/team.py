@@ -43,7 +43,7 @@ class Serving:
 class Deed:
     """What an annotator did with a frame that was served: confirmed it, or ``skip`` it.
 
-    ``sent`` and ``answered`` are times by the monotonic clock; a deed that was never answered may have arrived all the
+    ``sent`` and ``answered`` are times by the monotonic clock; one without an answer may have arrived all the
     same. ``deleted`` is when the annotation was asked to be deleted again.
     """
 
