@@ -92,8 +92,6 @@ def import_frames(
 ) -> None:
     """Import frames of videos (mp4, avi, mov, mpeg, gif), pictures (jpg, png) and DICOM files into a project.
 
-    Safe to run again: what is there is not imported twice.
-
     The patient of a file is the one in --patients, else a keyed hash of the DICOM header's patient, else the first
     folder below the imported one (see --patient-level), as a keyed hash too if it has DICOM files. In a folder without
     folders every file is a patient of its own.
@@ -102,7 +100,7 @@ def import_frames(
     stays in the pictures: remove it beforehand. Names of other files and their folders stand in the tasks as they are.
 
     Ends with 1 if a file or folder could not be read or was damaged (the others are imported), with 2 if called
-    wrongly, with 4 or 5 if Label Studio does not answer or refuses.
+    wrongly, with 4 or 5 if Label Studio does not answer or refuses. Running it again imports nothing twice.
     """
     import warnings
 

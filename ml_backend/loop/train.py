@@ -73,9 +73,9 @@ def fine_tune(
     """Train on everything confirmed, store the version and make it active unless it is worse than the active one.
 
     Raises:
-        NotEnoughLabels: where there is too little to learn from.
+        NotEnoughLabels: if there is too little to learn from.
         FrameUnreadable: if a frame becomes unreadable during the job.
-        StudioUnavailable: if Label Studio does not answer; its frames are not left out for that.
+        StudioUnavailable: if Label Studio does not answer.
         VersionSuperseded: if another job stored a version meanwhile.
         OSError: if the disk takes no version; this shows before the training.
     """
@@ -94,19 +94,18 @@ def fine_tune(
     read_seconds = time.monotonic() - started
     notes = _notes(collected, material)
     audited = services.audits(project).tasks()
-    seen = {one.task for one in (*(newest.seen if newest else ()), *(basis.trained_on if basis else ()))}
+    seen = _seen(newest, basis)
     parts = split(material, audited, seen, settings, notes)
     start = _start(services.predictor, store, basis, names, material, parts, notes)
     tried = trials.tried(start.parent, start.columns, material, {one.annotation.task for one in fresh} & audited)
     before = _before(services.predictor, start, material, parts.judged | tried)
     trial = trials.trial(start.parent, start.columns, before, material, tried)
     losses, training_seconds = _learn(services, start.network, material, parts, report)
-
     after = _probabilities(services.predictor, start.network, material.frames)
     tables = _tables(start, material, parts, after)
     figures, held_back = judge(material, parts, before, after, start.shared, tables.correlation, names, settings)
     batch, figures_of_ticks = ticks(services, project, fresh, audited - seen, configuration)
-    seconds = {"read": read_seconds, "finetune": training_seconds, "total": time.monotonic() - started}
+    took = {"read": read_seconds, "finetune": training_seconds, "total": time.monotonic() - started}
     return _publish(
         services,
         start,
@@ -123,12 +122,16 @@ def fine_tune(
         ticks=figures_of_ticks,
         **trials.chosen(store, start.parent, trial),
         losses=tuple(losses),
-        seconds={name: round(took, 3) for name, took in seconds.items()},
-        accepted=collected.accepted,
+        seconds={name: round(seconds, 3) for name, seconds in took.items()},
         notes=tuple(notes),
         held_back=held_back,
-        **_learnt_from(material, parts, names),
+        **_learnt_from(collected, material, parts, names),
     )
+
+
+def _seen(newest: Manifest | None, basis: Manifest | None) -> set[int]:
+    """The tasks that an earlier version knew, or that the weights to start from were trained on."""
+    return {one.task for one in (*(newest.seen if newest else ()), *(basis.trained_on if basis else ()))}
 
 
 def _require_two_combinations(labelled: Sequence[Labelled]) -> None:
@@ -242,13 +245,14 @@ def _probabilities(predictor: Predictor, network: Network, frames: Sequence[Fram
     return np.concatenate(rows)
 
 
-def _learnt_from(material: Material, parts: Split, names: tuple[str, ...]) -> dict[str, Any]:
+def _learnt_from(collected: Collected, material: Material, parts: Split, names: tuple[str, ...]) -> dict[str, Any]:
     """What a manifest keeps of the frames."""
     pairs = list(zip(material.labelled, parts.training, strict=True))
     return {
         "trained_on": tuple(one.seen for one, trained in pairs if trained),
         "held_out": tuple(one.seen for one, trained in pairs if not trained),
         "left_out": tuple(one.seen for one in material.left_out),
+        "accepted": collected.accepted,
         "clips": dict(Counter(frame.clip for frame in material.frames)),
         "positives": dict(zip(names, material.labels.sum(axis=0, dtype=int).tolist(), strict=True)),
     }
