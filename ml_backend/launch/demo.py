@@ -81,13 +81,13 @@ def _run(options: Options, state: DemoState, clips: Clips | None) -> None:
 def _check(options: Options) -> None:
     """Refuse what cannot work before anything is made or started."""
     if options.labels and not options.clips:
-        raise InvalidRequest("LABELS=FILE belongs to clips of your own: add CLIPS=DIR")
+        raise InvalidRequest("--labels belongs to clips of your own: add --clips DIR")
     if options.unattended and options.clips and not options.labels:
-        raise InvalidRequest("UNATTENDED=1 needs LABELS=FILE: the table that the simulated annotator answers from")
+        raise InvalidRequest("--unattended needs --labels FILE: the table that the simulated annotator answers from")
     if options.clips and not options.clips.is_dir():
-        raise InvalidRequest(f"{options.clips} is no folder: CLIPS=DIR is the folder that the clips lie in")
+        raise InvalidRequest(f"{options.clips} is not a folder: --clips names the folder of the clips")
     if min(options.rounds, 1 if options.batch is None else options.batch) < 1:
-        raise InvalidRequest("ROUNDS and BATCH must be 1 or more")
+        raise InvalidRequest("--rounds and --batch must be 1 or more")
     if options.port:
         require_free("127.0.0.1", options.port, "--port")
 
