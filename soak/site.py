@@ -44,7 +44,7 @@ PROGRAMS = {
     "backend": "gunicorn",
     "worker": "ml_backend worker",
     "sidecar": "ml_backend sidecar",
-    "redis": "redis-server",
+    "redis": "valkey-server",
 }
 CSRF = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
 
