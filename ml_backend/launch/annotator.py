@@ -114,7 +114,7 @@ def _confirm_until_refreshed(
 
     def waits() -> bool:
         parked = parked_now(services, project)
-        return parked is not None and (told is None or parked.at != told.at)
+        return parked is not None and parked != told
 
     while True:
         order = services.orders(project).current()
