@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ml_backend.frames.addresses import Known
 from ml_backend.frames.frame import Fetcher, Frame
 from ml_backend.frames.predictor import Predictor
 from ml_backend.ingest.clip_table import column
@@ -94,7 +96,7 @@ def fill(
     kept: dict[bytes, NDArray[np.uint8]] = {}
     for place, frame in enumerate(wanted):
         digest = hashlib.sha256(frame.url.encode()).digest()
-        kept[predictor.address_key(frame.url)] = np.frombuffer(digest, np.uint8)
+        kept[predictor.address_key(frame.url)] = Known(digest, "", time.time()).record()
         for view in range(views):
             record = stored[(place % len(sources.digests)) * views + view]
             if record is not None:
