@@ -24,7 +24,7 @@ REMINDER_SECONDS = 86_400.0
 _states: dict[tuple[str, int, object], tuple[str, float]] = {}
 """The last line about each state of each project, and when it was logged."""
 _told: set[str] = set()
-"""Jobs whose failure was logged as an event; RQ's own report is then dropped."""
+"""Jobs whose failure was logged as an event, so that RQ's own report of it is dropped."""
 
 
 def configure(level: int = logging.INFO) -> None:

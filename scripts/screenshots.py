@@ -30,7 +30,7 @@ READY = "Ctrl-C stops everything"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Take the pictures of an earlier demo, or of a new one after three batches of a simulated annotator."""
+    """Take screenshots of an earlier demo, or of a new one in which a simulated annotator confirmed three batches."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--folder", type=Path, help="folder of an earlier demo (a new one is made and removed)")
     parser.add_argument("--output", type=Path, default=Path("docs/images"), help="for the pictures (docs/images)")

@@ -26,7 +26,7 @@ Distance = Annotated[
         "fewer. 0: only the same hash; negative: keep all.",
     ),
 ]
-KeepDuplicates = Annotated[bool, typer.Option("--keep-duplicates", help="Keep all frames, like --distance -1.")]
+KeepDuplicates = Annotated[bool, typer.Option("--keep-duplicates", help="Keep all frames; the same as --distance -1.")]
 Patients = Annotated[Path | None, typer.Option(metavar="CSV", help="Table with the columns file and patient.")]
 PatientLevel = Annotated[
     int | None,

@@ -62,7 +62,7 @@ def _below(root: Path, files: Sequence[ClipFile], level: int | None) -> dict[Pat
 
 
 def folder_at(file: ClipFile, level: int) -> str | None:
-    """Return the name of a file's folder at a level, None if it lies above."""
+    """Return the name of a file's folder at a level; None if the file lies above that level."""
     if level == 0:
         return file.root.name or None
     return file.folders[level - 1] if level <= len(file.folders) else None

@@ -51,7 +51,8 @@ def origins_of(
     """Return the origin of each file, and the files that have none, with the reason.
 
     The patient is the table's, else the DICOM header's, else the folder's. Of a DICOM file nothing gets out but hashes
-    keyed by ``secret``, or the table's patient. Other files in a folder that names DICOM files get the same hash.
+    keyed by ``secret``, or the table's patient. Where a folder names the patient of DICOM files, its other files get
+    the same hash.
 
     Raises:
         InvalidRequest: if folders, headers or the table do not tell the patients apart, or two clips would have one

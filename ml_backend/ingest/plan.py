@@ -47,7 +47,7 @@ class Plan:
 
 
 def reconciled(origins: Mapping[ClipFile, Origin], there: Imported, keep: bool) -> dict[ClipFile, Origin]:
-    """Return origins that agree with the project, which has some of the clips already.
+    """Compare origins with the clips that the project has, and return them so that they agree.
 
     With ``keep``, those clips keep the patient that they have there, and new clips of the same patient follow them.
 

@@ -82,7 +82,7 @@ def enqueue(services: Services, project: int, trigger: str, reason: str) -> str 
             description=f"fine-tune of project {project} after {parent}: {reason}",
         )
     except DuplicateJobError:
-        if trigger == "request":
+        if trigger == confirm.REQUEST:
             _request(services, job_id)
         return None
     event(logger, "fine-tune enqueued", project=project, job=job_id, reason=reason)
@@ -93,7 +93,7 @@ def _request(services: Services, job_id: str) -> None:
     """Let a job that waits for its retry train even if its batch is no longer due: a person asked for it."""
     with suppress(NoSuchJobError):
         job = Job.fetch(job_id, connection=services.redis, serializer=JSONSerializer)
-        job.meta["trigger"] = "request"
+        job.meta["trigger"] = confirm.REQUEST
         job.save_meta()
 
 

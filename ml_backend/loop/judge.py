@@ -39,7 +39,8 @@ def split(
         notes.append("nobody held out: the other patients have fewer than two label combinations")
     patients = {patient for patient, judged in zip(material.patients, parts.judged, strict=True) if judged}
     if 0 < len(patients) < judgement.FEWEST_PATIENTS:
-        notes.append(f"judged on {len(patients)} patients: with fewer than 5 no version can be shown to be worse")
+        fewest = judgement.FEWEST_PATIENTS
+        notes.append(f"judged on {len(patients)} patients: with fewer than {fewest} no fall is more than chance")
     if parts.judged_on == HELD_OUT and not parts.uniform:
         notes.append("judged on frames of held-out patients that no audit drew: not a uniform sample")
     elif parts.judged_on == NEWEST_AUDIT:

@@ -149,7 +149,7 @@ def active_manifest(services: Services, project: int, configuration: Configurati
 def unfit(services: Services, manifest: Manifest, configuration: Configuration) -> str | None:
     """What keeps a version from serving the project as it is now, or None where nothing does.
 
-    One shared symptom is enough: predictions are mapped by name.
+    A version that shares one symptom with the project can serve it: predictions are matched by name.
     """
     theirs, ours = manifest.label_names, configuration.label_names
     if set(theirs).isdisjoint(ours):

@@ -87,7 +87,7 @@ class Refresh:
         if not queue.new_draw:
             return
         audits = self.services.audits(self.project)
-        earlier = audits.tasks()
+        earlier = audits.tasks() & {frame.task for frame in self.frames}
         if earlier:  # some of them may have been answered while this queue was scored
             earlier &= {task.id for task in self.services.studio.tasks(self.project, only_unlabelled=True)}
         draw = Draw(

@@ -49,7 +49,7 @@ def decode(content: bytes, max_pixels: int = 50_000_000) -> NDArray[np.uint8]:
 
 
 def depth_of(values: NDArray[np.integer]) -> int:
-    """Return the bit depth of a picture's samples: the least of 8, 10, 12, 14 and 16 that holds the brightest.
+    """Return the bit depth of a picture: the smallest of 8, 10, 12, 14 and 16 that holds its brightest sample.
 
     A 16-bit file often holds samples of a scanner that has 10 or 12 bits, and does not say so.
     """

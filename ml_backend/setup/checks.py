@@ -138,7 +138,7 @@ def _maximum_annotations(services: Services, number: int) -> Iterator[Finding]:
         yield Finding(
             "annotations per task",
             "change",
-            f"Annotations per task is {maximum}; set it to 1, or second annotations come in random order",
+            f"Annotations per task is {maximum}: set it to 1, because second annotations are asked for in random order",
         )
 
 

@@ -83,7 +83,7 @@ class Pending:
         self._redis.set(self._reconciled, annotations)
 
     def accepted(self) -> int | None:
-        """How many annotations nobody had looked at when this was last put right; None where that is not known."""
+        """How many annotations were accepted unseen when this was last corrected; None if unknown."""
         count = self._redis.get(self._accepted)
         return None if count is None else int(count)
 

@@ -1,4 +1,4 @@
-"""Translate between annotation and prediction JSON and label combinations.
+"""Convert the JSON of annotations and predictions to label combinations, and back.
 
 A confirmed annotation without a choice, and a prediction that carries an empty list of choices, say *no symptom*. A
 prediction without any result says nothing at all: there is no model yet, or the frame cannot be read.

@@ -9,7 +9,7 @@ from ml_backend.tsal.arrays import Labels, Probabilities, label_matrix, probabil
 from ml_backend.tsal.batch import CANDIDATES
 
 LARGEST = 5.0
-"""Largest weight; beyond it a handful of frames would decide every step."""
+"""The largest weight. With a larger one, a handful of frames would decide every step."""
 
 
 def positive_weights(labels: Labels, largest: float = LARGEST) -> NDArray[np.float64]:

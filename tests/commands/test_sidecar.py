@@ -279,7 +279,7 @@ def test_a_symptom_is_added_and_the_ticks_of_the_others_stay(
         task: ticks for task, (ticks, _) in before.items()
     }
 
-    # What people now tick of it is learnt, and outputs that stay are gone on from.
+    # The next version learns the new symptom, and starts from the outputs of those that stay.
     configuration = Configuration.parse(with_fifth)
     first = services.versions(trained).newest()
     for task in order(services, trained).tasks[:2].tolist():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from ml_backend.errors import StudioRefused
 from ml_backend.loop import order as ordering
+from ml_backend.loop import score as scoring
 from ml_backend.store.audits import AuditStore, Draw
 from ml_backend.store.orders import Order
 from ml_backend.studio.payloads import default_of
@@ -100,6 +103,34 @@ def test_a_new_version_draws_anew_and_releases_what_nobody_answered(installed: I
     assert [one.released for one in draws(installed)] == [(), (first[1],)]
     assert installed.services().audits(PROJECT).tasks() == {first[0], *second}
     assert first[0] not in second
+
+
+def test_an_audit_frame_answered_during_a_refresh_is_not_released(
+    installed: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = audited(refreshed(installed.services(audit=SHARE)))
+    installed.version()
+    score, tasks, listed = scoring.score, installed.studio.tasks, list[int]()
+
+    def answered_meanwhile(*arguments: Any) -> Any:
+        found = score(*arguments)
+        installed.studio.confirm(second, [1, 0, 0])
+        return found
+
+    monkeypatch.setattr(scoring, "score", answered_meanwhile)
+    refreshed(installed.services(audit=SHARE))
+    assert draws(installed)[1].released == (first,)
+    assert second in installed.services().audits(PROJECT).tasks()
+
+    # Without an earlier audit frame in the pool, the pool is listed only once.
+    monkeypatch.setattr(scoring, "score", score)
+    for task in installed.services().audits(PROJECT).tasks() - {second}:
+        installed.studio.confirm(task, [1, 0, 0])
+    installed.version(seed=2)
+    monkeypatch.setattr(installed.studio, "tasks", lambda *of, **which: (listed.append(1), tasks(*of, **which))[1])
+    refreshed(installed.services(audit=SHARE))
+    assert len(listed) == 1
+    assert draws(installed)[2].released == ()
 
 
 def test_a_version_that_is_held_back_begins_a_batch_with_a_draw_of_its_own(installed: Installation) -> None:

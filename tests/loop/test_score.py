@@ -1,4 +1,4 @@
-"""Scoring with helpers, a real Redis and real RQ workers: the same as by one process, whatever becomes of a worker."""
+"""Score with a real Redis and real RQ workers: the result is that of one process, whatever happens to a worker."""
 
 from __future__ import annotations
 
