@@ -16,7 +16,7 @@ def demo(
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Table with file, patient and a column a symptom (a_line, b_line, …)."),
+        typer.Option(metavar="FILE", help="Table with file, patient and one column per symptom (a_line, b_line, …)."),
     ] = None,
     unattended: Annotated[
         bool, typer.Option("--unattended", help="A simulated annotator answers from --labels.")
@@ -30,9 +30,10 @@ def demo(
     ),
     every: Every = "0.5",
     port: Annotated[
-        int | None, typer.Option(metavar="PORT", help="Port of Label Studio.", show_default="a free one")
+        int | None,
+        typer.Option(metavar="PORT", min=1, max=65535, help="Port of Label Studio.", show_default="a free one"),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of everything random.")] = 0,
     folder: Annotated[
         Path | None,
         typer.Option(

@@ -17,7 +17,7 @@ def phantom(
     frames: Annotated[int, typer.Option(metavar="N", help="Frames in each clip.")] = 30,
     rate: Annotated[int, typer.Option(metavar="N", help="Frames a second.")] = 10,
     size: Annotated[int, typer.Option(metavar="PIXELS", help="Height and width, even.")] = 400,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of everything random.")] = 7,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of everything random.")] = 7,
     examples: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Also write the labelling configuration's example pictures to DIR."),

@@ -36,6 +36,7 @@ def run(options: Options) -> None:
     _check(options)
     folder = (options.folder or RUNS / f"demo-{datetime.now():%Y%m%d-%H%M%S}").resolve()  # noqa: DTZ005
     folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)  # it holds the clips and the token of its Label Studio
     with alone_in(folder):
         state = earlier(options, folder)
         clips = None

@@ -186,6 +186,16 @@ def test_a_table_of_other_clips_is_refused(folder: Path, capsys: pytest.CaptureF
     assert f"no clip in {folder} is labelled in {labels}" in error
 
 
+@pytest.mark.parametrize("arguments", [("--port", 99999), ("--port", 0), ("--seed", -1)], ids=str)
+def test_a_number_out_of_range_is_a_wrong_call(
+    arguments: tuple[object, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", *map(str, arguments)])
+    assert ended.value.code == 2
+    assert f"Invalid value for '{arguments[0]}'" in capsys.readouterr().err
+
+
 def test_a_port_in_use_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
