@@ -111,7 +111,7 @@ class Settings(BaseSettings):
     scoring_workers: int = Field(
         1,
         ge=1,
-        description="RQ workers that `make serve` starts; with 2 or more, workers help the sidecar to score a pool",
+        description="RQ workers that `tsal serve` starts; with 2 or more, workers help the sidecar to score a pool",
     )
     seed: int = Field(0, ge=0, description="seed of everything random; written into every version")
 

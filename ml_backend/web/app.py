@@ -149,7 +149,7 @@ def _answer_errors(app: Flask, services: Services) -> None:
 
     @app.errorhandler(RedisError)
     def no_redis(error: RedisError) -> tuple[Response, int]:
-        logger.error("%s", unanswered(services.settings.redis_url, error))
+        logger.error("%s", unanswered(redis_url(services.settings), error))
         return jsonify(error="Redis does not answer"), RedisUnavailable.http_status
 
     @app.errorhandler(HTTPException)
