@@ -1,0 +1,117 @@
+"""How alike two frames are: what they look like, and whether they are near each other in the same clip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.intp]
+Similarity = NDArray[np.float32]
+
+TIME_SECONDS = 2.0
+"""How far apart in its clip a frame's neighbours still count: nearness in time falls to 1/e after so many seconds."""
+
+UNKNOWN_CLIP = -1
+_SCALED_ROWS = 10_000  # enough to know the mean and deviation of each column
+_CHUNK = 8192
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where n frames come from.
+
+    ``embeddings`` (n, d) any floating type, a memory map too; ``clips`` (n,) integers, `UNKNOWN_CLIP` where it is not
+    known; ``times`` (n,) seconds within the clip, NaN where they are not known. Raises ValueError for other shapes.
+    """
+
+    embeddings: NDArray[np.floating[Any]]
+    clips: NDArray[np.intp]
+    times: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if self.embeddings.ndim != 2 or not len(self.embeddings) == len(self.clips) == len(self.times):
+            raise ValueError(
+                f"{self.embeddings.shape} embeddings, {len(self.clips)} clips and {len(self.times)} times do not match"
+            )
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, rows: Rows | slice) -> Places:
+        return Places(self.embeddings[rows], self.clips[rows], self.times[rows])
+
+    def chunks(self) -> Iterator[tuple[slice, Places]]:
+        """The frames in pieces that fit a processor's memory, each with its rows."""
+        for start in range(0, len(self), _CHUNK):
+            rows = slice(start, min(start + _CHUNK, len(self)))
+            yield rows, self[rows]
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What being of the same clip counts beside likeness, which lies in [-1, 1].
+
+    ``clip`` is added for every two frames of a clip, ``time`` for two frames of the same moment, and less of it the
+    more seconds lie between them.
+    """
+
+    clip: float
+    time: float
+
+
+NO_TRUST = Trust(0.0, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """Gives every column of the embeddings the same weight: mean and inverse deviation (d,) over the pool."""
+
+    mean: NDArray[np.float32]
+    factor: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, embeddings: NDArray[np.floating[Any]]) -> Scale:
+        """Measure the columns on rows evenly spread over the pool; a column that never varies gets no weight.
+
+        Raises ValueError for embeddings that are not finite.
+        """
+        step = max(1, len(embeddings) // _SCALED_ROWS)
+        rows = np.asarray(embeddings[::step], np.float32)
+        if not np.isfinite(rows).all():
+            raise ValueError("embeddings must be finite")
+        if not len(rows):
+            return cls(np.zeros(rows.shape[1], np.float32), np.zeros(rows.shape[1], np.float32))
+        mean, deviation = rows.mean(axis=0), rows.std(axis=0)
+        varies = deviation > 1e-6 * max(1.0, float(np.abs(rows).max()))
+        factor = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
+        return cls(mean, factor)
+
+    def units(self, embeddings: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Embeddings (n, d) as directions of length 1; a row without any direction stays zero."""
+        rows = (np.asarray(embeddings, np.float32) - self.mean) * self.factor
+        lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+        if not np.isfinite(lengths).all():
+            raise ValueError("embeddings must be finite")
+        rows /= np.where(lengths == 0.0, 1.0, lengths)[:, None]
+        return rows
+
+
+def likeness(first: Places, second: Places, scale: Scale, trust: Trust) -> Similarity:
+    """How alike each of n frames is to each of m others: (n, m) float32.
+
+    The cosine of their scaled embeddings, and for frames of the same clip ``trust.clip`` +
+    ``trust.time`` exp(-|seconds apart| / `TIME_SECONDS`).
+    """
+    alike: Similarity = scale.units(first.embeddings) @ scale.units(second.embeddings).T
+    if trust == NO_TRUST:
+        return alike
+    same = (first.clips[:, None] == second.clips) & (first.clips != UNKNOWN_CLIP)[:, None]
+    rows, columns = np.nonzero(same)
+    apart = np.abs(first.times[rows] - second.times[columns])
+    near = np.where(np.isnan(apart), 0.0, np.exp(-np.nan_to_num(apart) / TIME_SECONDS))
+    alike[rows, columns] += (trust.clip + trust.time * near).astype(np.float32)
+    return alike

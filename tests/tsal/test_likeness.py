@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from ml_backend.tsal.likeness import NO_TRUST, TIME_SECONDS, UNKNOWN_CLIP, Places, Scale, Trust, likeness
+
+pytestmark = pytest.mark.unit
+PLAIN = Scale(np.zeros(2, np.float32), np.ones(2, np.float32))
+
+
+def places(rows, clips=None, times=None):
+    count = len(rows)
+    return Places(
+        np.array(rows, np.float32).reshape(count, len(rows[0]) if count else 2),
+        np.full(count, UNKNOWN_CLIP) if clips is None else np.array(clips),
+        np.full(count, np.nan) if times is None else np.array(times, float),
+    )
+
+
+def test_likeness_is_the_cosine_of_the_embeddings():
+    found = likeness(places([[3, 0], [1, 1]]), places([[1, 0], [0, 2], [-1, 0]]), PLAIN, NO_TRUST)
+    assert np.allclose(found, [[1, 0, -1], [0.5**0.5, 0.5**0.5, -(0.5**0.5)]])
+
+
+def test_frames_of_a_clip_are_more_alike_and_more_so_in_the_same_moment():
+    first = places([[1, 0]], [4], [1.0])
+    second = places([[1, 0]] * 4, [4, 4, 5, 4], [1.0, 1.0 + TIME_SECONDS, 1.0, np.nan])
+    found = likeness(first, second, PLAIN, Trust(0.5, 0.25))
+    assert np.allclose(found, [[1.75, 1.5 + 0.25 * np.exp(-1), 1.0, 1.5]])
+
+
+def test_unknown_clips_are_not_one_clip():
+    frames = places([[1, 0], [1, 0]], times=[0, 0])
+    assert np.allclose(likeness(frames, frames, PLAIN, Trust(2.0, 1.0)), 1.0)
+
+
+def test_a_scale_gives_every_column_that_varies_the_same_weight():
+    scale = Scale.of(np.array([[1, 100, 7], [3, 300, 7]], np.float16))
+    assert np.allclose(scale.units(np.array([[3, 300, 7.0]])), [[0.5**0.5, 0.5**0.5, 0]])
+
+
+def test_a_row_without_direction_stays_zero():
+    assert not PLAIN.units(np.zeros((1, 2))).any()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_embeddings_that_are_not_finite_are_refused(bad):
+    with pytest.raises(ValueError, match="finite"):
+        Scale.of(np.array([[1, bad]]))
+    with pytest.raises(ValueError, match="finite"):
+        PLAIN.units(np.array([[1, bad]]))
+
+
+def test_columns_of_different_lengths_are_refused():
+    with pytest.raises(ValueError, match="do not match"):
+        Places(np.zeros((2, 3)), np.zeros(2, np.intp), np.zeros(1))
+
+
+def test_no_frames_have_no_likeness():
+    assert likeness(places(np.zeros((0, 2))), places([[1, 0]]), PLAIN, Trust(1, 1)).shape == (0, 1)
+    assert Scale.of(np.zeros((0, 3))).mean.shape == (3,)
