@@ -21,6 +21,7 @@ import psutil  # type: ignore[import-untyped]
 
 from ml_backend.errors import BackendError
 from ml_backend.ingest.importer import Importer
+from ml_backend.ingest.origins import Rule
 from ml_backend.launch import serve
 from ml_backend.launch.clips import Clips, read_clips
 from ml_backend.launch.label_studio import answers, start_studio
@@ -243,7 +244,7 @@ class Site:
             frames=root / "frames",
             document_root=root,
             data_dir=self.settings.data_dir,
-            patients=self.clips.patients,
+            rule=Rule(self.clips.patients),
             distance=0,
         )
 

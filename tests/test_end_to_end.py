@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ml_backend.ingest.importer import Importer
+from ml_backend.ingest.origins import Rule
 from ml_backend.launch import serve
 from ml_backend.launch.clips import read_clips
 from ml_backend.launch.label_studio import answers
@@ -360,7 +361,7 @@ def _import(stack: Stack, clips: str) -> None:
         frames=settings.document_root / "end-to-end",
         document_root=settings.document_root,
         data_dir=settings.data_dir,
-        patients={clip: clip[:11] for clip in stack.truth},
+        rule=Rule({clip: clip[:11] for clip in stack.truth}),
         distance=0,
     )
     assert importer.run(sorted(stack.clips.glob(clips))).imported

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ml_backend.ingest.importer import Importer
+from ml_backend.ingest.origins import Rule
 from ml_backend.launch.clips import read_clips
 from ml_backend.loop import order as ordering
 from ml_backend.loop.train import fine_tune
@@ -96,7 +97,7 @@ def project(
         frames=studio_server.files / "one-round",
         document_root=studio_server.files,
         data_dir=services.settings.data_dir,
-        patients={clip: clip[:11] for clip in truth},
+        rule=Rule({clip: clip[:11] for clip in truth}),
         distance=0,
     )
     assert importer.run(sorted((tmp_path / "clips").glob("*.mp4"))).imported

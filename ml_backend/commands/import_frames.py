@@ -106,6 +106,7 @@ def import_frames(
 
     from ml_backend.ingest.clip_table import read_clip_table
     from ml_backend.ingest.importer import Importer
+    from ml_backend.ingest.origins import Rule
     from ml_backend.studio.client import Studio
     from ml_backend.studio.keys import DataKeys
 
@@ -120,9 +121,7 @@ def import_frames(
         data_dir=settings.data_dir,
         every=seconds(every),
         distance=-1 if keep_duplicates else distance,
-        patients=read_clip_table(patients).patients if patients else None,
-        patient_level=patient_level,
-        trust_headers=trust_headers,
+        rule=Rule(read_clip_table(patients).patients if patients else {}, patient_level, trust_headers),
         keep_patients=keep_patients,
         keys=DataKeys.of(settings),
         dry_run=dry_run,

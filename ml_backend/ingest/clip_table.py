@@ -45,10 +45,7 @@ def read_clip_table(path: Path, symptoms: Sequence[str] = ()) -> ClipTable:
 
     ``file`` is a file's name or its path below the imported folder, with slashes or backslashes. Symptoms without a
     column are left out. A clip is labelled if ``labelled`` is 1 or there is no such column. Columns are separated by
-    commas, semicolons or tabs.
-
-    Raises:
-        InvalidRequest: naming line and column, if the table cannot be read or used.
+    commas, semicolons or tabs. InvalidRequest names the line and the column that cannot be used.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

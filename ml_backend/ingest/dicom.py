@@ -22,11 +22,7 @@ _VIDEO_SYNTAXES = "1.2.840.10008.1.2.4.10"  # MPEG-2, H.264 and HEVC inside DICO
 
 
 def dicom_header(path: Path) -> Any:
-    """Read a DICOM file's header (a pydicom Dataset) and leave its pixels.
-
-    Raises:
-        FrameUnreadable: where it is not a DICOM file or cannot be read.
-    """
+    """Read a DICOM file's header (a pydicom Dataset) without its pixels, or raise FrameUnreadable."""
     try:
         meta = pydicom.filereader.read_file_meta_info(path)
         if meta.get("TransferSyntaxUID") == uid.DeflatedExplicitVRLittleEndian:
@@ -51,7 +47,9 @@ def dicom_frames(path: Path, every: Fraction) -> Iterator[ClipFrame]:
     check_count(count)
     syntax = header.file_meta.TransferSyntaxUID
     if syntax.startswith(_VIDEO_SYNTAXES):
-        yield from video_stream(io.BytesIO(_embedded_stream(path)), every)
+        # The whole stream is one "frame" for the encapsulation, in one or more fragments.
+        stream = b"".join(encaps.generate_frames(pydicom.dcmread(path).PixelData, number_of_frames=1))
+        yield from video_stream(io.BytesIO(stream), every)
         return
     _check_syntax(syntax)
     times = _dicom_times(header, count)
@@ -64,12 +62,6 @@ def dicom_frames(path: Path, every: Fraction) -> Iterator[ClipFrame]:
         except Exception as error:
             raise FrameUnreadable(f"frame {number} cannot be decoded ({one_line(error)})") from error
         yield ClipFrame(plain(Image.fromarray(values)), number, float(times[number]))
-
-
-def _embedded_stream(path: Path) -> bytes:
-    """Return the video stream of a DICOM file: one "frame" for the encapsulation, in one or more fragments."""
-    pixel_data = pydicom.dcmread(path).PixelData
-    return b"".join(encaps.generate_frames(pixel_data, number_of_frames=1))
 
 
 def _check_syntax(syntax: Any) -> None:
@@ -115,10 +107,6 @@ def _to_8_bits(values: NDArray[Any], header: Any) -> NDArray[np.uint8]:
         return scaled(values, 0, 2**bits - 1)
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if header.PixelRepresentation else (0, 2**bits - 1)
     slope, intercept = float(header.get("RescaleSlope", 1)), float(header.get("RescaleIntercept", 0))
-    grey = scaled(_windowed(values, header), low * slope + intercept, high * slope + intercept)
+    windowed = pixels.apply_voi_lut(pixels.apply_modality_lut(values, header), header)
+    grey = scaled(windowed, low * slope + intercept, high * slope + intercept)
     return 255 - grey if interpretation == "MONOCHROME1" else grey
-
-
-def _windowed(values: NDArray[Any], header: Any) -> NDArray[Any]:
-    shown: NDArray[Any] = pixels.apply_voi_lut(pixels.apply_modality_lut(values, header), header)
-    return shown

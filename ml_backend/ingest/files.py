@@ -28,11 +28,7 @@ DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
 
 
 def kind_of(path: Path) -> Kind | None:
-    """Tell what a file is, by its content first and by its suffix second; None for what this module does not read.
-
-    Raises:
-        FrameUnreadable: where the file cannot be opened.
-    """
+    """Tell what a file is, by its content first and by its suffix second; None for what this module does not read."""
     try:
         with path.open("rb") as file:
             start = file.read(132)
@@ -54,9 +50,6 @@ def frames_of(path: Path, every: Fraction) -> Iterator[ClipFrame]:
     """Yield the frames of one file, the first at or after each multiple of ``every`` seconds (0: all of them).
 
     Only one frame is in memory at a time. A file that is damaged in the middle gives the frames up to there first.
-
-    Raises:
-        FrameUnreadable: with the reason, for anything that is wrong with the file.
     """
     read = {"video": video_frames, "still": _still, "dicom": dicom_frames}.get(kind_of(path) or "")
     if read is None:

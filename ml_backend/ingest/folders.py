@@ -8,9 +8,7 @@ from pathlib import Path
 
 from ml_backend.errors import InvalidRequest
 from ml_backend.ingest.paths import ClipFile
-from ml_backend.ingest.words import counted
-
-_SHOWN = 3  # names in a message
+from ml_backend.ingest.words import counted, some
 
 
 def patients_by_folder(files: Sequence[ClipFile], level: int | None) -> dict[Path, tuple[str, str]]:
@@ -72,8 +70,8 @@ def _choices(files: Sequence[ClipFile]) -> list[str]:
     lines = []
     for level in range(max(len(file.folders) for file in files) + 1):
         patients = sorted({patient for file in files if (patient := folder_at(file, level)) is not None})
-        names = ", ".join(patients[:_SHOWN]) + (", …" if len(patients) > _SHOWN else "")
         lacking = [file.name for file in files if folder_at(file, level) is None]
         without = f"; none for {counted(len(lacking), 'file', 'files')}, such as {lacking[0]}" if lacking else ""
-        lines.append(f"  --patient-level {level}: {counted(len(patients), 'patient', 'patients')} ({names}){without}")
+        people = counted(len(patients), "patient", "patients")
+        lines.append(f"  --patient-level {level}: {people} ({some(patients)}){without}")
     return lines

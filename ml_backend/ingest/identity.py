@@ -50,23 +50,14 @@ class Identity:
 
 
 def identity_of(path: Path) -> Identity:
-    """Read who the patient of a DICOM file is.
-
-    Raises:
-        FrameUnreadable: where its header cannot be read.
-    """
+    """Read who the patient of a DICOM file is."""
     header: Any = dicom_header(path)
     number, name = (next(_values(header, tag), "") for tag in ("PatientID", "PatientName"))
-    key: tuple[str, ...] = ()
-    if number:
-        key = (number, *_values(header, "IssuerOfPatientID"))
-    elif name:
-        key = (name,)
     names = (*_values(header, "PatientName"), *_values(header, "OtherPatientNames"))
     others = header.get("OtherPatientIDsSequence") or ()
     numbers = [*_values(header, "PatientID"), *_values(header, "OtherPatientIDs")]
     numbers += [value for other in others for value in _values(other, "PatientID")]
-    key = key or tuple(numbers[:1])
+    key = (number, *_values(header, "IssuerOfPatientID")) if number else (name,) if name else tuple(numbers[:1])
     return Identity(key, names, tuple(numbers), str(header.get("SOPInstanceUID") or ""))
 
 

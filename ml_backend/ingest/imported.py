@@ -24,14 +24,15 @@ class Imported:
     """The pictures that a project has, with their clips and patients.
 
     ``pictures`` has the patient of each picture by its served path; ``holders`` its clip and patient by its file name,
-    which is a hash of the pixels and the same in every folder.
+    which is a hash of the pixels and the same in every folder. ``patients`` and ``names`` have the patients and the
+    file names of each clip.
     """
 
     def __init__(self, tasks: Iterable[Mapping[str, Any]], image_key: str, keys: DataKeys) -> None:
         self.pictures: dict[str, str] = {}
         self.holders: dict[str, Holder] = {}
-        self._patients: dict[str, set[str]] = defaultdict(set)
-        self._names: dict[str, set[str]] = defaultdict(set)
+        self.patients: dict[str, set[str]] = defaultdict(set)
+        self.names: dict[str, set[str]] = defaultdict(set)
         for data in tasks:
             place = served_path(data.get(image_key))
             if place is None:
@@ -40,17 +41,9 @@ class Imported:
             clip, patient = _text(data.get(keys.clip)) or name, _text(data.get(keys.patient))
             self.pictures[place] = patient
             self.holders[name] = Holder(clip, patient)
-            self._names[clip].add(name)
+            self.names[clip].add(name)
             if patient:
-                self._patients[clip].add(patient)
-
-    def patients(self, clip: str) -> set[str]:
-        """The patients that frames of a clip have in the project; none for a clip that is new."""
-        return self._patients.get(clip, set())
-
-    def pictures_of(self, clip: str) -> set[str]:
-        """The file names of a clip's pictures; none for a clip that is new."""
-        return self._names.get(clip, set())
+                self.patients[clip].add(patient)
 
 
 def _text(value: object) -> str:

@@ -8,7 +8,8 @@ Label Studio's own list of tasks says what is there.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -35,6 +36,7 @@ EVERY = Fraction(1, 2)
 PIECE = 500  # tasks that are sent to Label Studio at once
 
 
+@dataclass
 class Importer:
     """Imports files into one project.
 
@@ -44,73 +46,54 @@ class Importer:
         data_dir: where this installation keeps the salt for DICOM patients.
         every: seconds between frames, 0 for all.
         distance: see `distinct`.
-        patients: the patient of each file that a table lists, see `ClipTable.patients`.
-        patient_level: see `Rule`.
-        trust_headers: see `Rule`.
+        rule: how patients are found.
         keep_patients: see `reconciled`.
         keys: the keys of a task's data that name patient, clip and time.
         dry_run: read and count, but write nothing and send no task.
 
     Raises:
-        InvalidRequest: if ``frames`` is not below ``document_root``, or ``patient_level`` is negative.
+        InvalidRequest: if ``frames`` is not below ``document_root``, or the rule's level is negative.
     """
 
-    def __init__(
-        self,
-        studio: Studio,
-        project: int,
-        *,
-        frames: Path,
-        document_root: Path,
-        data_dir: Path,
-        every: Fraction = EVERY,
-        distance: int = DISTANCE,
-        patients: Mapping[str, str] | None = None,
-        patient_level: int | None = None,
-        trust_headers: bool = False,
-        keep_patients: bool = False,
-        keys: DataKeys = DataKeys(),  # noqa: B008  it cannot change
-        dry_run: bool = False,
-    ) -> None:
-        self._studio = studio
-        self._project = project
-        self._frames = frames.resolve()
-        self._document_root = document_root.resolve()
-        if self._document_root not in self._frames.parents:
+    studio: Studio
+    project: int
+    frames: Path
+    document_root: Path
+    data_dir: Path
+    every: Fraction = EVERY
+    distance: int = DISTANCE
+    rule: Rule = field(default_factory=Rule)
+    keep_patients: bool = False
+    keys: DataKeys = field(default_factory=DataKeys)
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        frames, self.frames, self.document_root = self.frames, self.frames.resolve(), self.document_root.resolve()
+        if self.document_root not in self.frames.parents:
             raise InvalidRequest(
-                f"{frames} is not a folder below {document_root}, the folder that Label Studio serves: "
+                f"{frames} is not a folder below {self.document_root}, the folder that Label Studio serves: "
                 "choose another --frames or --document-root"
             )
-        if patient_level is not None and patient_level < 0:
-            raise InvalidRequest(f"--patient-level {patient_level}: choose 0 (the imported folder), 1 or more")
-        self._data_dir = data_dir
-        self._every = every
-        self._distance = distance
-        self._rule = Rule(patients or {}, patient_level, trust_headers)
-        self._keep_patients = keep_patients
-        self._keys = keys
-        self._dry_run = dry_run
+        if self.rule.level is not None and self.rule.level < 0:
+            raise InvalidRequest(f"--patient-level {self.rule.level}: choose 0 (the imported folder), 1 or more")
 
     def plan(self, paths: Sequence[Path]) -> Plan:
         """Find the files and their patients, and which of them the project has already; write nothing.
 
-        Raises:
-            InvalidRequest: if there is nothing to import, or the patients are ambiguous or not those of the project.
-            SettingsError: if the salt for DICOM patients is missing or damaged.
-            StudioUnavailable, StudioRefused, ConfigurationUnusable: from Label Studio.
+        Raises InvalidRequest if there is nothing to import, or the patients are ambiguous or not those of the project.
         """
-        files, unread = find_files(paths, leave_out=self._frames)
-        image_key = Configuration.parse(self._studio.project(self._project).label_config).image_key
-        there = Imported((task.data for task in self._studio.tasks(self._project)), image_key, self._keys)
+        files, unread = find_files(paths, leave_out=self.frames)
+        image_key = Configuration.parse(self.studio.project(self.project).label_config).image_key
+        there = Imported((task.data for task in self.studio.tasks(self.project)), image_key, self.keys)
         origins, failed = origins_of(
-            files, self._rule, lambda: salt(self._data_dir, there.pictures.values(), self._dry_run)
+            files, self.rule, lambda: salt(self.data_dir, there.pictures.values(), self.dry_run)
         )
         return Plan(
-            reconciled(origins, there, self._keep_patients),
+            reconciled(origins, there, self.keep_patients),
             (*unread, *failed),
             there,
             image_key,
-            tuple(rows_without_file(files, self._rule.table)),
+            tuple(rows_without_file(files, self.rule.table)),
         )
 
     def run(self, paths: Sequence[Path]) -> Report:
@@ -120,12 +103,11 @@ class Importer:
     def carry_out(self, plan: Plan) -> Report:
         """Import what was planned. An unreadable file is reported on standard error and costs only itself.
 
-        Raises:
-            StudioUnavailable, StudioRefused: from Label Studio; running again continues.
+        Where Label Studio fails, running again continues.
         """
-        if not self._dry_run:
+        if not self.dry_run:
             self._prepare_folder()
-        report = Report(dry_run=self._dry_run, unmatched=plan.unmatched, joined=plan.joined())
+        report = Report(dry_run=self.dry_run, unmatched=plan.unmatched, joined=plan.joined())
         for path, reason in plan.failed:
             _fail(report, path, reason)
         waiting: list[dict[str, object]] = []
@@ -141,42 +123,42 @@ class Importer:
 
     def _prepare_folder(self) -> None:
         try:
-            self._frames.mkdir(parents=True, exist_ok=True)
+            self.frames.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InvalidRequest(f"{self._frames}: {error.strerror}; choose another --frames") from error
-        for storage in self._studio.local_storages(self._project):
-            if self._frames.is_relative_to(storage.path):
+            raise InvalidRequest(f"{self.frames}: {error.strerror}; choose another --frames") from error
+        for storage in self.studio.local_storages(self.project):
+            if self.frames.is_relative_to(storage.path):
                 return
-        self._studio.create_local_storage(self._project, str(self._frames), "Frames")
+        self.studio.create_local_storage(self.project, str(self.frames), "Frames")
 
     def _tasks(self, file: ClipFile, origin: Origin, plan: Plan, report: Report) -> Iterator[dict[str, object]]:
         """Yield the data of a file's new tasks, after writing their pictures."""
         there = plan.there.pictures
         try:
-            for frame in distinct(self._counted(file, report), self._distance):
+            for frame in distinct(self._counted(file, report), self.distance):
                 report.patients.setdefault(origin.known_by, set()).add(origin.patient)
-                path = self._frames / picture_name(frame.picture)
-                if not path.exists() and not self._dry_run:
+                path = self.frames / picture_name(frame.picture)
+                if not path.exists() and not self.dry_run:
                     write_picture(frame.picture, path)
-                place = path.relative_to(self._document_root).as_posix()
+                place = path.relative_to(self.document_root).as_posix()
                 if place in there:
                     report.already_there += 1
                     report.other_patient += there[place] not in ("", origin.patient)
                     continue
                 there[place] = origin.patient
-                yield {**_data(self._keys, origin, frame), plan.image_key: served_address(place)}
+                yield {**_data(self.keys, origin, frame), plan.image_key: served_address(place)}
             report.files += 1
         except FrameUnreadable as error:
             _fail(report, file.path, str(error))
 
     def _counted(self, file: ClipFile, report: Report) -> Iterator[ClipFrame]:
-        for frame in frames_of(file.path, self._every):
+        for frame in frames_of(file.path, self.every):
             report.frames += 1
             yield frame
 
     def _send(self, waiting: list[dict[str, object]], report: Report) -> None:
-        if waiting and not self._dry_run:
-            self._studio.import_tasks(self._project, waiting)
+        if waiting and not self.dry_run:
+            self.studio.import_tasks(self.project, waiting)
         report.imported += len(waiting)
         waiting.clear()
 

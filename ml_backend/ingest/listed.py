@@ -10,11 +10,7 @@ from ml_backend.ingest.paths import ClipFile
 
 
 def listed_patients(files: Sequence[ClipFile], table: Mapping[str, str]) -> dict[ClipFile, str]:
-    """Return the table's patient of each file that it lists, by the path below the imported folder or by the name.
-
-    Raises:
-        InvalidRequest: if a name fits several files, or a row fits a file but for upper and lower case.
-    """
+    """Return the table's patient of each file that it lists, by the path below the imported folder or by the name."""
     listed = {file: table[file.name] for file in files if file.name in table}
     by_name = [file for file in files if file not in listed and file.path.name in table]
     for name, count in Counter(file.path.name for file in by_name).items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ml_backend.errors import FrameUnreadable, InvalidRequest
@@ -40,7 +40,7 @@ class Rule:
     With that, one patient of the headers may also lie in several folders.
     """
 
-    table: Mapping[str, str]
+    table: Mapping[str, str] = field(default_factory=dict)
     level: int | None = None
     trust_headers: bool = False
 

@@ -36,10 +36,8 @@ def find_files(
     """List the files to import, sorted by name, each once, and what cannot be read below the folders, with the reason.
 
     A folder stands for every file below it that can be imported, except hidden ones and those below ``leave_out``. A
-    file stands for itself, whatever its type. Links to folders are not followed.
-
-    Raises:
-        InvalidRequest: if a path does not exist or there is nothing to import.
+    file stands for itself, whatever its type. Links to folders are not followed. Raises InvalidRequest for a path that
+    does not exist, and if there is nothing to import.
     """
     for path in paths:
         if not path.exists():

@@ -33,7 +33,7 @@ class Plan:
         """Yield a line for each patient, followed by one for each of their clips."""
         members: dict[tuple[str, str], list[str]] = defaultdict(list)
         for file, origin in self.clips.items():
-            note = " (some frames are in the project)" if self.there.patients(origin.clip) else ""
+            note = " (some frames are in the project)" if self.there.patients[origin.clip] else ""
             members[origin.patient, origin.known_by].append(f"  {file.name}{note}")
         for (patient, known_by), names in sorted(members.items()):
             yield f"patient {patient} (known by {known_by}): {counted(len(names), 'clip', 'clips')}"
@@ -42,7 +42,7 @@ class Plan:
     def joined(self) -> tuple[str, ...]:
         """The patients by folder or file name whom the project has, but none of their clips here: maybe others."""
         named = {origin.patient for origin in self.clips.values() if origin.known_by in ("folder", "file name")}
-        met = {origin.patient for origin in self.clips.values() if self.there.patients(origin.clip)}
+        met = {origin.patient for origin in self.clips.values() if self.there.patients[origin.clip]}
         return tuple(sorted((named - met) & set(self.there.pictures.values())))
 
 
@@ -59,12 +59,11 @@ def reconciled(origins: Mapping[ClipFile, Origin], there: Imported, keep: bool) 
         return dict(origins)
     with Progress("compare with the project", "file", len(origins)) as progress:
         found = _found(origins, there, progress)
-    other = {file: clip for file, clip in found.items() if origins[file].patient not in there.patients(clip)}
+    other = {file: clip for file, clip in found.items() if origins[file].patient not in there.patients[clip]}
     if other and not keep:
         raise InvalidRequest(_two_rules(origins, there, other))
     kept = {
-        file: Origin(sorted(there.patients(clip))[0], clip, origins[file].source, "project")
-        for file, clip in other.items()
+        file: Origin(min(there.patients[clip]), clip, origins[file].source, "project") for file, clip in other.items()
     }
     of_patient: dict[str, set[str]] = defaultdict(set)
     for file in found:
@@ -82,23 +81,19 @@ def _following(origin: Origin, there: set[str]) -> Origin:
 
 
 def _found(origins: Mapping[ClipFile, Origin], there: Imported, progress: Progress) -> dict[ClipFile, str]:
-    """The project's clip with a patient that each file shows, for the files that it has already.
-
-    Raises:
-        InvalidRequest: if none of the files of one name shows the project's clip of that name.
-    """
+    """The project's clip with a patient that each file shows, for the files that it has already."""
     by_name = {origin.clip: origin for origin in origins.values()}
     found: dict[ClipFile, str] = {}
     strangers: dict[str, ClipFile] = {}
     for file, origin in origins.items():
-        pictures = there.pictures_of(origin.clip)
+        pictures = there.names[origin.clip]
         if not pictures:
             clip = clip_elsewhere(file, origin, by_name, there)
             if clip is not None:
                 found[file] = clip
         elif not shows(file.path, pictures):
             strangers[origin.clip] = file
-        elif there.patients(origin.clip):
+        elif there.patients[origin.clip]:
             found[file] = origin.clip
         progress.advance()
     for file in found:
@@ -116,7 +111,7 @@ def _found(origins: Mapping[ClipFile, Origin], there: Imported, progress: Progre
 
 def _two_rules(origins: Mapping[ClipFile, Origin], there: Imported, other: Mapping[ClipFile, str]) -> str:
     file, clip = next(iter(other.items()))
-    patient = sorted(there.patients(clip))[0]
+    patient = min(there.patients[clip])
     level = ""
     if clip == origins[file].clip and patient in file.folders:
         level = f" (--patient-level {file.folders.index(patient) + 1} gives {patient})"

@@ -45,7 +45,7 @@ def clip_elsewhere(file: ClipFile, origin: Origin, origins: Mapping[str, Origin]
     also = origins.get(held.clip)
     if also is not None and also.patient == held.patient:
         return None
-    return held.clip if shows(file.path, there.pictures_of(held.clip)) else None
+    return held.clip if shows(file.path, there.names[held.clip]) else None
 
 
 def _first_picture(path: Path) -> str | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_SHOWN = 3  # names in a line
+from ml_backend.ingest.words import some
 
 
 @dataclass
@@ -48,10 +48,10 @@ class Report:
         for known_by, patients in sorted(self.patients.items()):
             yield f"patients known by {known_by}: {len(patients)}"
         if self.unmatched:
-            yield f"rows of the table without a file: {len(self.unmatched)} ({_some(self.unmatched)})"
+            yield f"rows of the table without a file: {len(self.unmatched)} ({some(self.unmatched)})"
         if self.joined:
             yield (
-                f"new clips went to patients whom the project has from another import: {_some(self.joined)}; if they "
+                f"new clips went to patients whom the project has from another import: {some(self.joined)}; if they "
                 "are other people with the same name, delete these clips and import the folder that holds all patients"
             )
         if "file name" in self.patients:
@@ -59,7 +59,3 @@ class Report:
                 "every file without a folder was taken for a patient of its own; if the imported folder is one "
                 "patient, use --patient-level 0, otherwise name the patients in a table with --patients"
             )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")

@@ -29,10 +29,7 @@ def salt(data_dir: Path, patients: Iterable[str] = (), dry_run: bool = False) ->
     """Return this installation's secret for `pseudonym`, made on first use.
 
     ``patients`` are those of the project: if some have names made with a secret, that secret must be here. A dry run
-    gets one that is not kept.
-
-    Raises:
-        SettingsError: where it cannot be kept, is damaged, or is needed and missing.
+    gets one that is not kept. Raises SettingsError where it cannot be kept, is damaged, or is needed and missing.
     """
     path = data_dir / _FILE
     try:
@@ -48,12 +45,9 @@ def salt(data_dir: Path, patients: Iterable[str] = (), dry_run: bool = False) ->
             data_dir.mkdir(parents=True, exist_ok=True)
             _make(path)
         secret = path.read_bytes()
-    except PermissionError as error:
-        raise SettingsError(
-            f"{path}: {error.strerror}; check {PREFIX}DATA_DIR, or let the file's owner run `chmod g+r` on it"
-        ) from error
     except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}; check {PREFIX}DATA_DIR") from error
+        or_else = ", or let the file's owner run `chmod g+r` on it" if isinstance(error, PermissionError) else ""
+        raise SettingsError(f"{path}: {error.strerror}; check {PREFIX}DATA_DIR{or_else}") from error
     if len(secret) != _BYTES:
         raise SettingsError(f"{path} is damaged: bring it back from a backup, or DICOM patients get new names")
     return secret

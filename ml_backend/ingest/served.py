@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 from PIL import Image
 
 from ml_backend.errors import BackendError
+from ml_backend.store.files import written_aside
 
 _SERVED = "/data/local-files/"
 
@@ -21,22 +21,16 @@ def picture_name(picture: Image.Image) -> str:
 
 
 def write_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture as PNG: aside first, then moved into place.
+    """Write a picture as PNG, or raise BackendError.
 
     PNG and not JPEG: the clips are compressed already, and a second lossy coding would change the speckle that people
     and network look at.
-
-    Raises:
-        BackendError: if it cannot be written.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        picture.save(aside, format="PNG", compress_level=1)
-        aside.replace(path)
+        with written_aside(path, durable=False) as file:
+            picture.save(file, format="PNG", compress_level=1)
     except OSError as error:
         raise BackendError(f"{path}: {error.strerror or error}; make room, or choose another --frames") from error
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def served_address(place: str) -> str:

@@ -102,12 +102,9 @@ class Clock:
 
 
 def _upright(frame: Any) -> Image.Image:
-    picture: Image.Image = frame.to_image() if frame.format.name not in ("bgra", "rgba") else _with_alpha(frame)
+    with_alpha = frame.format.name in ("bgra", "rgba")
+    picture: Image.Image = Image.fromarray(frame.to_ndarray(format="rgba")) if with_alpha else frame.to_image()
     return picture.rotate(frame.rotation, expand=True) if frame.rotation else picture
-
-
-def _with_alpha(frame: Any) -> Image.Image:
-    return Image.fromarray(frame.to_ndarray(format="rgba"))
 
 
 def _is_cut_gif(file: BinaryIO) -> bool:

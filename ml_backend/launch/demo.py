@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ml_backend.errors import InvalidRequest
 from ml_backend.ingest.importer import Importer
+from ml_backend.ingest.origins import Rule
 from ml_backend.launch import serve
 from ml_backend.launch.annotator import ROUND_SECONDS, unattended
 from ml_backend.launch.clips import Clips, held_out_clips, read_clips
@@ -161,7 +162,7 @@ def _import(services: Services, project: int, clips: Clips, state: DemoState) ->
         document_root=root,
         data_dir=services.settings.data_dir,
         every=Fraction(state.every),
-        patients=clips.patients,
+        rule=Rule(clips.patients),
         keys=services.data_keys,
     )
     paths = [clips.folder]

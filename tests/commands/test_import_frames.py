@@ -23,6 +23,7 @@ from ml_backend.ingest import importer as importing
 from ml_backend.ingest.clip_table import read_clip_table
 from ml_backend.ingest.duplicates import distinct
 from ml_backend.ingest.importer import Importer
+from ml_backend.ingest.origins import Rule
 from ml_backend.ingest.paths import find_files
 from ml_backend.ingest.pictures import ClipFrame
 from ml_backend.ingest.report import Report
@@ -83,12 +84,16 @@ class Place:
         self.clips.mkdir()
         self.document_root.mkdir()
 
-    def importer(self, **options: Any) -> Importer:
-        return Importer(
-            self.studio,  # type: ignore[arg-type]
-            7,
-            **{"frames": self.frames, "document_root": self.document_root, "data_dir": self.data_dir, **options},
-        )
+    def importer(
+        self,
+        patients: Mapping[str, str] | None = None,
+        patient_level: int | None = None,
+        trust_headers: bool = False,
+        **options: Any,
+    ) -> Importer:
+        folders = {"frames": self.frames, "document_root": self.document_root, "data_dir": self.data_dir}
+        rule = Rule(patients or {}, patient_level, trust_headers)
+        return Importer(self.studio, 7, rule=rule, **{**folders, **options})  # type: ignore[arg-type]
 
     def run(self, **options: Any) -> Report:
         return self.importer(**options).run([self.clips])
