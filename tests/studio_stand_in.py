@@ -42,20 +42,19 @@ class StudioStandIn:
     listed: int = 0
 
     def project(self, project: int) -> ProjectInfo:
-        sizes = len(self.task_data), len(self.annotations)
-        return ProjectInfo(project, "Test", self.xml, self.model_version, self.sampling, 1, True, "", *sizes)
+        return ProjectInfo("Test", self.xml, self.model_version, self.sampling, 1, True)
 
     def counts(self, project: int) -> Counts:
         annotated = len({one.task for one in self.annotations})
         total = len(self.task_data)
-        return Counts(total, annotated, total - annotated, len(self.annotations), skipped=0, predictions=0)
+        return Counts(total, annotated, total - annotated, len(self.annotations))
 
     def tasks(self, project: int, only_unlabelled: bool = False) -> Iterator[Task]:
         self.listed += 1
         annotated = {one.task for one in self.annotations}
         for number, data in sorted(self.task_data.items()):
             if not (only_unlabelled and number in annotated):
-                yield Task(number, data, int(number in annotated), 0)
+                yield Task(number, data)
 
     def confirmed_annotations(self, project: int) -> list[ConfirmedAnnotation]:
         return list(self.annotations)
@@ -99,7 +98,7 @@ class StudioStandIn:
         """Annotate a task; returns the annotation's number, the task's own unless another is asked for."""
         configuration = Configuration.parse(self.xml)
         result = [choices_result(np.array(labels, np.uint8), configuration)]
-        one = ConfirmedAnnotation(number or task, task, at, self.task_data[task], result, 1, 1.0, None)
+        one = ConfirmedAnnotation(number or task, task, at, self.task_data[task], result)
         self.annotations.append(one)
         return one.id
 

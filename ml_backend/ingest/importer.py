@@ -126,10 +126,8 @@ class Importer:
             self.frames.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InvalidRequest(f"{self.frames}: {error.strerror}; choose another --frames") from error
-        for storage in self.studio.local_storages(self.project):
-            if self.frames.is_relative_to(storage.path):
-                return
-        self.studio.create_local_storage(self.project, str(self.frames), "Frames")
+        if not any(map(self.frames.is_relative_to, self.studio.local_storages(self.project))):
+            self.studio.create_local_storage(self.project, str(self.frames), "Frames")
 
     def _tasks(self, file: ClipFile, origin: Origin, plan: Plan, report: Report) -> Iterator[dict[str, object]]:
         """Yield the data of a file's new tasks, after writing their pictures."""

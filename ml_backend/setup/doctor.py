@@ -66,14 +66,13 @@ def findings(only: int | None = None) -> Iterator[Finding]:
 
 
 def _label_studio(studio: Studio) -> Iterator[Finding]:
-    user = studio.me()
-    release = studio.version()
+    email, release = studio.me(), studio.version()
     first, last = KNOWN_STUDIO
     known = first <= _numbers(release) <= last
     yield Finding(
         "label studio version",
         "ok" if known else "note",
-        f"Label Studio {release} answers to {user.email}"
+        f"Label Studio {release} answers to {email}"
         + ("" if known else f"; this was tried with {_dotted(first)} to {_dotted(last)} only"),
     )
 

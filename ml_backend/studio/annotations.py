@@ -14,7 +14,7 @@ EXPORT_PIECE = 150  # task IDs that fit into an address
 
 @dataclass(frozen=True)
 class ConfirmedAnnotation:
-    """A submitted annotation of ``task``; ``updated_at`` is Label Studio's ISO 8601 text, ``lead_time`` in seconds.
+    """A submitted annotation of ``task``; ``updated_at`` is Label Studio's ISO 8601 text.
 
     ``accepted_unseen``: the Data Manager made it from a prediction, and nobody has opened it since.
     """
@@ -24,9 +24,6 @@ class ConfirmedAnnotation:
     updated_at: str
     data: Mapping[str, Any]
     result: Sequence[Mapping[str, Any]]
-    completed_by: int | None
-    lead_time: float | None
-    parent_prediction: int | None
     accepted_unseen: bool = False
 
 
@@ -48,9 +45,7 @@ class Annotations(Projects):
 
     def _confirmed_annotations(self, project: int, operator: str) -> list[ConfirmedAnnotation]:
         """The annotations of tasks whose number of annotations, as Label Studio counts, is ``greater`` or ``equal``."""
-        fields = (
-            "id,data,annotations,result,was_cancelled,updated_at,completed_by,lead_time,parent_prediction,updated_by"
-        )
+        fields = "id,data,annotations,result,was_cancelled,updated_at,lead_time,parent_prediction,updated_by"
         what = f"reading the annotations of project {project}"
         return [
             ConfirmedAnnotation(
@@ -59,9 +54,6 @@ class Annotations(Projects):
                 updated_at=annotation["updated_at"],
                 data=row["data"],
                 result=annotation["result"] or [],
-                completed_by=annotation["completed_by"],
-                lead_time=annotation["lead_time"],
-                parent_prediction=annotation["parent_prediction"],
                 accepted_unseen=is_accepted_unseen(annotation),
             )
             for row in self._rows(what, project, [("total_annotations", operator, 0)], "all", fields)

@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ml_backend.studio.annotations import Annotations, ConfirmedAnnotation
 from ml_backend.studio.calls import Calls
-from ml_backend.studio.connections import Backend, Connections, LocalStorage, Webhook
+from ml_backend.studio.connections import Connections, Webhook
 from ml_backend.studio.predictions import Predictions
 from ml_backend.studio.projects import Counts, ProjectInfo
 from ml_backend.studio.tasks import Task
 
-__all__ = [
-    "Backend",
-    "ConfirmedAnnotation",
-    "Counts",
-    "LocalStorage",
-    "ProjectInfo",
-    "Studio",
-    "Task",
-    "User",
-    "Webhook",
-]
-
-
-@dataclass(frozen=True)
-class User:
-    """Who a token belongs to."""
-
-    id: int
-    email: str
+__all__ = ["ConfirmedAnnotation", "Counts", "ProjectInfo", "Studio", "Task", "Webhook"]
 
 
 class Studio(Annotations, Predictions, Connections):
@@ -54,7 +34,6 @@ class Studio(Annotations, Predictions, Connections):
         """Label Studio's release, such as ``1.23.2``."""
         return str(self._calls.read("asking for the version", self._sdk.versions.get).release)
 
-    def me(self) -> User:
-        """The user of the token."""
-        user = self._calls.read("asking who the token belongs to", self._sdk.users.whoami)
-        return User(user.id, user.email)
+    def me(self) -> str:
+        """The e-mail address of the token's user."""
+        return str(self._calls.read("asking who the token belongs to", self._sdk.users.whoami).email)

@@ -31,19 +31,9 @@ class Backend:
 
     id: int
     url: str
-    title: str
     state: str
     error: str | None
     basic_auth_user: str | None
-
-
-@dataclass(frozen=True)
-class LocalStorage:
-    """A folder that Label Studio serves as local files."""
-
-    id: int
-    path: str
-    title: str
 
 
 class Connections(Resource):
@@ -109,7 +99,6 @@ class Connections(Resource):
             Backend(
                 id=one.id,
                 url=one.url,
-                title=one.title or "",
                 state=str(one.state),
                 error=one.error_message,
                 basic_auth_user=one.basic_auth_user or None,
@@ -143,13 +132,13 @@ class Connections(Resource):
         """Remove an ML backend; the webhook that Label Studio made with it stays."""
         self._calls.write(f"removing ML backend {backend}", lambda: self._sdk.ml.delete(backend))
 
-    def local_storages(self, project: int) -> list[LocalStorage]:
+    def local_storages(self, project: int) -> list[str]:
         """List the folders that a project serves as local files."""
         found = self._calls.read(
             f"listing the local files of project {project}",
             lambda: self._sdk.import_storage.local.list(project=project),
         )
-        return [LocalStorage(one.id, one.path or "", one.title or "") for one in found]
+        return [one.path or "" for one in found]
 
     def create_local_storage(self, project: int, path: str, title: str) -> int:
         """Let a project serve a folder below Label Studio's document root; no task is made of what lies in it."""

@@ -13,21 +13,17 @@ from ml_backend.studio.tasks import Tasks
 class ProjectInfo:
     """A project's settings; ``model_version`` names the predictions that annotators are shown, None for none."""
 
-    id: int
     title: str
     label_config: str
     model_version: str | None
     sampling: str
     maximum_annotations: int
     show_collab_predictions: bool
-    skip_queue: str
-    tasks: int
-    annotations: int
 
 
 @dataclass(frozen=True)
 class Counts:
-    """A project's totals: ``annotations`` without the ``skipped`` ones; ``annotated`` tasks have one at least.
+    """A project's totals: ``annotations`` without skipped ones; ``annotated`` tasks have one at least.
 
     ``unlabelled`` tasks wait for an annotation, as `Studio.tasks` lists them; those that were skipped for good or whose
     annotation has a star may be counted in while others wait too, so that 0 means that no work is left.
@@ -37,8 +33,6 @@ class Counts:
     annotated: int
     unlabelled: int
     annotations: int
-    skipped: int
-    predictions: int
 
 
 class Projects(Tasks):
@@ -48,16 +42,12 @@ class Projects(Tasks):
         """Read a project's settings."""
         found = self._calls.read(f"reading project {project}", lambda: self._sdk.projects.get(project))
         return ProjectInfo(
-            id=found.id,
             title=found.title,
             label_config=found.label_config or "",
             model_version=found.model_version or None,
             sampling=str(found.sampling),
             maximum_annotations=found.maximum_annotations,
             show_collab_predictions=bool(found.show_collab_predictions),
-            skip_queue=str(found.skip_queue),
-            tasks=found.task_number or 0,
-            annotations=found.total_annotations_number or 0,
         )
 
     def create_project(self, title: str, label_config: str, **fields: Any) -> int:
@@ -79,7 +69,7 @@ class Projects(Tasks):
         """Read a project's totals; cheap enough to ask often."""
         names = (
             "id,task_number,num_tasks_with_annotations,total_annotations_number,skipped_annotations_number,"
-            "ground_truth_number,total_predictions_number"
+            "ground_truth_number"
         )
         what = f"counting project {project}"
         found = self._calls.read(what, lambda: self._sdk.projects.list_counts(ids=str(project), include=names).results)
@@ -96,6 +86,4 @@ class Projects(Tasks):
             annotated=one.num_tasks_with_annotations,
             unlabelled=unlabelled,
             annotations=one.total_annotations_number,
-            skipped=one.skipped_annotations_number,
-            predictions=one.total_predictions_number,
         )

@@ -16,12 +16,10 @@ PIECE = 5000  # tasks or predictions a request, when writing: Label Studio recou
 
 @dataclass(frozen=True)
 class Task:
-    """A frame's task; ``annotations`` counts the confirmed ones, ``skipped`` the others."""
+    """A frame's task."""
 
     id: int
     data: Mapping[str, Any]
-    annotations: int
-    skipped: int
 
 
 class Tasks(Resource):
@@ -40,7 +38,7 @@ class Tasks(Resource):
             # unlabelled: storing predictions for it makes Label Studio count again, and no annotator is served it.
             counted = row["total_annotations"] or row["cancelled_annotations"]
             if not (only_unlabelled and row["is_labeled"] and counted):
-                yield Task(row["id"], row["data"], row["total_annotations"], row["cancelled_annotations"])
+                yield Task(row["id"], row["data"])
 
     def import_tasks(self, project: int, data: Sequence[Mapping[str, Any]]) -> list[int]:
         """Make a task of each row and return their IDs in the same order."""

@@ -30,7 +30,7 @@ from ml_backend.ingest.report import Report
 from ml_backend.ingest.salt import pseudonym, salt
 from ml_backend.ingest.served import served_path
 from ml_backend.studio import client
-from ml_backend.studio.client import LocalStorage, ProjectInfo, Task
+from ml_backend.studio.client import ProjectInfo, Task
 from tests.ingest.test_files import write_dicom
 
 POCUS = Path(__file__).parents[3] / "shared" / "data" / "pocus"
@@ -46,15 +46,15 @@ class StudioInMemory:
 
     def __init__(self, failing: int | None = None) -> None:
         self.rows: list[dict[str, Any]] = []
-        self.storages: list[LocalStorage] = []
+        self.storages: list[str] = []
         self.calls = 0
         self.failing = failing
 
     def project(self, project: int) -> ProjectInfo:
-        return ProjectInfo(project, "", CONFIGURATION, None, "", 1, True, "", len(self.rows), 0)
+        return ProjectInfo("", CONFIGURATION, None, "", 1, True)
 
     def tasks(self, project: int, only_unlabelled: bool = False) -> Iterator[Task]:
-        return (Task(number, row, 0, 0) for number, row in enumerate(self.rows))
+        return (Task(number, row) for number, row in enumerate(self.rows))
 
     def import_tasks(self, project: int, data: Sequence[Mapping[str, Any]]) -> list[int]:
         self.calls += 1
@@ -63,12 +63,12 @@ class StudioInMemory:
         self.rows += json.loads(json.dumps(data))
         return list(range(len(self.rows) - len(data), len(self.rows)))
 
-    def local_storages(self, project: int) -> list[LocalStorage]:
+    def local_storages(self, project: int) -> list[str]:
         return self.storages
 
     def create_local_storage(self, project: int, path: str, title: str) -> int:
         assert Path(path).is_dir()
-        self.storages.append(LocalStorage(1, path, title))
+        self.storages.append(path)
         return 1
 
 
@@ -291,7 +291,7 @@ def test_nothing_is_left_of_a_picture_that_could_not_be_written(place: Place, mo
 
 def test_an_existing_storage_is_used(place: Place) -> None:
     write_still(place.clips / "still.png", 3)
-    place.studio.storages = [LocalStorage(1, str(place.document_root / "frames-of-others"), "")]
+    place.studio.storages = [str(place.document_root / "frames-of-others")]
     place.run()
     assert [storage.path for storage in place.studio.storages[1:]] == [str(place.frames)]
     place.run(frames=place.frames / "deeper")

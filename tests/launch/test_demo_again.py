@@ -103,7 +103,7 @@ class Demo:
             "answers": sorted(annotation.id for annotation in studio.confirmed_annotations(project)),
             "backends": [(one.id, one.url, one.state) for one in studio.backends(project)],
             "webhooks": [(one.id, one.url) for one in studio.webhooks(project)],
-            "storages": [one.path for one in studio.local_storages(project)],
+            "storages": studio.local_storages(project),
             "in force": studio.project(project).model_version,
             "versions": services.versions(project).names(),
         }

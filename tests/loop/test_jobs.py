@@ -392,12 +392,12 @@ class StandIn:
     def project(self, project: int) -> ProjectInfo:
         if self.down:
             raise StudioUnavailable("Label Studio does not answer")
-        return ProjectInfo(project, "Test", self.xml, None, "", 1, True, "", self.tasks, len(self.annotations))
+        return ProjectInfo("Test", self.xml, None, "", 1, True)
 
     def counts(self, project: int) -> Counts:
         annotated = len({one.task for one in self.annotations})
         left = self.tasks - annotated
-        return Counts(self.tasks, annotated, left, len(self.annotations), skipped=0, predictions=0)
+        return Counts(self.tasks, annotated, left, len(self.annotations))
 
     def confirmed_annotations(self, project: int) -> list[ConfirmedAnnotation]:
         listed = list(self.annotations)
@@ -424,7 +424,7 @@ def annotate(studio: StandIn, folder: Path, *numbers: int, alike: bool = False) 
         task = task_with_frame(folder, number, patient=f"p{number}")
         labels = np.asarray(COMBINATIONS[0 if alike else number % len(COMBINATIONS)])
         result = [{"id": "r", **choices_result(labels, CONFIGURATION)}]
-        studio.annotations.append(ConfirmedAnnotation(number, number, f"t{number}", task["data"], result, 1, 1.0, None))
+        studio.annotations.append(ConfirmedAnnotation(number, number, f"t{number}", task["data"], result))
 
 
 def work(services: Services) -> None:
