@@ -28,11 +28,7 @@ class Clips:
 
 
 def read_clips(folder: Path, table: Path) -> Clips:
-    """Read a table of clips (see `read_clip_table`); labels of clips that are not in ``folder`` are left out.
-
-    Raises:
-        InvalidRequest: naming what to change in the table.
-    """
+    """Read a table of clips (see `read_clip_table`); labels of clips that are not in ``folder`` are left out."""
     symptoms = Configuration.parse(render()).label_names
     found = read_clip_table(table, symptoms)
     if not found.rows or len(found.symptoms) < 2:
@@ -47,11 +43,7 @@ def read_clips(folder: Path, table: Path) -> Clips:
 
 
 def held_out_clips(clips: Clips, seed: int) -> set[str]:
-    """Clips of the patients who never enter the project: each symptom with and without, on both sides, if it can be.
-
-    Raises:
-        InvalidRequest: where all clips are of one patient.
-    """
+    """Clips of the patients who never enter the project: each symptom with and without, on both sides, if it can be."""
     names = sorted(clips.labels)
     truth = np.array([clips.labels[name] for name in names])
     patients = [clips.patients[name] for name in names]

@@ -61,11 +61,7 @@ class DemoState:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other demos out of the folder.
-
-    Raises:
-        InvalidRequest: where one is running there.
-    """
+    """Keep other demos out of the folder. Raises InvalidRequest where one is running there."""
     with ExitStack() as stack:
         try:
             stack.enter_context(alone(folder / ".lock", wait=False))
@@ -75,11 +71,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def first(options: Options, folder: Path) -> DemoState:
-    """Return the state of a new demo in ``folder``.
-
-    Raises:
-        InvalidRequest: where the folder holds a demo that cannot be opened again.
-    """
+    """Return the state of a new demo in ``folder``."""
     if (folder / "data").exists():
         raise InvalidRequest(f"{folder} holds a demo of another release: choose another --folder")
     return DemoState(
@@ -99,10 +91,8 @@ def first(options: Options, folder: Path) -> DemoState:
 def earlier(options: Options, folder: Path) -> DemoState | None:
     """Read the state of the demo in ``folder`` to open it again; None where there is none yet.
 
-    ``--batch`` and ``--port`` may be other ones than before.
-
-    Raises:
-        InvalidRequest: where ``options`` ask for another demo than the one that is there, or it cannot be opened.
+    ``--batch`` and ``--port`` may be other ones than before. Raises InvalidRequest where the rest of ``options`` asks
+    for another demo than the one that is there, or it cannot be opened.
     """
     state = DemoState.read(folder)
     if state is None:

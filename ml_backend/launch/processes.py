@@ -123,11 +123,7 @@ def free_port() -> int:
 
 
 def require_free(host: str, port: int, setting: str) -> None:
-    """Make sure that a server can listen there.
-
-    Raises:
-        InvalidRequest: naming the ``setting`` to change.
-    """
+    """Make sure that a server can listen there. Raises InvalidRequest naming the ``setting`` to change."""
     try:
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as error:

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from ml_backend.errors import InvalidRequest, RedisUnavailable, WeightsUnavailable
 from ml_backend.launch.processes import Child, Processes, embedded_redis, require_free, tsal
 from ml_backend.settings import PREFIX, Settings, load
-from ml_backend.setup.model import model_problem
+from ml_backend.setup.machine import model_problem
 from ml_backend.store.pending import connect
 
 RESTART_SECONDS = 5.0

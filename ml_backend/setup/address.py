@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
-from ml_backend.errors import SettingsError
+from ml_backend.errors import SettingsError, StudioRefused
 from ml_backend.settings import Settings
 from ml_backend.setup.findings import Finding
 from ml_backend.setup.webhook import secret_header
 from ml_backend.studio.client import Studio
-from ml_backend.studio.reach import Reach, reach
 
 SECONDS = 5.0
+NOWHERE = "not-a-backend"
+"""A path that no backend of ours answers, so that Label Studio's check always fails and nothing is stored."""
 MODEL_CLASS = "LungUltrasoundModel"
 PRIVATE_ADDRESS = (
     "for a private or loopback address start Label Studio with USE_DEFAULT_BANNED_SUBNETS=false, or with "
@@ -24,11 +25,7 @@ PRIVATE_ADDRESS = (
 
 
 def require_dot(url: str) -> None:
-    """Refuse a host without a dot, to which Label Studio sends no webhook.
-
-    Raises:
-        SettingsError: naming the setting to change.
-    """
+    """Raise SettingsError for a host without a dot, to which Label Studio sends no webhook."""
     host = urlsplit(url).hostname or ""
     if not set(".:") & set(host) and host != "localhost":
         raise SettingsError(
@@ -85,20 +82,28 @@ def _other_secrets(settings: Settings) -> list[str]:
     return [names for names, answer in answers.items() if answer.status_code == httpx.codes.UNAUTHORIZED]
 
 
-def from_label_studio(studio: Studio, project: int, url: str) -> Iterator[Finding]:
-    """Say whether Label Studio can reach the backend; nothing is stored there."""
-    subject = "backend from Label Studio"
-    found = reach(studio, project, url)
-    if found is Reach.REACHED:
-        yield Finding(subject, "ok", f"Label Studio can reach {url}")
-    elif found is Reach.REFUSED:
-        yield Finding(subject, "change", f"Label Studio refuses the address {url}: {PRIVATE_ADDRESS}")
-    elif found is Reach.UNREACHABLE:
-        yield Finding(
-            subject,
-            "change",
-            f"Label Studio cannot reach the backend at {url}: set TSAL_BACKEND_URL to its address as Label Studio's "
-            "machine or container sees it, and see that no firewall or proxy answers in its place",
-        )
-    else:
-        yield Finding(subject, "note", f"only connecting will show whether Label Studio can reach {url}")
+def from_label_studio(studio: Studio, project: int, url: str) -> Finding:
+    """Say whether Label Studio can reach the backend; nothing is stored there.
+
+    Label Studio is asked to register ``url``/not-a-backend. It first compares the address with the networks that it
+    refuses, then asks for ``/health`` there, which our backend answers with 404.
+    """
+    subject, answer = "backend from Label Studio", ""
+    try:
+        # Whatever takes this path for a backend is not ours.
+        studio.delete_backend(studio.create_backend(project, f"{url}/{NOWHERE}", "reachable?"))
+    except StudioRefused as error:
+        answer = str(error)
+    if "reserved network address" in answer or "private address" in answer:
+        return Finding(subject, "change", f"Label Studio refuses the address {url}: {PRIVATE_ADDRESS}")
+    # Label Studio repeats the words of the HTTP library, such as "404 Client Error: NOT FOUND for url".
+    if "404 Client Error" in answer:
+        return Finding(subject, "ok", f"Label Studio can reach {url}")
+    if answer and not re.search(r"\b[45]\d\d (Client|Server) Error|connect", answer):
+        return Finding(subject, "note", f"only connecting will show whether Label Studio can reach {url}")
+    return Finding(
+        subject,
+        "change",
+        f"Label Studio cannot reach the backend at {url}: set TSAL_BACKEND_URL to its address as Label Studio's "
+        "machine or container sees it, and see that no firewall or proxy answers in its place",
+    )

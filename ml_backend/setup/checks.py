@@ -12,7 +12,7 @@ from ml_backend.loop.queue import SAMPLING
 from ml_backend.services import Services
 from ml_backend.setup import address, project
 from ml_backend.setup.findings import Check, Finding
-from ml_backend.setup.webhook import ACTIONS, differing_fields, secret_header, wanted_fields, webhook_url
+from ml_backend.setup.webhook import ACTIONS, wanted_fields
 from ml_backend.studio.client import Webhook
 from ml_backend.studio.configuration import Configuration
 
@@ -57,7 +57,7 @@ def _backend(services: Services, number: int) -> Iterator[Finding]:
 
     subject = "backend from Label Studio"
     if ours is None:
-        yield from address.from_label_studio(studio, number, url)
+        yield address.from_label_studio(studio, number, url)
         yield Finding("backend registered", "change", f"register the backend {url}", register)
     elif ours.basic_auth_user != user:
         text = f"correct the user name that Label Studio sends to the backend {url}"
@@ -88,7 +88,8 @@ def _backend(services: Services, number: int) -> Iterator[Finding]:
 def _webhook(services: Services, number: int) -> Iterator[Finding]:
     """Our webhook belongs in the place of the one that Label Studio makes, which has no secret and sends everything."""
     studio, settings = services.studio, services.settings
-    url, headers = webhook_url(settings, number), secret_header(settings)
+    wanted = wanted_fields(settings, number)
+    url = wanted["url"]
     ours: Webhook | None = None
     for one in studio.webhooks(number):
         if one.url == url and ours is None:
@@ -97,13 +98,12 @@ def _webhook(services: Services, number: int) -> Iterator[Finding]:
             text = f"remove the webhook {one.url} that Label Studio made"
             yield Finding("webhook", "change", text, partial(studio.delete_webhook, one.id))
     if ours is None:
-        create = partial(studio.create_webhook, number, url, ACTIONS, headers)
+        create = partial(studio.create_webhook, number, url, ACTIONS, wanted["headers"])
         yield Finding("webhook", "change", f"add the webhook {url}", create)
         return
-    differing = differing_fields(settings, number, ours)
+    differing = [name for name, value in wanted.items() if getattr(ours, name) != value]
     if differing:
-        fields = {**wanted_fields(settings, number), "actions": list(ACTIONS)}
-        correct = partial(studio.update_webhook, ours.id, **fields)
+        correct = partial(studio.update_webhook, ours.id, **wanted)
         yield Finding("webhook", "change", f"correct the webhook {url}: {', '.join(differing)}", correct)
     else:
         yield Finding("webhook", "ok", f"the webhook {url} is there and active")

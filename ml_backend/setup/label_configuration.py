@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from ml_backend.errors import ConfigurationUnusable
 from ml_backend.ingest.clip_table import column
@@ -20,7 +20,7 @@ EXAMPLE_PIXELS = 220
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
-def render(examples: Path = EXAMPLES, symptoms: Sequence[str] | None = None, template: Path = TEMPLATE) -> str:
+def render(examples: Path = EXAMPLES, symptoms: Sequence[str] | None = None) -> str:
     """The configuration as Label Studio takes it: only the choices asked for, their example pictures inside.
 
     The pictures travel as data URIs in the style sheet, because Label Studio removes them from `<img>` and because then
@@ -28,7 +28,7 @@ def render(examples: Path = EXAMPLES, symptoms: Sequence[str] | None = None, tem
 
     Raises ConfigurationUnusable when a symptom asked for is no choice of the template or a picture cannot be read.
     """
-    root = ElementTree.fromstring(template.read_text(encoding="utf-8"))  # noqa: S314 - a file of this project
+    root = ElementTree.fromstring(TEMPLATE.read_text(encoding="utf-8"))  # noqa: S314 - a file of this project
     _keep(root, symptoms)
     style = root.find(".//Style")
     if style is not None:
@@ -38,9 +38,9 @@ def render(examples: Path = EXAMPLES, symptoms: Sequence[str] | None = None, tem
 
 def _keep(root: ElementTree.Element, symptoms: Sequence[str] | None) -> None:
     """Take out the choices that are not among the symptoms; number the hotkeys of the rest anew."""
-    known = [choice.get("value", "") for choice in root.iter("Choice")]
     if symptoms is None:
         return
+    known = [choice.get("value", "") for choice in root.iter("Choice")]
     unknown = [symptom for symptom in symptoms if symptom not in known]
     if unknown:
         raise ConfigurationUnusable(f"{unknown} are no choices of the labelling configuration; it has {known}")
@@ -70,7 +70,7 @@ def _data_uri(path: Path) -> str:
     try:
         with Image.open(path) as picture:
             small = ImageOps.fit(picture.convert("RGB"), (EXAMPLE_PIXELS, EXAMPLE_PIXELS))
-    except (OSError, UnidentifiedImageError) as error:
+    except OSError as error:
         raise ConfigurationUnusable(f"the example {path} cannot be read as a picture ({error}); replace it") from error
     file = io.BytesIO()
     small.save(file, "JPEG", quality=82)

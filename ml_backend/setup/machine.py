@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
 from redis import Redis
 from rq import Worker
 
-from ml_backend.errors import RedisUnavailable
+from ml_backend.errors import RedisUnavailable, WeightsUnavailable
 from ml_backend.loop import jobs
+from ml_backend.msml.network import build
 from ml_backend.settings import Settings
 from ml_backend.setup.findings import Finding
-from ml_backend.setup.model import model_problem
 from ml_backend.store.embedded import redis_url
 from ml_backend.store.heartbeat import SIDECAR, alive
 from ml_backend.store.pending import connect
@@ -39,8 +39,23 @@ def disk(settings: Settings) -> Iterator[Finding]:
         yield Finding("disk", "ok", f"{folder} can be written, {free / 1e9:.0f} GB are free")
 
 
+def model_problem(settings: Settings) -> str | None:
+    """Build the network as the backend does; return why that is impossible, or None.
+
+    Weights that are not on this machine yet are downloaded, as at the first prediction.
+    """
+    try:
+        build(settings.backbone, 2, settings.weights, settings.seed, settings.precision)
+    except WeightsUnavailable as error:
+        return (
+            f"the model cannot be built: {error} Two ways out: TSAL_WEIGHTS=FILE with weights of {settings.backbone}, "
+            "or TSAL_BACKBONE=efficientnet_lite0, whose weights come inside a Python package"
+        )
+    return None
+
+
 def model(settings: Settings) -> Iterator[Finding]:
-    """Say whether the network can be built; missing weights are downloaded, as the backend would."""
+    """Say whether the network can be built."""
     problem = model_problem(settings)
     if problem:
         yield Finding("model", "change", problem)
@@ -85,11 +100,7 @@ def _processes(connection: Redis) -> Iterator[Finding]:
 
 def sdk() -> Iterator[Finding]:
     """Say whether the release of Label Studio's client is one that this was tried with."""
-    try:
-        release = version("label-studio-sdk")
-    except PackageNotFoundError:
-        yield Finding("sdk", "change", "label-studio-sdk is not installed: install this package again")
-        return
+    release = version("label-studio-sdk")
     if tuple(int(part) for part in release.split(".")[:2]) in KNOWN_SDK:
         yield Finding("sdk", "ok", f"label-studio-sdk {release} is known to work")
     else:

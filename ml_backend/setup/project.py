@@ -10,7 +10,6 @@ from ml_backend.services import Services
 from ml_backend.setup.findings import Finding
 from ml_backend.studio.client import Studio
 from ml_backend.studio.configuration import Configuration
-from ml_backend.studio.keys import found_keys
 
 LOOKED_AT = 1000
 """Tasks whose data is searched for keys: one page."""
@@ -76,17 +75,18 @@ def data_keys(services: Services, project: int) -> Iterator[Finding]:
         return
     keys = services.data_keys
     named = {"patient": keys.patient, "clip": keys.clip, "time": keys.time}
-    found = found_keys(data, keys)
-    there = [f"{what} ({key})" for what, key in named.items() if found[key] == len(data)]
+    # 0 is a value, since a clip begins at time 0.
+    found = {what: sum(one.get(key) not in (None, "") for one in data) for what, key in named.items()}
+    there = [f"{what} ({key})" for what, key in named.items() if found[what] == len(data)]
     if there:
         yield Finding("data keys", "ok", f"task data names {', '.join(there)}")
+    others = ", ".join(sorted({name for one in data[:20] for name in one} - set(named.values()))) or "none"
     for what, key in named.items():
-        if found[key] < len(data):
-            others = ", ".join(sorted({name for one in data[:20] for name in one} - set(named.values()))) or "none"
+        if found[what] < len(data):
             yield Finding(
                 "data keys",
                 "change" if what == "patient" else "note",
-                f"{found[key]} of {len(data)} tasks name a {what} (key {key}): {WITHOUT[what]}. Set "
+                f"{found[what]} of {len(data)} tasks name a {what} (key {key}): {WITHOUT[what]}. Set "
                 f"TSAL_{what.upper()}_KEY if your tasks call it otherwise; their other keys: {others}",
             )
 

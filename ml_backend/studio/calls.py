@@ -39,7 +39,8 @@ _PRIVATE_ADDRESS = (
 class Calls:
     """Calls to one Label Studio as one user; ``sdk`` is Label Studio's own client on the same session.
 
-    Raises SettingsError for an address or a token that cannot be used. Safe to use from several threads.
+    Raises SettingsError for an address or a token that cannot be used, StudioUnavailable where Label Studio does not
+    answer, StudioRefused where it answers with anything but success. Safe to use from several threads.
     """
 
     def __init__(self, url: str, token: str, timeout: float, slow: float) -> None:
@@ -78,12 +79,7 @@ class Calls:
         return self.write(what, call)
 
     def write(self, what: str, call: Callable[[], Answer]) -> Answer:
-        """Run a call once.
-
-        Raises:
-            StudioUnavailable: where Label Studio does not answer.
-            StudioRefused: where it answers with anything but success.
-        """
+        """Run a call once."""
         try:
             return call()
         except Exception as error:

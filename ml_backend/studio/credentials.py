@@ -38,12 +38,7 @@ class Credentials(httpx.Auth):
         return f"Credentials({'personal access token' if self._personal else 'legacy token'})"
 
     def header(self) -> str:
-        """Value of the Authorization header.
-
-        Raises:
-            StudioRefused: a personal access token that Label Studio does not accept.
-            StudioUnavailable: Label Studio does not answer.
-        """
+        """Value of the Authorization header; a personal access token is exchanged for it where that is due."""
         if not self._personal:
             return f"Token {self._token}"
         access = self._access

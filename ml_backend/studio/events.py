@@ -42,8 +42,7 @@ _DELETIONS: TypeAdapter[list[DeletedAnnotation]] = TypeAdapter(list[DeletedAnnot
 def annotations_in(payload: Mapping[str, Any]) -> list[AnnotationEvent]:
     """Read the annotations of a webhook about created or updated ones; empty where it has no payload.
 
-    Raises:
-        InvalidRequest: where the payload is not of the form that Label Studio sends; names the field.
+    Raises InvalidRequest, which names the field, where the payload is not of the form that Label Studio sends.
     """
     return _parts(payload, _EVENTS)
 

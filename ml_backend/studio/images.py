@@ -221,11 +221,7 @@ class FrameFetcher:
             raise FrameUnreadable(f"{origin.host}:{origin.port} does not answer ({type(error).__name__})") from None
 
     def _require_studio(self, origin: Origin) -> None:
-        """Ask for Label Studio's health, to tell a frame that it cannot deliver from a Label Studio that is down.
-
-        Raises:
-            StudioUnavailable: where the frame was to come from Label Studio, and that does not answer.
-        """
+        """Raise StudioUnavailable where a frame was to come from Label Studio, and that does not tell its health."""
         if origin != self._studio:
             return
         try:

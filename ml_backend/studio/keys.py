@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from ml_backend.settings import Settings
 
@@ -21,15 +19,3 @@ class DataKeys:
     def of(cls, settings: Settings) -> DataKeys:
         """The keys that the settings name."""
         return cls(settings.patient_key, settings.clip_key, settings.time_key)
-
-
-def found_keys(data: Iterable[Mapping[str, Any]], keys: DataKeys) -> dict[str, int]:
-    """Count the tasks that have a value under each key: {key: tasks}, from the ``data`` of each task.
-
-    0 counts as a value, since a clip begins at time 0; None and an empty text do not.
-    """
-    found = dict.fromkeys(astuple(keys), 0)
-    for one in data:
-        for key in found:
-            found[key] += one.get(key) not in (None, "")
-    return found

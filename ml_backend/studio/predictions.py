@@ -37,11 +37,7 @@ class Predictions(Projects):
             )
 
     def try_predictions(self, project: int) -> None:
-        """Send an empty list of predictions, which changes nothing.
-
-        Raises:
-            StudioRefused: if Label Studio does not let this user create predictions.
-        """
+        """Send an empty list of predictions, which changes nothing, to learn whether the user may create them."""
         what = f"trying to send predictions to project {project}"
         self._calls.write(what, lambda: self._sdk.projects.import_predictions(project, request=[]))
 

@@ -17,7 +17,7 @@ from ml_backend.errors import ConfigurationUnusable, SettingsError, StudioRefuse
 from ml_backend.launch.processes import free_port
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
-from ml_backend.setup.address import from_here
+from ml_backend.setup.address import from_here, from_label_studio
 from ml_backend.setup.connect import connect
 from ml_backend.setup.label_configuration import render
 from ml_backend.setup.project import answers, data_keys
@@ -26,7 +26,6 @@ from ml_backend.store.orders import About, Order
 from ml_backend.studio.client import Studio
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import choices_result
-from ml_backend.studio.reach import Reach, reach
 from ml_backend.web.app import create_app
 from tests.installation import connected_settings, exit_code, one_line
 from tests.studio_server import StudioServer
@@ -404,10 +403,12 @@ def test_answers_count_until_the_first_version(services: Services, project: int)
 
 @pytest.mark.usefixtures("backend")
 def test_missing_data_keys_are_reported_with_the_keys_that_are_there(services: Services, project: int) -> None:
-    services.studio.import_tasks(project, [{"image": "/data/1.png", "pat": "P1", "clip": "one"}])
+    tasks = [{"image": "/data/1.png", "pat": "P1", "clip": "one"}, {"image": "/data/2.png", "clip": "", "time": 0}]
+    services.studio.import_tasks(project, tasks)
     states = {(finding.text.split(" (key ")[0], finding.state) for finding in data_keys(services, project)}
-    assert ("0 of 1 tasks name a patient", "change") in states
-    assert ("0 of 1 tasks name a time", "note") in states
+    assert ("0 of 2 tasks name a patient", "change") in states
+    assert ("1 of 2 tasks name a clip", "note") in states
+    assert ("1 of 2 tasks name a time", "note") in states
     assert any("image, pat" in finding.text for finding in data_keys(services, project))
 
 
@@ -473,11 +474,13 @@ def test_a_proxy_that_answers_in_the_backends_place_does_not_count_as_reached(
         return [b"a proxy's page"]
 
     with answering(settings.port, answer):
-        assert reach(services.studio, project, settings.backend_url) is Reach.UNREACHABLE
+        found = from_label_studio(services.studio, project, settings.backend_url)
+    assert found.state == "change"
+    assert "cannot reach" in found.text
     assert services.studio.backends(project) == []
 
 
 def test_our_backend_counts_as_reached(services: Services, settings: Settings, project: int) -> None:
     with served(settings):
-        assert reach(services.studio, project, settings.backend_url) is Reach.REACHED
+        assert from_label_studio(services.studio, project, settings.backend_url).state == "ok"
     assert services.studio.backends(project) == []

@@ -16,15 +16,14 @@ from ml_backend.launch.serve import environment
 from ml_backend.loop import jobs
 from ml_backend.services import Services
 from ml_backend.settings import Settings
+from ml_backend.setup.address import from_label_studio
 from ml_backend.setup.connect import connect
 from ml_backend.setup.doctor import findings
 from ml_backend.setup.label_configuration import render
 from ml_backend.setup.project import rights
-from ml_backend.setup.webhook import webhook_url
 from ml_backend.store import heartbeat
 from ml_backend.store.parked import Parked
 from ml_backend.studio.client import Studio
-from ml_backend.studio.reach import Reach, reach
 from tests.installation import manifest_of, write_no_weights
 from tests.setup.test_connect import backend, dump, project, served, services, settings
 from tests.studio.site import running_site
@@ -135,7 +134,7 @@ def test_a_switched_off_and_a_changed_webhook_are_found(installation: Services, 
     assert changes() == {"webhook"}
     installation.studio.delete_webhook(webhook.id)
     assert changes() == {"webhook"}
-    assert webhook.url == webhook_url(installation.settings, project)
+    assert webhook.url == f"{installation.settings.backend_url}/webhook?project={project}"
 
 
 def test_a_project_whose_queue_does_not_work_is_found(installation: Services, project: int, tmp_path: Path) -> None:
@@ -235,6 +234,8 @@ def test_an_address_that_label_studio_refuses_is_known_without_trying(
     with running_studio(program, tmp_path / "studio", stock) as server:
         studio = Studio(server.url, server.token)
         number = studio.create_project("Stock", "<View></View>")
-        assert reach(studio, number, settings.backend_url) is Reach.REFUSED
+        found = from_label_studio(studio, number, settings.backend_url)
+        assert found.state == "change"
+        assert "refuses the address" in found.text
         assert studio.backends(number) == []
         assert studio.webhooks(number) == []
