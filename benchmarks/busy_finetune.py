@@ -20,7 +20,7 @@ def main(folder: Path) -> None:
     features = FeatureStore(folder / "features", 4_000_000_000)
     predictor = Predictor(settings, workload.Files(workload.pictures(16, 0)), features)
     labelled = workload.frames(64, "labelled")
-    workload.fill(predictor, settings, features, predictor.network(len(workload.NAMES)), labelled, settings.views)
+    workload.fill(predictor, features, labelled, settings.views)
     chunks = list(predictor.activations(labelled, len(workload.NAMES), settings.views))
     readable = [frame for chunk in chunks for frame in chunk.frames]
     bank = predictor.bank(readable, [digest for chunk in chunks for digest in chunk.digests], len(workload.NAMES))

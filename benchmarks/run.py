@@ -36,7 +36,7 @@ from ml_backend.frames.frame import Frame
 from ml_backend.frames.predictor import Predictor
 from ml_backend.frames.scores import concatenate
 from ml_backend.launch import serve
-from ml_backend.launch.label_studio import answers
+from ml_backend.launch.label_studio import answers, wait_until
 from ml_backend.launch.processes import Processes, embedded_redis, free_port, tsal
 from ml_backend.loop import score as scoring
 from ml_backend.msml import backbones, finetune
@@ -217,7 +217,7 @@ class OnePrecision:
 
     def rescoring(self) -> float:
         """Score the pool from the cache; returns the seconds."""
-        workload.fill(self.predictor, self.settings, self.features, self.network, self.pool, 1)
+        workload.fill(self.predictor, self.features, self.pool, 1)
         self.manifest = workload.version(self.store, self.network, self.settings)
         seconds = _repeat(lambda: list(self.predictor.scores(self.pool, self.manifest, self.store)), self.times)
         return self.row(f"rescore {len(self.pool):,} frames from the cache", "s", seconds)
@@ -231,7 +231,7 @@ class OnePrecision:
         """Fine-tune, renew the table, rescore the pool and order it, as the product does; returns the seconds."""
         count, new, epochs = self.iteration
         labelled, views = workload.frames(count, "labelled"), self.settings.views
-        workload.fill(self.predictor, self.settings, self.features, self.network, labelled[new:], views)
+        workload.fill(self.predictor, self.features, labelled[new:], views)
         list(self.predictor.activations(labelled[:new], 4))  # they were scored before anybody confirmed them
         truth, trainee = workload.labels(count, 3), self.predictor.fresh(4)
 
@@ -348,12 +348,19 @@ def workers(report: Report, quick: bool, folder: Path) -> None:
         with Processes(lambda name, line: None) as processes:
             processes.start("redis", command, {})
             serve.wait_for_redis(url)
-            for place in range(number if number > 1 else 0):
+            helpers = number if number > 1 else 0
+            for place in range(helpers):
                 processes.start(f"worker{place}", tsal("worker"), serve.environment(settings))
             services = Services(settings)
             network = services.predictor.network(4)
             manifest = workload.version(services.versions(1), network, settings)
-            _wait_until(lambda: Worker.count(queue=services.queue(scoring.QUEUE)) >= (number if number > 1 else 0))  # noqa: B023
+            queue = services.queue(scoring.QUEUE)
+            wait_until(
+                lambda: Worker.count(queue=queue) >= helpers,  # noqa: B023  it is waited for here
+                WAIT_SECONDS,
+                "the workers do not run",
+                processes,
+            )
             pool = [Frame(place, f"/data/local-files/?d={place}.jpg") for place in range(count)]
             started = time.perf_counter()
             results[number] = scoring.score(services, 1, pool, manifest, lambda *_: None)
@@ -388,7 +395,8 @@ def serving(report: Report, quick: bool, folder: Path) -> None:
         processes.start("redis", command, {})
         serve.wait_for_redis(url)
         processes.start("backend", tsal("backend"), serve.environment(settings))
-        _wait_until(lambda: answers(f"{settings.backend_url}/health"))
+        health = f"{settings.backend_url}/health"
+        wait_until(lambda: answers(health), WAIT_SECONDS, "the backend does not answer", processes)
         _predict_alone(report, settings.backend_url, requests)
         _while_it_trains(report, settings.backend_url, requests, folder)
 
@@ -398,7 +406,7 @@ def _predict_alone(report: Report, url: str, requests: int) -> None:
         for number in range(16):
             client.post("/predict", json=_predict_body(number)).raise_for_status()
         alone = [_timed(client, "POST", "/predict", _predict_body(number)) for number in range(requests)]
-    p95 = report.row(f"/predict of one cached frame, p95 of {requests}", "ms", [_percentile(alone, 95)])
+    p95 = report.row(f"/predict of one cached frame, p95 of {requests}", "ms", [float(np.percentile(alone, 95))])
     report.bar("/predict of one task whose frame is cached, p95, ms", p95, 60, at_least=False)
 
 
@@ -427,8 +435,8 @@ def _while_it_trains(report: Report, url: str, requests: int, folder: Path) -> N
     finally:
         training.kill()
         training.communicate()
-    webhook = report.row(f"/webhook under load, p99 of {requests}", "ms", [_percentile(webhooks, 99)])
-    health = report.row(f"/health under load, p99 of {requests}", "ms", [_percentile(healths, 99)])
+    webhook = report.row(f"/webhook under load, p99 of {requests}", "ms", [float(np.percentile(webhooks, 99))])
+    health = report.row(f"/health under load, p99 of {requests}", "ms", [float(np.percentile(healths, 99))])
     report.row("predictions answered meanwhile", "", [float(predictions)])
     report.bar("/webhook p99 while a fine-tune runs and 4 clients predict, ms", webhook, 50, at_least=False)
     report.bar("/health p99, same load, ms", health, 100, at_least=False)
@@ -483,18 +491,6 @@ def _timed(client: httpx.Client, method: str, path: str, body: dict[str, Any] | 
     started = time.perf_counter()
     client.request(method, path, json=body).raise_for_status()
     return 1000 * (time.perf_counter() - started)
-
-
-def _percentile(values: list[float], percent: float) -> float:
-    return float(np.percentile(values, percent))
-
-
-def _wait_until(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not done():
-        if time.monotonic() > deadline:
-            raise TimeoutError("what the benchmark needs does not run")
-        time.sleep(0.2)
 
 
 def _result(report: Report, quick: bool) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import sys
 import threading
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
+
 from benchmarks import workload
 from ml_backend.frames.predictor import Predictor
 from ml_backend.frames.scores import concatenate
@@ -21,16 +23,17 @@ def main(count: int, folder: Path) -> None:
     predictor = Predictor(settings, workload.Files(workload.pictures(16, 0)), features)
     network = predictor.network(len(workload.NAMES))
     pool = workload.frames(count, "pool")
-    workload.fill(predictor, settings, features, network, pool, 1)
+    workload.fill(predictor, features, pool, 1)
     store = VersionStore(folder / "project")
     manifest = workload.version(store, network, settings)
-    peak = 0
+    peak, process = 0, psutil.Process()
     done = threading.Event()
 
     def watch() -> None:
         nonlocal peak
         while not done.wait(0.02):
-            peak = max(peak, workload.rss_anonymous())
+            used = process.memory_info()
+            peak = max(peak, used.rss - used.shared)
 
     watcher = threading.Thread(target=watch)
     watcher.start()

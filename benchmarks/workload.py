@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import time
@@ -16,7 +15,7 @@ from PIL import Image
 from ml_backend.frames.addresses import Known
 from ml_backend.frames.frame import Fetcher, Frame
 from ml_backend.frames.predictor import Predictor
-from ml_backend.ingest.clip_table import column
+from ml_backend.ingest.clip_table import read_clip_table
 from ml_backend.ingest.files import frames_of
 from ml_backend.msml.frames import decode
 from ml_backend.msml.network import Network
@@ -63,15 +62,13 @@ def frames(count: int, name: str = "frame") -> list[Frame]:
 def labelled_frames(folder: Path, every: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], list[str]]:
     """Frames of a set of labelled clips, one in so many seconds: pixels (n, 224, 224, 3), labels (n, 4), patients."""
     pixels, truth, patients = [], [], []
-    with (folder / "clips.csv").open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["labelled"] == "1"]
-    for row in rows:
-        for frame in frames_of(folder / "clips" / row["file"], Fraction(every)):
+    for row in read_clip_table(folder / "clips.csv", NAMES).rows:
+        for frame in frames_of(folder / "clips" / row.file, Fraction(every)) if row.labels else ():
             content = io.BytesIO()
             frame.picture.save(content, "PNG")
             pixels.append(decode(content.getvalue()))
-            truth.append([int(row[column(name)]) for name in NAMES])
-            patients.append(row["patient"])
+            truth.append(row.labels)
+            patients.append(row.patient)
     return np.stack(pixels), np.array(truth, np.uint8), patients
 
 
@@ -81,14 +78,13 @@ def labels(count: int, seed: int) -> NDArray[np.uint8]:
     return drawn
 
 
-def fill(
-    predictor: Predictor, settings: Settings, features: FeatureStore, network: Network, wanted: list[Frame], views: int
-) -> None:
+def fill(predictor: Predictor, features: FeatureStore, wanted: list[Frame], views: int) -> None:
     """Give every wanted frame cached activations, of its own bytes on disk, without running the trunk for each.
 
     The records are those of real frames under other keys: what is timed afterwards reads and restores as many bytes as
     for a pool of really different frames.
     """
+    network = predictor.network(len(NAMES))
     sources = next(predictor.activations(frames(16), len(NAMES), views))
     stored = features.get_many(
         [predictor.record_key(network, digest, view) for digest in sources.digests for view in range(views)]
@@ -136,11 +132,3 @@ def version(store: VersionStore, network: Network, settings: Settings, project: 
     )
     store.activate(manifest.version, by="a benchmark")
     return manifest
-
-
-def rss_anonymous() -> int:
-    """Anonymous memory of this process, in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    return 0

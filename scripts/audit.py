@@ -57,11 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def exceptions(path: Path) -> list[str]:
-    """IDs of the vulnerabilities that are put up with.
-
-    Raises:
-        SettingsError: naming a line without a reason.
-    """
+    """IDs of the vulnerabilities that are put up with. Raises SettingsError naming a line without a reason."""
     lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     found = []
     for line in lines:

@@ -6,7 +6,7 @@ import base64
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,19 +34,9 @@ class Browser:
         self._call("url", url=url)
 
     def find(self, xpath: str) -> str:
-        """Wait for an element to be there and return its id.
-
-        Raises:
-            BackendError: where it does not come.
-        """
-        deadline = time.monotonic() + SECONDS
-        while True:
-            found = self._call("elements", using="xpath", value=xpath)
-            if found:
-                return str(found[0][_ELEMENT])
-            if time.monotonic() > deadline:
-                raise BackendError(f"the page has no {xpath} within {SECONDS:.0f} s")
-            time.sleep(0.2)
+        """Wait for an element to be there and return its id."""
+        found = self._until(lambda: self._call("elements", using="xpath", value=xpath), f"the page has no {xpath}")
+        return str(found[0][_ELEMENT])
 
     def click(self, xpath: str) -> None:
         """Click on an element as a mouse does: what another element covers cannot be clicked."""
@@ -70,16 +60,20 @@ class Browser:
 
     def wait(self, script: str) -> None:
         """Wait until JavaScript that is given as the body of a function returns something true."""
-        deadline = time.monotonic() + SECONDS
-        while not self.run(script):
-            if time.monotonic() > deadline:
-                raise BackendError(f"in the page this did not become true within {SECONDS:.0f} s: {script}")
-            time.sleep(0.2)
+        self._until(lambda: self.run(script), f"in the page this did not become true: {script}")
 
     def picture(self) -> bytes:
         """What is seen, as PNG."""
         answer = self._session.get("screenshot").raise_for_status()
         return base64.b64decode(answer.json()["value"])
+
+    def _until(self, look: Callable[[], Any], otherwise: str) -> Any:
+        deadline = time.monotonic() + SECONDS
+        while not (found := look()):
+            if time.monotonic() > deadline:
+                raise BackendError(f"{otherwise} within {SECONDS:.0f} s")
+            time.sleep(0.2)
+        return found
 
     def _call(self, path: str, **body: Any) -> Any:
         answer = self._session.post(path, content=json.dumps(body))

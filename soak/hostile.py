@@ -13,7 +13,7 @@ import random
 import re
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -210,20 +210,18 @@ def assault(
     project: int,
     label_config: str,
     *,
-    count: int = 5000,
+    count: int,
     seed: int = 0,
-    frame: str = FRAME,
 ) -> Tally:
     """Send ``count`` hostile requests to a running backend, then valid ones; what did damage is in the tally.
 
     Damage is a status of 500 or more, no answer to a whole request, a valid request that is refused at the end, or a
-    process of the backend that is another one than before. ``frame`` is the address of the valid tasks' frames.
-    The project hears of annotations that nobody made, which the next poll corrects; training is only asked for a
-    project that does not exist, where its job fails.
+    process of the backend that is another one than before. The project hears of annotations that nobody made, which
+    the next poll corrects; training is only asked for a project that does not exist, where its job fails.
     """
     parts = urlsplit(base_url)
     address = parts.hostname or "", parts.port or 80
-    maker = Maker(parts.netloc, credentials, project, label_config, seed=seed, frame=frame)
+    maker = Maker(parts.netloc, credentials, project, label_config, seed)
     metrics = Hostile("/metrics", "GET", maker.request("GET", "/metrics"))
     born = BORN.findall(_ask(address, metrics))
     tally = Tally()
@@ -251,16 +249,13 @@ def routes() -> dict[str, set[str]]:
 class Maker:
     """Makes the requests to the backend at ``host``, one after the other from one source of chance."""
 
-    def __init__(
-        self, host: str, credentials: Credentials, project: int, label_config: str, *, seed: int, frame: str = FRAME
-    ) -> None:
+    def __init__(self, host: str, credentials: Credentials, project: int, label_config: str, seed: int) -> None:
         self._chance = random.Random(seed)
         self._host = host
         self._credentials = credentials
         self._project = project
         self._label_config = label_config
         self._image_key = Configuration.parse(label_config).image_key
-        self._frame = frame
         known = routes()
         self._routes = sorted(known)
         self._takers = sorted(route for route, methods in known.items() if "POST" in methods)
@@ -323,7 +318,7 @@ class Maker:
         bodies: dict[str, dict[str, Any]] = {
             "/setup": {"project": named, "schema": self._label_config, "hostname": "http://localhost"},
             "/predict": {
-                "tasks": [self._task(number, self._frame) for number in range(1, chance.randint(2, 4))],
+                "tasks": [self._task(number, FRAME) for number in range(1, chance.randint(2, 4))],
                 "project": named,
                 "label_config": self._label_config,
                 "params": {"login": None, "context": None},
@@ -460,7 +455,9 @@ class Maker:
             elif harm == "flood":
                 within[name] = [within[name]] * chance.choice((2, 100, 2000))
                 break  # a flood within a flood would be too much for ourselves
-        text = _filled(json.dumps(content), values)
+        text = json.dumps(content)
+        for number, value in enumerate(values):
+            text = text.replace(f'"@{number}@"', value)
         if chance.random() < 0.1:
             doubled = (
                 f'"{chance.choice(("project", "action", "tasks", "label_config", "annotation"))}": {self._value()}'
@@ -493,12 +490,6 @@ def _places(content: Any) -> Iterator[tuple[Any, Any]]:
     for name, part in parts:
         yield content, name
         yield from _places(part)
-
-
-def _filled(text: str, values: Sequence[str]) -> str:
-    for number, value in enumerate(values):
-        text = text.replace(f'"@{number}@"', value)
-    return text
 
 
 def _ask(address: tuple[str, int], request: Hostile) -> bytes:

@@ -150,15 +150,9 @@ class Site:
         shown = self.services.studio.project(self.project).model_version
         return newest if shown == order.about.name else None
 
-    def wait_for(
-        self, what: str, find: Callable[[], Found | None], seconds: float = PATIENCE_SECONDS, look: float = LOOK_SECONDS
-    ) -> Found:
-        """Ask until there is an answer; a part that does not answer just now counts as none.
-
-        Raises:
-            SoakFailed: where none comes in time.
-        """
-        deadline = time.monotonic() + seconds
+    def wait_for(self, what: str, find: Callable[[], Found | None], look: float = LOOK_SECONDS) -> Found:
+        """Ask until there is an answer; a part that does not answer just now counts as none."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             found = None
             with suppress(BackendError, OSError):
@@ -166,12 +160,12 @@ class Site:
             if found:
                 return found
             if time.monotonic() > deadline:
-                raise SoakFailed(f"{what} did not come within {seconds:.0f} s\n{self.log.tail()}")
+                raise SoakFailed(f"{what} did not come within {PATIENCE_SECONDS:.0f} s\n{self.log.tail()}")
             time.sleep(look)
 
-    def wait_for_line(self, pattern: str, since: float, seconds: float = PATIENCE_SECONDS) -> Line:
+    def wait_for_line(self, pattern: str, since: float) -> Line:
         """Wait until a line is written that a regular expression is found in."""
-        return self.wait_for(f"the line {pattern!r}", lambda: self.log.find(pattern, since), seconds, look=0.001)
+        return self.wait_for(f"the line {pattern!r}", lambda: self.log.find(pattern, since), look=0.001)
 
     # Doing harm
 

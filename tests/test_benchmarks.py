@@ -7,7 +7,6 @@ import json
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
 from benchmarks import run, workload
@@ -99,7 +98,7 @@ class TestWorkload:
         predictor = Predictor(settings, Counted(workload.pictures(2, 0)), features)
         network = predictor.network(4)
         pool = workload.frames(150, "pool")
-        workload.fill(predictor, settings, features, network, pool, 1)
+        workload.fill(predictor, features, pool, 1)
         store = VersionStore(tmp_path / "project")
         manifest = workload.version(store, network, settings)
         fetched = Counted.fetched
@@ -119,7 +118,3 @@ class TestWorkload:
         for labels, patient in zip(truth.tolist(), patients, strict=True):
             row = rows[patient]
             assert labels == [int(row[name]) for name in ("a_line", "b_line", "pleural_lesion", "pleural_effusion")]
-
-    def test_memory_of_this_process_is_read(self) -> None:
-        used = psutil.Process().memory_info()
-        assert workload.rss_anonymous() == pytest.approx(used.rss - used.shared, abs=20e6)

@@ -31,6 +31,7 @@ CHUNK = 64
 FAILED_CHECKS = 8  # after so many a server is taken to be away, and nothing more is asked this time
 
 Record = NDArray[np.uint8]
+Failures = list[BackendError]  # of checks of files on servers, in one go over the frames
 
 
 @dataclass(frozen=True)
@@ -116,10 +117,10 @@ class Activations:
         pieces = [frames[start : start + CHUNK] for start in range(0, len(frames), CHUNK)]
         pool = ThreadPoolExecutor(self._settings.fetch_workers, thread_name_prefix="frames")
         try:
-            checks = _Checks() if check else None
+            failed: Failures | None = [] if check else None
             begun: _Begun | None = None
             for piece in pieces:
-                begun, previous = self._begin(network, piece, views, pool, checks), begun
+                begun, previous = self._begin(network, piece, views, pool, failed), begun
                 if previous is not None:
                     yield self._finish(network, previous, harmless)
             if begun is not None:
@@ -159,7 +160,7 @@ class Activations:
         return {row: one for row, one in enumerate(map(Known.of, records)) if one is not None}
 
     def _begin(
-        self, network: Network, frames: Sequence[Frame], views: int, pool: ThreadPoolExecutor, checks: _Checks | None
+        self, network: Network, frames: Sequence[Frame], views: int, pool: ThreadPoolExecutor, failed: Failures | None
     ) -> _Begun:
         """Look a piece up in the cache and start to fetch and decode what is not there, or may be another by now."""
         known = self._known(frames)
@@ -178,8 +179,8 @@ class Activations:
         with self._counting:
             self.looked_up.update(hit=len(frames) - len(fetched), miss=len(fetched))
         for row, one in known.items():
-            if checks is not None and row not in fetched and one.due:
-                fetched[row] = pool.submit(self._check, network, frames[row], range(views), one, checks)
+            if failed is not None and row not in fetched and one.due:
+                fetched[row] = pool.submit(self._check, network, frames[row], range(views), one, failed)
         return _Begun(frames, digests, {row: records[0] for row, records in found.items() if 0 in records}, fetched)
 
     def _prepare(self, network: Network, frame: Frame, views: Sequence[int]) -> _Prepared:
@@ -190,17 +191,20 @@ class Activations:
         return self._prepared(network, frame, views, *found)
 
     def _check(
-        self, network: Network, frame: Frame, views: Sequence[int], known: Known, checks: _Checks
+        self, network: Network, frame: Frame, views: Sequence[int], known: Known, failed: Failures
     ) -> _Prepared | None:
         """Look whether the file is still the same; None where it is, or where that cannot be said."""
-        if not known.local and checks.failed >= FAILED_CHECKS:
+        if not known.local and len(failed) >= FAILED_CHECKS:
             return None
         try:
             found = self._fetcher.look(frame.url, frame.task, known.stamp)
             if found is not None:
                 return self._prepared(network, frame, views, *found)
         except BackendError as error:
-            checks.note(frame, known, error)
+            if not known.local:
+                failed.append(error)
+                if len(failed) == FAILED_CHECKS:
+                    event(logger, "files not checked", level=logging.WARNING, task=frame.task, reason=error)
         if not known.local:
             self._features.put_many({self.address_key(frame.url): replace(known, checked=time.time()).record()})
         return None
@@ -290,21 +294,6 @@ class _Begun:
     digests: dict[int, bytes]
     found: dict[int, Record]
     fetched: dict[int, Future[_Prepared | None]]
-
-
-@dataclass
-class _Checks:
-    """How many checks of files on servers have ``failed`` in one go over the frames."""
-
-    failed: int = 0
-
-    def note(self, frame: Frame, known: Known, error: BackendError) -> None:
-        """Count a failed check; the last one that is put up with is logged."""
-        if known.local:
-            return
-        self.failed += 1
-        if self.failed == FAILED_CHECKS:
-            event(logger, "files not checked", level=logging.WARNING, task=frame.task, reason=error)
 
 
 def _log_replaced(frames: Sequence[Frame]) -> None:

@@ -16,11 +16,7 @@ _FORWARDING = ("Forwarded", "Via", "X-Real-Ip", "X-Client-Ip", "X-Original-Host"
 
 
 def require_access(request: Request, settings: Settings) -> None:
-    """Let a request in by our secret (webhooks), by user name and password, or, where none is set, from this machine.
-
-    Raises:
-        Unauthorized: saying what is missing.
-    """
+    """Let a request in by our secret (webhooks), by name and password, or, where none is set, from this machine."""
     if request.endpoint not in ("health", None):  # container health checks send no password
         _require_secrets(request, settings)
 
@@ -36,16 +32,17 @@ def has_access(request: Request, settings: Settings) -> bool:
 
 def _require_secrets(request: Request, settings: Settings) -> None:
     webhook = request.endpoint == "webhook"
-    if webhook and settings.webhook_secret is not None and _secret_matches(request, settings):
+    secret, user, password = settings.webhook_secret, settings.basic_auth_user, settings.basic_auth_password
+    if webhook and secret is not None and _same(request.headers.get(SECRET_HEADER), secret.get_secret_value()):
         return
-    if settings.basic_auth_user is not None and settings.basic_auth_password is not None:
-        if _password_matches(request, settings):
+    if user is not None and password is not None:
+        if _password_matches(request, user, password.get_secret_value()):
             return
-        if not (webhook and settings.webhook_secret is None):
+        if not (webhook and secret is None):
             raise Unauthorized(
                 "the backend needs its user name and password (Label Studio: Settings, Model, Basic auth)"
             )
-    elif webhook and settings.webhook_secret is not None:
+    elif webhook and secret is not None:
         raise Unauthorized(
             f"the webhook needs the header {SECRET_HEADER} with the backend's secret; Label Studio's own calls, such "
             "as Start Training, need TSAL_BASIC_AUTH_USER and TSAL_BASIC_AUTH_PASSWORD set"
@@ -71,21 +68,16 @@ def is_local(request: Request) -> bool:
     return not forwarded and is_loopback(request.remote_addr or "") and is_loopback(host)
 
 
-def _secret_matches(request: Request, settings: Settings) -> bool:
-    secret = settings.webhook_secret
-    sent = request.headers.get(SECRET_HEADER, "")
-    return secret is not None and hmac.compare_digest(sent.encode(), secret.get_secret_value().encode())
-
-
-def _password_matches(request: Request, settings: Settings) -> bool:
+def _password_matches(request: Request, user: str, password: str) -> bool:
     """Compare both in constant time, whichever is wrong."""
     try:
         sent = request.authorization
     except ValueError:  # werkzeug's, where what should be base64 is not even ASCII
         sent = None
-    user = (sent.username or "") if sent else ""
-    password = (sent.password or "") if sent else ""
-    wanted = settings.basic_auth_password.get_secret_value() if settings.basic_auth_password else ""
-    right_user = hmac.compare_digest(user.encode(), (settings.basic_auth_user or "").encode())
-    right_password = hmac.compare_digest(password.encode(), wanted.encode())
+    right_user = _same(sent.username if sent else None, user)
+    right_password = _same(sent.password if sent else None, password)
     return right_user and right_password
+
+
+def _same(sent: str | None, wanted: str) -> bool:
+    return hmac.compare_digest((sent or "").encode(), wanted.encode())

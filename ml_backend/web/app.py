@@ -60,11 +60,7 @@ class _Webhook(BaseModel):
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """Build the app.
-
-    Raises:
-        SettingsError: where a setting cannot be used, or one that safety needs is missing.
-    """
+    """Build the app. Raises SettingsError where a setting cannot be used, or one that safety needs is missing."""
     settings = settings or load()
     settings.require_authentication()
     configure()
@@ -183,11 +179,7 @@ def _parse(shape: type[Body]) -> Body:
 
 
 def _project_of(body: _Webhook) -> str:
-    """Find the project that a webhook is about, by its address or its payload.
-
-    Raises:
-        InvalidRequest: where neither names one, or they name two.
-    """
+    """Find the project that a webhook is about, by its address or its payload."""
     named = request.args.get("project")
     sent = str(body.project.id) if body.project else None
     if named and sent and named != sent:
