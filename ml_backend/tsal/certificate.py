@@ -130,10 +130,10 @@ def certify(plan: Plan, wrong: ArrayLike) -> Certificate:
     kept = np.flatnonzero(undrawn & stands)
     surest = plan.uncertainty[undrawn].min(initial=np.inf)
     some, everything = _undrawn_bound(plan, int((found <= surest).sum())), _undrawn_bound(plan, total)
-    # Where everything stands, its own bound, `everything`, is certified too. If c + 1 + x rows or more are wrong, every
-    # failure, of this bound too, implies that at most x of S are drawn. If fewer are, then more than x found leave at
-    # most c: only this bound can fail, and it does so with a probability of at most alpha.
-    at_most = min(len(kept), everything if total <= permitted else plan.limit)
+    # Exactly where everything stands, its own bound, `everything`, is within the limit. It is then certified too. If
+    # c + 1 + x rows or more are wrong, every failure, of this bound too, implies that at most x of S are drawn. If
+    # fewer are, more than x found leave at most c: only this bound can fail, and with a probability of at most alpha.
+    at_most = min(len(kept), everything, plan.limit)
     return Certificate(
         kept=kept,
         to_people=np.flatnonzero(undrawn & ~stands),
