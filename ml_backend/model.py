@@ -27,6 +27,7 @@ from ml_backend.store.orders import Order
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import Checker, Prediction
 from ml_backend.tsal.acquisition import score
+from ml_backend.tsal.round import COVER
 
 try:
     from label_studio_ml.model import LabelStudioMLBase
@@ -119,6 +120,7 @@ class LungUltrasoundModel(LabelStudioMLBase):  # type: ignore[misc]
         frames = _frames(tasks, configuration.image_key, self._services.settings.clip_key)
         name, version, order = self._served(project)
         predicted = self._predicted(project, frames, configuration, name, version, order) if version else {}
+        predicted |= _told(order, frames, configuration)
         checker = Checker(configuration)
         results = []
         for frame in frames:
@@ -167,7 +169,8 @@ class LungUltrasoundModel(LabelStudioMLBase):  # type: ignore[misc]
         names = manifest.label_names
         if set(names).isdisjoint(configuration.label_names):
             return {}
-        strategy = order.about.strategy if order else strategy_of(services, manifest)
+        followed = order.about.strategy if order else COVER
+        strategy = strategy_of(services, manifest) if followed == COVER else followed
         # An annotator is waiting: predict the frames that are here, whether or not Label Studio delivers the rest.
         found = services.predictor.scores(frames, manifest, store, without_studio=True)
         scores = concatenate(list(found), len(names))
@@ -176,6 +179,24 @@ class LungUltrasoundModel(LabelStudioMLBase):  # type: ignore[misc]
         positions = np.array([order.place(value) if order else 1.0 for value in values])
         predictions = predictions_of(scores, names, configuration, name, strategy, positions)
         return {prediction.task: prediction for prediction in predictions}
+
+
+def _told(order: Order | None, frames: Sequence[Frame], configuration: Configuration) -> dict[int, Prediction]:
+    """What the order that is served tells of those of the frames that are in it, as it was pushed."""
+    if order is None or order.told is None or order.about.symptoms != configuration.label_names:
+        return {}
+    wanted = np.flatnonzero(np.isin(order.tasks, [frame.task for frame in frames]))
+    wanted = wanted[~np.isnan(order.told.confidence[wanted])]
+    return {
+        int(order.tasks[row]): Prediction(
+            int(order.tasks[row]),
+            order.told.labels[row],
+            float(row / len(order.tasks)),
+            order.about.name,
+            {"confidence": round(float(order.told.confidence[row]), 4)},
+        )
+        for row in wanted.tolist()
+    }
 
 
 def _frames(tasks: Sequence[dict[str, Any]], image_key: str, clip_key: str) -> list[Frame]:

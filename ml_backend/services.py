@@ -14,6 +14,7 @@ from rq.serializers import JSONSerializer
 
 from ml_backend import plugins
 from ml_backend.errors import BackendError
+from ml_backend.frames.frame import Frame
 from ml_backend.frames.predictor import Predictor
 from ml_backend.msml.network import use_threads
 from ml_backend.plugins import Registry
@@ -89,6 +90,11 @@ class Services:
             ConfigurationUnusable: saying what to change.
         """
         return Configuration.parse(label_config, self.settings.healthy_label)
+
+    def frame(self, task: int, data: object, configuration: Configuration) -> Frame:
+        """The frame that a task's data names, by the keys that the settings give."""
+        settings = self.settings
+        return Frame.of(task, data, configuration.image_key, settings.clip_key, settings.patient_key, settings.time_key)
 
     @property
     def data_keys(self) -> DataKeys:

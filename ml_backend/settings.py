@@ -118,14 +118,18 @@ class Settings(BaseSettings):
     # The loop
     k_max: int = Field(100, ge=1, description="newly confirmed annotations that start a fine-tune")
     strategy: str = Field(
-        "adaptive",
-        description="what the queue is ordered by: `adaptive`, or `mlm`, `lc`, `mle`, `binmin`, `random` or one that a "
-        "package adds, each of these also with `-diverse`",
+        "cover",
+        description="what the queue is ordered by: `cover` (what is least like anything confirmed), `adaptive`, or "
+        "`mlm`, `lc`, `mle`, `binmin`, `random` or one that a package adds, each of these also with `-diverse`",
     )
-    validator: Literal["adaptive", "table", "plain", "strengths"] = Field(
-        "adaptive",
-        description="where ticked defaults come from: `table` (the paper's), `plain` (probability above 0.5), "
-        "`strengths` (table with strengths kept), `adaptive` (whichever has left least to correct)",
+    validator: Literal["memory", "adaptive", "table", "plain", "strengths"] = Field(
+        "memory",
+        description="where ticked defaults come from: `memory` (the confirmed frame most like it, or network or table "
+        "where they are surer), `table` (the paper's), `plain` (probability above 0.5), `strengths` (table with "
+        "strengths kept), `adaptive` (whichever of these three has left least to correct)",
+    )
+    refresh: int = Field(
+        25, ge=1, description="newly confirmed frames after which the memory gives new ticks and a new order"
     )
     audit: float = Field(
         0.15,
@@ -180,8 +184,9 @@ class Settings(BaseSettings):
     @classmethod
     def _is_a_strategy(cls, value: str) -> str:
         known = Registry(plugins.STRATEGIES, dict.fromkeys(STRATEGIES))
-        if value != "adaptive" and value.removesuffix("-diverse") not in known:
-            raise ValueError(f"{value!r} is none of adaptive, {', '.join(known)}; all but the first also with -diverse")
+        if value not in ("cover", "adaptive") and value.removesuffix("-diverse") not in known:
+            others = ", ".join(known)
+            raise ValueError(f"{value!r} is none of cover, adaptive, {others}; all but the first two with -diverse too")
         return value
 
     @field_validator("backbone")

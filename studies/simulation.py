@@ -18,6 +18,7 @@ from ml_backend.tsal.acquisition import DIVERSE
 from ml_backend.tsal.audit import AuditSample
 from ml_backend.tsal.correlation import CorrelationTable, build, plain_labels
 from ml_backend.tsal.judgement import compare, matches
+from ml_backend.tsal.likeness import Places
 from ml_backend.tsal.rarity import positive_weights
 from ml_backend.tsal.round import Batch, Known, Pool, Rows, Rules, choose, generator
 from ml_backend.tsal.split import NOBODY, Split, held_out, set_aside
@@ -31,11 +32,11 @@ TAIL_ROWS = 256
 
 @dataclass(frozen=True)
 class Material:
-    """What a run works on: frames, their trunk activations (n, views, bytes), embeddings (n, d), a network."""
+    """What a run works on: frames, their trunk activations (n, views, bytes), where they come from, a network."""
 
     clips: ClipSet
     records: NDArray[np.uint8]
-    embeddings: NDArray[np.float32]
+    places: Places
     network: Network
     start: Callable[[int], State]
 
@@ -240,12 +241,7 @@ def _batch(
     if strategy.endswith(DIVERSE) or strategy == "adaptive":
         first = "different"
     return choose(
-        Pool(
-            probabilities,
-            lambda rows: (rows, material.embeddings[rest[rows]]),
-            clips[rest],
-            learner.held_out[rest],
-        ),
+        Pool(probabilities, material.places[rest], learner.held_out[rest]),
         Known(asked, material.clips.labels[labelled].sum(axis=0)),
         Rules(strategy, k_max, learner.way.audit, learner.seed, learner.version, first),
     )

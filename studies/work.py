@@ -21,6 +21,7 @@ from ml_backend.msml import frames as msml_frames
 from ml_backend.msml.network import Network, Precision, Trained, build, use_threads
 from ml_backend.store.files import write_aside
 from ml_backend.tsal.acquisition import margin
+from ml_backend.tsal.likeness import Places
 from ml_backend.tsal.split import held_out
 from studies import calibration, comparison, dataset
 from studies.maps import draw
@@ -87,7 +88,8 @@ class Bench:
                 starts[seed] = self.fresh(seed).trainable_state()
             return starts[seed]
 
-        return Material(self.clips, self.records, np.concatenate(embeddings), self.network, start)
+        places = Places(np.concatenate(embeddings), self.clips.clip_numbers, np.array(self.clips.times))
+        return Material(self.clips, self.records, places, self.network, start)
 
     def do(self, part: Part) -> dict[str, Any]:
         """Compute one part; its figures under what names it."""

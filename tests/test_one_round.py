@@ -25,6 +25,7 @@ from ml_backend.store.versions import Manifest
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import choices_result, default_of
 from ml_backend.tsal import judgement
+from ml_backend.tsal.likeness import Places
 from ml_backend.tsal.round import Rows
 from ml_backend.tsal.split import HELD_OUT, NEWEST_AUDIT
 from ml_backend.tsal.ticks import VALIDATORS
@@ -76,6 +77,8 @@ def services(seed: int, studio_server: StudioServer, tmp_path: Path) -> Services
             views=1,  # augmented views are seeded by the file in the product and by the pixels in the study
             k_max=K_MAX,
             seed=seed,
+            strategy="adaptive",
+            validator="adaptive",
             audit=AUDIT,
             hold_out=HOLD_OUT,
             largest_fall=WAY.largest_fall,
@@ -136,7 +139,7 @@ def the_study(
     material = Material(
         clips,
         records,
-        network.embed(dataset.restored(records[:, 0], network)),
+        Places(network.embed(dataset.restored(records[:, 0], network)), clips.clip_numbers, np.zeros(len(clips))),
         network,
         lambda seed: build("efficientnet_lite0", len(clips.symptoms), seed=seed).trainable_state(),
     )

@@ -18,6 +18,8 @@ def validator_of(settings: Settings, manifest: Manifest) -> str:
     The paper's table for a version from before there was a choice, or from before there were strengths to use.
     """
     name: str = settings.validator
+    if name == "memory":
+        name = "table"  # what the network says for itself; the memory is asked where there is a queue
     if name == "adaptive":
         name = manifest.choice.get("validator", "table")
     return "table" if name == "strengths" and not manifest.strengths else name
@@ -40,6 +42,12 @@ class Scores:
     plain: NDArray[np.uint8]
     margins: NDArray[np.float64]
     unreadable: dict[int, str] = field(default_factory=dict)
+
+    def only(self, tasks: NDArray[np.int64]) -> Scores:
+        """The rows of these tasks, in the order of the rows."""
+        rows = np.isin(self.tasks, tasks)
+        kept = {one.name: getattr(self, one.name)[rows] for one in fields(Scores) if one.name != "unreadable"}
+        return Scores(**kept, unreadable=self.unreadable)
 
 
 def concatenate(pieces: Sequence[Scores], label_count: int) -> Scores:

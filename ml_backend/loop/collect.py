@@ -162,10 +162,7 @@ def changed_since(labelled: Sequence[Labelled], manifest: Manifest | None) -> li
 
 def read(services: Services, labelled: Sequence[Labelled], configuration: Configuration, report: Report) -> Material:
     """Read the frames of annotations, and compute and cache the views that training draws from."""
-    frames = [
-        Frame.of(one.annotation.task, one.annotation.data, configuration.image_key, services.settings.clip_key)
-        for one in labelled
-    ]
+    frames = [services.frame(one.annotation.task, one.annotation.data, configuration) for one in labelled]
     width = len(configuration.label_names)
     readable: list[Frame] = []
     digests: list[bytes] = []

@@ -21,7 +21,8 @@ from ml_backend.studio.events import AnnotationEvent, annotations_in, deletions_
 from ml_backend.tsal.stopping import Progress, due, reason_to_stop
 
 logger = logging.getLogger(__name__)
-ADDED = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED")
+CHANGED = "ANNOTATION_UPDATED"
+ADDED = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", CHANGED)
 DELETED = "ANNOTATIONS_DELETED"
 TRAIN = "START_TRAINING"
 NEWS = ("TASKS_CREATED", "TASKS_DELETED")
@@ -66,6 +67,8 @@ def record(services: Services, project: int, action: str, payload: dict[str, Any
         pending.add({one.id: one.task for one in counted})
         pending.remove([one.id for one in annotations if one not in counted])
     count = pending.count()
+    if action in (CHANGED, DELETED) or (count and count % services.settings.refresh == 0):
+        pending.announce()  # the memory has to learn it
     event(logger, "webhook", project=project, action=action, pending=count, accepted_unseen=len(unseen) or None)
     return consider(services, project, "webhook", pool=None)
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import time
 
-from ml_backend.frames.frame import Frame
 from ml_backend.frames.scores import validator_of
 from ml_backend.logs import changed, event
 from ml_backend.loop.collect import symptoms
 from ml_backend.loop.queue import Refresh, Report
+from ml_backend.loop.remember import MEMORY, looked_at, marks_of, remember
 from ml_backend.services import Services
 from ml_backend.store.orders import NAME, UNTRAINED, Basis, Order
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.configuration import Configuration
 from ml_backend.tsal.acquisition import DIVERSE
 from ml_backend.tsal.adaptive import FIRST_STRATEGY
+from ml_backend.tsal.round import COVER
 
 logger = logging.getLogger(__name__)
 PILE = 5  # pushed orders more than wanted that are put up with while annotators are busy
@@ -42,26 +43,27 @@ def refresh(services: Services, project: int, report: Report) -> Order | None:
         return _refreshed(services, project, report)
 
 
-def refresh_if_needed(services: Services, project: int, report: Report, look_for_frames: bool = True) -> Order | None:
+def refresh_if_needed(
+    services: Services, project: int, report: Report, look_for_frames: bool = True, look_for_changes: bool = True
+) -> Order | None:
     """Like `refresh`, unless another process has done it while this one waited for its turn.
 
     Returns the order that is served now, or None where there is nothing to annotate.
     """
     orders = services.orders(project)
     with orders.alone():
-        if needs_refresh(services, project, look_for_frames):
+        if needs_refresh(services, project, look_for_frames, look_for_changes):
             return _refreshed(services, project, report)
         return orders.current()
 
 
 def _refreshed(services: Services, project: int, report: Report) -> Order | None:
     started = time.monotonic()
-    settings = services.settings
     info = services.studio.project(project)
     configuration = services.configuration(info.label_config)
     manifest = active_manifest(services, project, configuration)
     frames = [
-        Frame.of(task.id, task.data, configuration.image_key, settings.clip_key, settings.patient_key)
+        services.frame(task.id, task.data, configuration)
         for task in services.studio.tasks(project, only_unlabelled=True)
     ]
     if not frames:
@@ -70,10 +72,12 @@ def _refreshed(services: Services, project: int, report: Report) -> Order | None
     name = services.orders(project).next_name(manifest.version if manifest else None, pushed)
     basis = _basis(services, manifest, configuration)
     newest = services.versions(project).newest()
-    refreshing = Refresh(services, project, configuration, manifest, newest, basis, frames, name, report)
+    memory = remember(services, project, configuration, report) if uses_memory(basis) else None
+    refreshing = Refresh(services, project, configuration, manifest, newest, basis, frames, name, report, memory)
     queue = refreshing.queue()
     scored = time.monotonic()
     refreshing.record_draw(queue)
+    refreshing.note_said(queue)
     order = refreshing.order(queue, round(scored - started, 3))
     # Saved before it is pushed, so that a full disk does not make predictions pile up in Label Studio with every
     # attempt. What an earlier attempt failed to push goes only now, so that its name is not used again.
@@ -82,10 +86,13 @@ def _refreshed(services: Services, project: int, report: Report) -> Order | None
     return refreshing.push(queue, order, started, scored)
 
 
-def needs_refresh(services: Services, project: int, look_for_frames: bool) -> str | None:
+def needs_refresh(
+    services: Services, project: int, look_for_frames: bool, look_for_changes: bool = False
+) -> str | None:
     """Why the queue must be put in order again, or None while the order that Label Studio serves is right.
 
-    Listing the pool is the dear part, so it is done only where ``look_for_frames`` says that frames may have come.
+    Listing the pool is the dear part, so it is done only where ``look_for_frames`` says that frames may have come; and
+    reading all answers, so that is done only where ``look_for_changes`` says that some may have changed.
     """
     info = services.studio.project(project)
     configuration = services.configuration(info.label_config)
@@ -104,27 +111,45 @@ def needs_refresh(services: Services, project: int, look_for_frames: bool) -> st
         newest = services.versions(project).newest()
         if services.settings.audit and not services.audits(project).of_batch(newest.version if newest else None):
             return "no audit frames are drawn for this batch"
+        answered = services.pending(project).count() - order.about.pending if order.told else 0
+        if answered >= services.settings.refresh:
+            return f"{answered} newly confirmed frames to remember"
+    if look_for_changes and order is not None and order.told is not None:
+        now = marks_of(looked_at(services, project, configuration))
+        changed = sum(now.get(task) != mark for task, mark in order.told.remembered.items())
+        if changed:
+            return f"{changed} remembered answers were changed or deleted"
     if look_for_frames:
         known = set(order.tasks.tolist()) if order else set()
+        known -= set(order.told.remembered) if order and order.told else set()
         unknown = sum(task.id not in known for task in services.studio.tasks(project, only_unlabelled=True))
         if unknown:
             return f"{unknown} new frames"
     return None
 
 
+def uses_memory(basis: Basis) -> bool:
+    """Whether the queue of a project needs the memory of its confirmed frames."""
+    return basis.strategy == COVER or basis.validator == MEMORY
+
+
 def strategy_of(services: Services, manifest: Manifest) -> str:
-    """The strategy that orders the queue of a version: the one set, or the version's own choice."""
+    """The network's strategy that orders the queue of a version: the one set, or the version's own choice."""
     strategy = services.settings.strategy
+    if strategy == COVER:
+        return FIRST_STRATEGY
     return manifest.choice.get("strategy", FIRST_STRATEGY) + DIVERSE if strategy == "adaptive" else strategy
 
 
 def _basis(services: Services, manifest: Manifest | None, configuration: Configuration) -> Basis:
-    """What an order that is made now rests on; before the first version there is no strategy to follow."""
+    """What an order that is made now rests on; before the first version only cover and the memory can be followed."""
     settings = services.settings
+    strategy = strategy_of(services, manifest) if manifest else UNTRAINED
+    validator = validator_of(settings, manifest) if manifest else None
     return Basis(
         version=manifest.version if manifest else None,
-        strategy=strategy_of(services, manifest) if manifest else UNTRAINED,
-        validator=validator_of(settings, manifest) if manifest else None,
+        strategy=COVER if settings.strategy == COVER else strategy,
+        validator=MEMORY if settings.validator == MEMORY else validator,
         symptoms=configuration.label_names,
         audit=settings.audit,
         hold_out=settings.hold_out,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +17,18 @@ from ml_backend.frames.frame import Frame
 from ml_backend.frames.scores import Scores
 from ml_backend.logs import event
 from ml_backend.loop import score as scoring
+from ml_backend.loop.collect import changed_since
+from ml_backend.loop.remember import Memory, believed, places_of
 from ml_backend.services import Services
 from ml_backend.store.audits import Draw
-from ml_backend.store.orders import About, Basis, Order
+from ml_backend.store.orders import About, Basis, Order, Told
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import Checker, Prediction
+from ml_backend.tsal.belief import SOURCES, Belief
 from ml_backend.tsal.correlation import pick_columns
-from ml_backend.tsal.diversity import FeatureMatrix
 from ml_backend.tsal.labels import columns_of
+from ml_backend.tsal.likeness import Places
 from ml_backend.tsal.round import Batch, Known, Pool, Rows, Rules, choose
 from ml_backend.tsal.split import held_out
 
@@ -43,6 +46,7 @@ class Queue:
     batch: Batch
     unreadable: dict[int, str]
     scores: Scores | None = None
+    belief: Belief | None = None
     new_draw: bool = False
 
 
@@ -51,7 +55,8 @@ class Refresh:
     """One refresh of a project's queue: what it works on, and its steps.
 
     ``manifest`` is the active version, whose scores and ticks the queue has; ``newest`` the newest one, which begins
-    the batch also where it was held back. Both are None before the first version.
+    the batch also where it was held back. Both are None before the first version. ``memory`` is None where neither
+    strategy nor validator uses it.
     """
 
     services: Services
@@ -63,6 +68,12 @@ class Refresh:
     frames: Sequence[Frame]
     name: str
     report: Report
+    memory: Memory | None = None
+
+    @property
+    def answered(self) -> int:
+        """Frames of this batch that are confirmed already, as far as the memory knows."""
+        return len(changed_since(self.memory.labelled, self.newest)) if self.memory else 0
 
     @property
     def version(self) -> str | None:
@@ -70,17 +81,31 @@ class Refresh:
         return self.manifest.version if self.manifest else None
 
     def queue(self) -> Queue:
-        """Score the frames, or before the first version embed them, and choose their order."""
-        if self.manifest is None:
-            embeddings = self._embeddings(self.frames)
-            rows = np.arange(len(embeddings.tasks))
-            queue = partial(Queue, embeddings.tasks, unreadable=embeddings.unreadable)
-            pool, known = self._pool(embeddings.tasks, None, lambda wanted: (rows[wanted], embeddings.features[wanted]))
-        else:
+        """Score the frames and look up their embeddings, say what is believed of them, and choose their order."""
+        scores = None
+        frames, unreadable = self.frames, {}
+        if self.manifest is not None:
             scores = scoring.score(self.services, self.project, self.frames, self.manifest, self.report)
-            queue = partial(Queue, scores.tasks, unreadable=scores.unreadable, scores=scores)
-            pool, known = self._pool(scores.tasks, scores.probabilities, partial(self._embed, scores.tasks))
-        return queue(batch=choose(pool, known, self._rules()), new_draw=known.audit is None)
+            unreadable = scores.unreadable
+            frames = [frame for frame in frames if frame.task not in unreadable]
+        width = len(self.manifest.label_names if self.manifest else self.configuration.label_names)
+        embeddings = scoring.embed(self.services, self.project, frames, width, self.report)
+        if scores is not None and embeddings.unreadable:  # lost since they were scored
+            scores = scores.only(embeddings.tasks)
+        tasks = embeddings.tasks
+        frame_of = {frame.task: frame for frame in frames}
+        numbers: dict[str, int] = {}
+        places = places_of([frame_of[task] for task in tasks.tolist()], embeddings.features, numbers)
+        belief = self._believed(places, numbers, scores)
+        pool, known = self._pool([frame_of[task] for task in tasks.tolist()], places, scores, belief)
+        return Queue(
+            tasks,
+            choose(pool, known, self._rules()),
+            {**unreadable, **embeddings.unreadable},
+            scores,
+            belief,
+            new_draw=known.audit is None,
+        )
 
     def record_draw(self, queue: Queue) -> None:
         """Write down which frames the batch audits, before anybody can see them."""
@@ -103,6 +128,22 @@ class Refresh:
         audits.add(draw)
         event(logger, "audit drawn", project=self.project, order=self.name, frames=len(draw.tasks), pool=draw.pool)
 
+    def note_said(self, queue: Queue) -> None:
+        """Write down what the network says of audit frames that nobody has answered: it is judged by that later."""
+        if queue.scores is None or self.manifest is None or self.memory is None:
+            return
+        audits, names = self.services.audits(self.project), self.manifest.label_names
+        rows = np.flatnonzero(np.isin(queue.tasks, sorted(audits.tasks())))
+        audits.note_said(
+            {
+                int(queue.tasks[row]): {
+                    name: round(float(value), 4)
+                    for name, value in zip(names, queue.scores.probabilities[row], strict=True)
+                }
+                for row in rows.tolist()
+            }
+        )
+
     def order(self, queue: Queue, seconds: float) -> Order:
         """The queue as it is kept: readable frames in the order chosen, then those that cannot be read."""
         settings, last = self.services.settings, sorted(queue.unreadable)
@@ -114,11 +155,29 @@ class Refresh:
                 seed=settings.seed,
                 unreadable=queue.unreadable,
                 seconds={"scoring": seconds},
+                pending=self.answered,
             ),
             np.concatenate([queue.tasks[queue.batch.order], np.array(last, np.int64)]),
             np.concatenate([np.sort(queue.batch.scores), np.full(len(last), np.inf)]),
             (*queue.batch.reasons, *["unreadable"] * len(last)),
+            self._told(queue, len(last)),
         )
+
+    def _told(self, queue: Queue, unreadable: int) -> Told | None:
+        """What the order tells annotators, with rows for the unreadable frames that say nothing."""
+        if queue.belief is None or self.memory is None:
+            return None
+        rows = queue.batch.order
+        labels = np.pad(queue.belief.labels[rows], ((0, unreadable), (0, 0)))
+        confidence = queue.belief.confidence[rows].astype(np.float32)
+        if not self._speaks(queue):
+            confidence[:] = np.nan
+        confidence = np.pad(confidence, (0, unreadable), constant_values=np.nan)
+        return Told(labels, confidence, self.memory.marks)
+
+    def _speaks(self, queue: Queue) -> bool:
+        """Whether anything can be said of a frame: there is a network, or somebody has confirmed a frame."""
+        return queue.scores is not None or bool(self.memory and self.memory.labelled)
 
     def push(self, queue: Queue, order: Order, started: float, scored: float) -> Order:
         """Send the predictions, and only when all are there let Label Studio serve them."""
@@ -150,26 +209,38 @@ class Refresh:
         )
         return order
 
+    def _believed(self, places: Places, numbers: dict[str, int], scores: Scores | None) -> Belief | None:
+        if self.memory is None:
+            return None
+        audits = self.services.audits(self.project)
+        return believed(
+            self.memory, places, numbers, audits.said(), audits.tasks(), self.configuration, self.manifest, scores
+        )
+
     def _pool(
-        self,
-        tasks: NDArray[np.int64],
-        probabilities: NDArray[np.float32] | None,
-        embed: Callable[[Rows], tuple[Rows, FeatureMatrix]],
+        self, frames: Sequence[Frame], places: Places, scores: Scores | None, belief: Belief | None
     ) -> tuple[Pool, Known]:
-        """What the method knows of the readable ``tasks`` (n,)."""
+        """What the method knows of the readable ``frames``."""
         settings, newest = self.services.settings, self.newest
-        frame_of = {frame.task: frame for frame in self.frames}
-        frames = [frame_of[task] for task in tasks.tolist()]
-        clips = np.unique([frame.clip for frame in frames], return_inverse=True)[1].reshape(-1).astype(np.intp)
         held = held_out([frame.patient for frame in frames], settings.hold_out, settings.seed)
-        counted = newest.clips if newest else {}
+        counted = Counter(frame.clip for frame in self.memory.frames) if self.memory else newest.clips if newest else {}
         asked = np.array([counted.get(frame.clip, 0) for frame in frames], np.intp)
-        positives = None
-        if self.manifest is not None and newest is not None and newest.positives:  # older versions did not count them
-            # A symptom that was removed from the configuration is not looked for.
-            now, counts = self.configuration.label_names, newest.positives
-            positives = [counts.get(name, 0) if name in now else NOT_RARE for name in self.manifest.label_names]
-        return Pool(probabilities, embed, clips, held), Known(asked, positives, self._unanswered(tasks))
+        tasks = np.array([frame.task for frame in frames], np.int64)
+        pool = Pool(scores.probabilities if scores else None, places, held)
+        return pool, Known(asked, self._positives(), self._unanswered(tasks), belief)
+
+    def _positives(self) -> list[int] | None:
+        """Confirmed frames that show each symptom: of the configuration with a memory, else of the version."""
+        if self.memory is not None:
+            if not self.memory.labelled:
+                return None
+            return [int(count) for count in np.sum([one.labels for one in self.memory.labelled], axis=0)]
+        newest = self.newest
+        if self.manifest is None or newest is None or not newest.positives:  # older versions did not count them
+            return None
+        # A symptom that was removed from the configuration is not looked for.
+        now, counts = self.configuration.label_names, newest.positives
+        return [counts.get(name, 0) if name in now else NOT_RARE for name in self.manifest.label_names]
 
     def _unanswered(self, tasks: NDArray[np.int64]) -> Rows | None:
         """Rows of this batch's audit frames that are still in the pool, None where they are still to be drawn.
@@ -188,18 +259,8 @@ class Refresh:
     def _rules(self) -> Rules:
         settings, strategies = self.services.settings, self.services.strategies
         number = self.newest.number if self.newest else 0
-        return Rules(self.basis.strategy, settings.k_max, settings.audit, settings.seed, number, strategies=strategies)
-
-    def _embed(self, tasks: NDArray[np.int64], rows: Rows) -> tuple[Rows, FeatureMatrix]:
-        """Pre-trained features of the candidates; one that can no longer be read keeps its place by score."""
-        frame_of = {frame.task: frame for frame in self.frames}
-        embeddings = self._embeddings([frame_of[task] for task in tasks[rows].tolist()])
-        row_of = dict(zip(tasks[rows].tolist(), rows.tolist(), strict=True))
-        return np.array([row_of[task] for task in embeddings.tasks.tolist()], np.intp), embeddings.features
-
-    def _embeddings(self, frames: Sequence[Frame]) -> scoring.Embeddings:
-        label_count = len(self.manifest.label_names if self.manifest else self.configuration.label_names)
-        return scoring.embed(self.services, self.project, frames, label_count, self.report)
+        left = max(1, settings.k_max - self.answered)
+        return Rules(self.basis.strategy, left, settings.audit, settings.seed, number, strategies=strategies)
 
     def _unknown(self) -> list[str]:
         """Symptoms of the configuration that the version does not know."""
@@ -209,15 +270,38 @@ class Refresh:
     def _predictions(self, queue: Queue, order: Order) -> Iterator[Prediction]:
         """One prediction for each frame, its position in the queue as score; without ticks where there are none."""
         position_of = {task: place / len(order.tasks) for place, task in enumerate(order.tasks.tolist())}
+        told: set[int] = set()
+        row_order = np.argsort(queue.batch.order)
+        reasons = [queue.batch.reasons[place] for place in row_order.tolist()]
+        positions = np.array([position_of[task] for task in queue.tasks.tolist()])
         if queue.scores is not None and self.manifest is not None:
-            row_order = np.argsort(queue.batch.order)
-            reasons = [queue.batch.reasons[place] for place in row_order.tolist()]
-            positions = np.array([position_of[task] for task in queue.tasks.tolist()])
             names, strategy = self.manifest.label_names, self.basis.strategy
-            yield from predictions_of(queue.scores, names, self.configuration, self.name, strategy, positions, reasons)
+            made = predictions_of(queue.scores, names, self.configuration, self.name, strategy, positions, reasons)
+        else:
+            made = (
+                Prediction(task, None, float(position), self.name, {"reason": reason})
+                for task, position, reason in zip(queue.tasks.tolist(), positions, reasons, strict=True)
+            )
+        if queue.belief is not None and self._speaks(queue):
+            made = self._with_belief(made, queue.belief)
+        for prediction in made:
+            told.add(prediction.task)
+            yield prediction
         for task, position in position_of.items():
-            if queue.scores is None or task in queue.unreadable:
+            if task not in told:
                 yield Prediction(task, None, position, self.name)
+
+    def _with_belief(self, made: Iterable[Prediction], belief: Belief) -> Iterator[Prediction]:
+        """The same predictions with what is believed as ticks: how sure, by which source, because of which frame."""
+        remembered = [frame.task for frame in self.memory.frames] if self.memory else []
+        for row, prediction in enumerate(made):
+            nearest = int(belief.recall.row[row])
+            audit = dict(prediction.audit) | {
+                "confidence": round(float(belief.confidence[row]), 4),
+                "source": SOURCES[belief.source[row]],
+                "nearest": remembered[nearest] if nearest >= 0 else None,
+            }
+            yield replace(prediction, labels=belief.labels[row], audit=audit)
 
 
 def _now() -> str:

@@ -126,7 +126,8 @@ def look(services: Services, project: int, state: Watched) -> None:
     if due:
         state.polls += 1
         state.polled = time.monotonic()
-    _refresh(services, project, state, counts, prunes=due, busy=busy)
+    changes = busy or news != state.news or state.polls % FULL_POLL == 1
+    _refresh(services, project, state, counts, changes=changes, prunes=due, busy=busy)
     ended = confirm.ended(services, project, pool=counts.unlabelled)
     if ended and ended != state.ended:
         event(logger, "the loop has ended", project=project, reason=ended)
@@ -134,15 +135,21 @@ def look(services: Services, project: int, state: Watched) -> None:
     state.news, state.version, state.counts = news, version, counts
 
 
-def _refresh(services: Services, project: int, state: Watched, counts: Counts, prunes: bool, busy: bool) -> None:
-    """Put the queue in order if that is needed; else remove old orders if it ``prunes``."""
+def _refresh(
+    services: Services, project: int, state: Watched, counts: Counts, changes: bool, prunes: bool, busy: bool
+) -> None:
+    """Put the queue in order if that is needed; else remove old orders if it ``prunes``.
+
+    ``changes``: answers may have been changed since the last look.
+    """
     # A frame joins the pool by import, or because its annotation was deleted.
     more = state.counts is None or counts.tasks != state.counts.tasks or counts.annotated < state.counts.annotated
-    reason = ordering.needs_refresh(services, project, look_for_frames=more)
+    reason = ordering.needs_refresh(services, project, look_for_frames=more, look_for_changes=changes)
     if reason and counts.unlabelled:
         if state.trouble is None:
             event(logger, "refreshing", project=project, reason=reason)
-        ordering.refresh_if_needed(services, project, stages(logger, project), look_for_frames=more)
+        report = stages(logger, project)
+        ordering.refresh_if_needed(services, project, report, look_for_frames=more, look_for_changes=changes)
     if prunes and not reason:
         ordering.prune(services, project, busy=busy)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
@@ -37,6 +39,7 @@ class AuditStore:
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "audits.json"
+        self._said = folder / "audits-said.json"
         self._lock = folder / ".audits.lock"
 
     def draws(self) -> list[Draw]:
@@ -60,6 +63,19 @@ class AuditStore:
         with alone(self._lock):
             write_aside(self._file, _DRAWS.dump_json([*self.draws(), draw], indent=1).decode())
 
+    def said(self) -> dict[int, dict[str, float]]:
+        """What the network last said of audit frames before they were answered: probabilities by task and symptom."""
+        try:
+            return _SAID.validate_json(self._said.read_bytes())
+        except FileNotFoundError:
+            return {}
+
+    def note_said(self, said: Mapping[int, Mapping[str, float]]) -> None:
+        """Note what the network says of audit frames that nobody has answered yet."""
+        if said:
+            with alone(self._lock):
+                write_aside(self._said, json.dumps({**self.said(), **said}))
+
     def tasks(self) -> set[int]:
         """The tasks of all draws, without those that a later draw released."""
         found: set[int] = set()
@@ -69,3 +85,4 @@ class AuditStore:
 
 
 _DRAWS: TypeAdapter[list[Draw]] = TypeAdapter(list[Draw])
+_SAID: TypeAdapter[dict[int, dict[str, float]]] = TypeAdapter(dict[int, dict[str, float]])

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -42,13 +43,29 @@ class Basis(BaseModel):
 
 
 class About(Basis):
-    """What an order is: its name is Label Studio's ``model_version`` of the predictions that carry it."""
+    """What an order is: its name is Label Studio's ``model_version`` of the predictions that carry it.
+
+    ``pending``: frames that had been confirmed since the newest version when the order was made.
+    """
 
     name: str
     created_at: str
     seed: int
     unreadable: dict[int, str]
     seconds: dict[str, float]
+    pending: int = 0
+
+
+@dataclass(frozen=True)
+class Told:
+    """What an order tells annotators: ``labels`` (n, l) uint8 of its symptoms and ``confidence`` (n,) in [0, 1].
+
+    Rows as in the order; NaN where nothing is told. ``remembered``: {task: mark} of the confirmed frames behind it.
+    """
+
+    labels: NDArray[np.uint8]
+    confidence: NDArray[np.float32]
+    remembered: dict[int, int]
 
 
 @dataclass(frozen=True)
@@ -56,13 +73,15 @@ class Order:
     """A queue.
 
     ``tasks`` (n,) int64, asked first to last; ``reasons`` why each is asked there, as in `tsal.round`;
-    ``informativeness`` (n,) float64, ascending: the strategy's scores of these frames.
+    ``informativeness`` (n,) float64, ascending: the strategy's scores of these frames; ``told`` None where the memory
+    is not used.
     """
 
     about: About
     tasks: NDArray[np.int64]
     informativeness: NDArray[np.float64]
     reasons: tuple[str, ...] = ()
+    told: Told | None = None
 
     def place(self, informativeness: float) -> float:
         """Queue position in [0, 1] of a frame that is not in the order (0: asked first)."""
@@ -93,9 +112,16 @@ class OrderStore:
 
     def save(self, order: Order) -> None:
         """Keep an order; it is current only after `activate`."""
-        reasons = np.array(order.reasons, np.str_)
+        arrays: dict[str, Any] = {
+            "tasks": order.tasks,
+            "informativeness": order.informativeness,
+            "reasons": np.array(order.reasons, np.str_),
+        }
+        if order.told is not None:
+            arrays |= {"labels": order.told.labels, "confidence": order.told.confidence}
+            arrays["remembered"] = np.array(sorted(order.told.remembered.items()), np.int64).reshape(-1, 2)
         with written_aside(self._orders / f"{order.about.name}.npz") as file:
-            np.savez(file, tasks=order.tasks, informativeness=order.informativeness, reasons=reasons)
+            np.savez(file, **arrays)
         write_aside(self._orders / f"{order.about.name}.json", order.about.model_dump_json(indent=1))
 
     def activate(self, name: str) -> None:
@@ -124,7 +150,10 @@ class OrderStore:
             content = io.BytesIO((self._orders / f"{name}.npz").read_bytes())
             with np.load(content, allow_pickle=False) as arrays:
                 reasons = tuple(arrays["reasons"].tolist()) if "reasons" in arrays else ()  # 0.1.0 kept none
-                return Order(About.model_validate(about), arrays["tasks"], arrays["informativeness"], reasons)
+                told = None
+                if "remembered" in arrays:
+                    told = Told(arrays["labels"], arrays["confidence"], dict(arrays["remembered"].tolist()))
+                return Order(About.model_validate(about), arrays["tasks"], arrays["informativeness"], reasons, told)
         except FileNotFoundError:  # forgotten since we read what it is
             return None
         except (EOFError, BadZipFile, ValueError, KeyError, RuntimeError):

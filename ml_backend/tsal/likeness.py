@@ -15,7 +15,6 @@ Similarity = NDArray[np.float32]
 TIME_SECONDS = 2.0
 """How far apart in its clip a frame's neighbours still count: nearness in time falls to 1/e after so many seconds."""
 
-UNKNOWN_CLIP = -1
 _SCALED_ROWS = 10_000  # enough to know the mean and deviation of each column
 _CHUNK = 8192
 
@@ -24,8 +23,9 @@ _CHUNK = 8192
 class Places:
     """Where n frames come from.
 
-    ``embeddings`` (n, d) any floating type, a memory map too; ``clips`` (n,) integers, `UNKNOWN_CLIP` where it is not
-    known; ``times`` (n,) seconds within the clip, NaN where they are not known. Raises ValueError for other shapes.
+    ``embeddings`` (n, d) any floating type, a memory map too; ``clips`` (n,) integers: a frame whose clip is not known
+    has a number of its own; ``times`` (n,) seconds within the clip, NaN where they are not known. Raises ValueError for
+    other shapes.
     """
 
     embeddings: NDArray[np.floating[Any]]
@@ -109,8 +109,7 @@ def likeness(first: Places, second: Places, scale: Scale, trust: Trust) -> Simil
     alike: Similarity = scale.units(first.embeddings) @ scale.units(second.embeddings).T
     if trust == NO_TRUST:
         return alike
-    same = (first.clips[:, None] == second.clips) & (first.clips != UNKNOWN_CLIP)[:, None]
-    rows, columns = np.nonzero(same)
+    rows, columns = np.nonzero(first.clips[:, None] == second.clips)
     apart = np.abs(first.times[rows] - second.times[columns])
     near = np.where(np.isnan(apart), 0.0, np.exp(-np.nan_to_num(apart) / TIME_SECONDS))
     alike[rows, columns] += (trust.clip + trust.time * near).astype(np.float32)

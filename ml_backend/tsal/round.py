@@ -6,7 +6,7 @@ fine-tune, with the same seeds: a figure of the study is a figure of the code th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -17,12 +17,18 @@ from ml_backend.tsal.acquisition import DIVERSE, STRATEGIES, Scores, Strategy, s
 from ml_backend.tsal.arrays import Probabilities
 from ml_backend.tsal.audit import audit_size, draw, interleave
 from ml_backend.tsal.batch import candidates, diverse
-from ml_backend.tsal.diversity import FeatureMatrix, spread
+from ml_backend.tsal.belief import Belief
+from ml_backend.tsal.cover import cover_batch
+from ml_backend.tsal.diversity import spread
+from ml_backend.tsal.likeness import Places
 from ml_backend.tsal.rarity import feed_rare
 
 Rows = NDArray[np.intp]
 Reason = Literal["audit", "different", "random", "uncertain", "rare symptom", "new clip", "later", "held out"]
 """The reason for a frame's place in the queue; machine-readable, stored with the prediction and with the order."""
+
+COVER = "cover"
+"""The strategy that covers the pool; it needs a belief and, unlike the others, no network."""
 
 _SELECTION, _AUDIT, _PLACES = 0, 1, 2
 
@@ -36,19 +42,17 @@ def generator(seed: int, number: int, stream: int = _SELECTION) -> np.random.Gen
 class Pool:
     """The n frames that nobody has confirmed yet.
 
-    ``probabilities`` (n, l) in [0, 1] are those of the version that serves, None before the first. ``embed`` takes rows
-    and returns those of them that it could read, in their order, with their pre-trained features (m, d): only the
-    candidates of a batch are embedded. ``clips`` (n,) are integers, which clip each frame comes from; ``held_out`` (n,)
-    booleans, whether its patient is kept for validation.
+    ``probabilities`` (n, l) in [0, 1] are those of the version that serves, None before the first; ``places`` where the
+    frames come from and what they look like; ``held_out`` (n,) booleans, whether a frame's patient is kept for
+    validation.
     """
 
     probabilities: Probabilities | None
-    embed: Callable[[Rows], tuple[Rows, FeatureMatrix]]
-    clips: NDArray[np.intp]
+    places: Places
     held_out: NDArray[np.bool_]
 
     def __len__(self) -> int:
-        return len(self.clips)
+        return len(self.places)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +61,13 @@ class Known:
 
     ``asked`` (n,): confirmed frames of each pool frame's clip; ``positives`` (l,): confirmed frames that show each
     symptom, None where they were not counted; ``audit``: rows of this batch's audit frames that nobody has answered, in
-    the order drawn, None where the batch has no draw yet.
+    the order drawn, None where the batch has no draw yet; ``belief`` what is believed of the pool's frames.
     """
 
     asked: NDArray[np.intp]
     positives: ArrayLike | None = None
     audit: Rows | None = None
+    belief: Belief | None = None
 
 
 @dataclass(frozen=True)
@@ -101,23 +106,27 @@ def choose(pool: Pool, known: Known, rules: Rules) -> Batch:
     """Choose the next batch and order the rest of the pool behind it.
 
     Audit frames are a uniform draw from the whole pool and stand among the first k_max frames. The strategy chooses the
-    others among patients that are not held out. Held-out frames come last, when nothing else is left.
+    others among patients that are not held out. Held-out frames come last, when nothing else is left. Cover asks for
+    held-out patients' frames like all others: the network never learns them, but the memory has to know them.
     """
-    size = audit_size(rules.audit, rules.k_max, len(pool))
+    size = audit_size(rules.audit, rules.k_max, len(pool)) if known.audit is None else len(known.audit)
     drawing = generator(rules.seed, rules.number, _AUDIT)
     audit = draw(len(pool), size, drawing) if known.audit is None else known.audit
-    open_ = ~pool.held_out
+    held_back = pool.held_out & (rules.strategy != COVER)
+    open_ = ~held_back
     open_[audit] = False
     drawn = np.zeros(len(pool), bool)
     drawn[audit] = True
     rules_of_rest = replace(rules, k_max=max(1, rules.k_max - size))
     reasons = np.full(len(pool), "later", dtype="<U12")
-    if pool.probabilities is None:
+    if rules.strategy == COVER:
+        order, scores = _by_cover(pool, known, np.flatnonzero(open_), audit, rules_of_rest, reasons)
+    elif pool.probabilities is None:
         order, scores = _before_the_first_version(pool, np.flatnonzero(open_), rules_of_rest, reasons)
     else:
         scores = score(pool.probabilities, rules.strategy, generator(rules.seed, rules.number), rules.strategies)
         order = _by_strategy(pool, known, np.flatnonzero(open_), scores, rules_of_rest, reasons)
-    held = np.flatnonzero(pool.held_out & ~drawn)
+    held = np.flatnonzero(held_back & ~drawn)
     order = np.concatenate([order, held[np.argsort(scores[held], kind="stable")]])
     # A generator of its own, so that a refresh, which draws nothing, puts the audit frames in the same places.
     places = generator(rules.seed, rules.number, _PLACES)
@@ -127,6 +136,29 @@ def choose(pool: Pool, known: Known, rules: Rules) -> Batch:
     return Batch(order, tuple(reasons[order].tolist()), audit, scores)
 
 
+def _by_cover(
+    pool: Pool, known: Known, rows: Rows, audit: Rows, rules: Rules, reasons: NDArray[np.str_]
+) -> tuple[Rows, Scores]:
+    """Frames least like anything confirmed, doubtful ones and rare symptoms; then the rest, least sure first.
+
+    Raises ValueError without a belief.
+    """
+    if known.belief is None:
+        raise ValueError(f"the strategy {COVER} needs a belief")
+    belief, clips = known.belief, pool.places.clips
+    positives = None if known.positives is None else np.asarray(known.positives)
+    rng = generator(rules.seed, rules.number)
+    batch = cover_batch(pool.places, belief, positives, audit, rules.k_max, rng)
+    rest = rows[~np.isin(rows, batch.rows)]
+    rest = rest[np.lexsort((belief.recall.margin[rest], belief.confidence[rest]))]
+    reasons[batch.rows] = "different"
+    best_of_clip: Rows = batch.rows[np.unique(clips[batch.rows], return_index=True)[1]]
+    reasons[best_of_clip[known.asked[best_of_clip] == 0]] = "new clip"
+    reasons[batch.unsure], reasons[batch.rare] = "uncertain", "rare symptom"
+    order: Rows = np.concatenate([batch.rows, rest])
+    return order, belief.confidence
+
+
 def _before_the_first_version(pool: Pool, rows: Rows, rules: Rules, reasons: NDArray[np.str_]) -> tuple[Rows, Scores]:
     """Frames that differ from each other first, or any; there is nothing to score yet."""
     rng = generator(rules.seed, rules.number)
@@ -134,8 +166,7 @@ def _before_the_first_version(pool: Pool, rows: Rows, rules: Rules, reasons: NDA
     if rules.first == "random":
         order: Rows = rng.permutation(rows)
     else:
-        readable, features = pool.embed(rows)
-        order = np.concatenate([readable[spread(features, rules.k_max, rng)], np.setdiff1d(rows, readable)])
+        order = rows[spread(np.asarray(pool.places.embeddings[rows], np.float32), rules.k_max, rng)]
     scores = np.ones(len(pool))
     scores[order] = np.arange(len(order)) / len(pool)
     return order, scores
@@ -147,22 +178,22 @@ def _by_strategy(pool: Pool, known: Known, rows: Rows, scores: Scores, rules: Ru
     order: Rows = rows[np.argsort(scores[rows], kind="stable")]
     if not rules.strategy.endswith(DIVERSE) or not len(rows):
         return order
-    readable, features = pool.embed(rows[candidates(scores[rows], rules.k_max)])
-    rng = generator(rules.seed, rules.number)
-    clips, asked = pool.clips[readable], known.asked[readable]
-    first = readable[diverse(scores[readable], features, clips, asked, rules.k_max, rng)]
+    wanted = rows[candidates(scores[rows], rules.k_max)]
+    features = np.asarray(pool.places.embeddings[wanted], np.float32)
+    rng, clips = generator(rules.seed, rules.number), pool.places.clips
+    first = wanted[diverse(scores[wanted], features, clips[wanted], known.asked[wanted], rules.k_max, rng)]
     added: Rows = np.empty(0, np.intp)
     if known.positives is not None and pool.probabilities is not None:
         places, fed = feed_rare(
             np.searchsorted(rows, first),
             pool.probabilities[rows],
             known.positives,
-            pool.clips[rows],
+            clips[rows],
             known.asked[rows],
             rules.k_max,
         )
         first, added = rows[places], rows[fed]
-    best_of_clip: Rows = first[np.unique(pool.clips[first], return_index=True)[1]]
+    best_of_clip: Rows = first[np.unique(clips[first], return_index=True)[1]]
     reasons[best_of_clip[known.asked[best_of_clip] == 0]] = "new clip"
     reasons[added] = "rare symptom"
     return np.concatenate([first, order[~np.isin(order, first)]])

@@ -38,7 +38,14 @@ class Installation:
     predictor: Predictor
 
     def services(self, **changes: object) -> Services:
-        values = {"data_dir": self.data, "hold_out": SHARE, "minimum_steps": 4, "views": 2} | changes
+        values = {
+            "data_dir": self.data,
+            "strategy": "adaptive",
+            "validator": "adaptive",
+            "hold_out": SHARE,
+            "minimum_steps": 4,
+            "views": 2,
+        } | changes
         services = Services(settings_in(self.folder, **values))
         services.studio = self.studio  # type: ignore[assignment]
         services.predictor = self.predictor

@@ -19,7 +19,6 @@ from ml_backend.frames.frame import Frame
 from ml_backend.frames.predictor import Predictor
 from ml_backend.frames.scores import concatenate
 from ml_backend.loop import order as ordering
-from ml_backend.loop import score as scoring
 from ml_backend.services import Services
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.orders import About, Order, OrderStore
@@ -68,7 +67,13 @@ class Installation:
 
     def services(self, **changes: object) -> Services:
         """Services on this data folder; without ``changes`` a strategy alone makes the order."""
-        settings = {"data_dir": self.data, "audit": 0, "hold_out": 0} | changes
+        settings = {
+            "data_dir": self.data,
+            "strategy": "adaptive",
+            "validator": "adaptive",
+            "audit": 0,
+            "hold_out": 0,
+        } | changes
         services = Services(settings_in(self.folder, **settings))
         services.studio = self.studio  # type: ignore[assignment]
         services.predictor = self.predictor
@@ -426,26 +431,6 @@ class TestDiverse:
         assert sorted(order.tasks.tolist()) == list(TASKS)
         best = min(set(TASKS) - {3}, key=self.scores(installed, manifest, "mlm").__getitem__)
         assert order.tasks.tolist()[0] == best
-
-    def test_only_ten_times_the_batch_is_looked_at(self, clips: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
-        looked_at: list[list[int]] = []
-        embed = scoring.embed
-
-        def counted(services: Services, project: int, frames: list[Frame], *rest: Any) -> scoring.Embeddings:
-            looked_at.append([frame.task for frame in frames])
-            return embed(services, project, frames, *rest)
-
-        monkeypatch.setattr(scoring, "embed", counted)
-        manifest = clips.version()
-        order = refreshed(clips.services(strategy="mlm-diverse", k_max=1))
-        scores = self.scores(clips, manifest, "mlm")
-        by_score = sorted(TASKS, key=scores.__getitem__)
-        assert looked_at == [by_score[:10]]
-        assert sorted(order.tasks.tolist()[:10]) == sorted(by_score[:10])
-        assert order.tasks.tolist()[:10] != by_score[:10]
-        assert order.tasks.tolist()[10:] == by_score[10:]
-        refreshed(clips.services(strategy="mlm"))
-        assert len(looked_at) == 1  # a plain strategy looks at none
 
     def test_a_candidate_that_is_lost_meanwhile_comes_after_the_others(
         self, clips: Installation, tmp_path: Path

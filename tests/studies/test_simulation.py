@@ -11,6 +11,7 @@ from ml_backend.msml.network import build
 from ml_backend.tsal.acquisition import score
 from ml_backend.tsal.audit import draw
 from ml_backend.tsal.diversity import spread
+from ml_backend.tsal.likeness import Places
 from ml_backend.tsal.round import Rows, generator
 from studies import dataset, simulation
 from studies.simulation import Learner, Material, Outcome, Way, simulate
@@ -28,8 +29,9 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     network = build("efficientnet_lite0", 3)
     records = dataset.activations(clips, network, 2, folder / "cache", lambda *_: None)
     embeddings = network.embed(dataset.restored(records[:, 0], network))
+    places = Places(embeddings, clips.clip_numbers, np.array(clips.times))
     return Material(
-        clips, records, embeddings, network, lambda seed: build("efficientnet_lite0", 3, seed=seed).trainable_state()
+        clips, records, places, network, lambda seed: build("efficientnet_lite0", 3, seed=seed).trainable_state()
     )
 
 
@@ -91,7 +93,7 @@ def test_the_first_batch_is_random_or_by_cluster_centres(material: Material, mon
     plain = asked(material, "mlm", monkeypatch, 1)[0]
     own = asked(material, "mlm-diverse", monkeypatch, 1)[0]
     np.testing.assert_array_equal(plain, generator(0, 0).permutation(21)[:6])
-    np.testing.assert_array_equal(own, spread(material.embeddings[POOL], 6, generator(0, 0))[:6])
+    np.testing.assert_array_equal(own, spread(material.places.embeddings[POOL], 6, generator(0, 0))[:6])
 
 
 def after_the_first_batch(

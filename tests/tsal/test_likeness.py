@@ -1,18 +1,22 @@
+import itertools
+
 import numpy as np
 import pytest
 
-from ml_backend.tsal.likeness import NO_TRUST, TIME_SECONDS, UNKNOWN_CLIP, Places, Scale, Trust, likeness
+from ml_backend.tsal.likeness import NO_TRUST, TIME_SECONDS, Places, Scale, Trust, likeness
 
 pytestmark = pytest.mark.unit
 PLAIN = Scale(np.zeros(2, np.float32), np.ones(2, np.float32))
 
 
+_NUMBERS = itertools.count(1000)  # a clip of its own for every frame
+
+
 def places(rows, clips=None, times=None):
-    count = len(rows)
     return Places(
-        np.array(rows, np.float32).reshape(count, len(rows[0]) if count else 2),
-        np.full(count, UNKNOWN_CLIP) if clips is None else np.array(clips),
-        np.full(count, np.nan) if times is None else np.array(times, float),
+        np.array(rows, np.float32).reshape(len(rows), len(rows[0]) if len(rows) else 2),
+        np.array([next(_NUMBERS) for _ in rows], np.intp) if clips is None else np.array(clips),
+        np.full(len(rows), np.nan) if times is None else np.array(times, float),
     )
 
 
@@ -26,11 +30,6 @@ def test_frames_of_a_clip_are_more_alike_and_more_so_in_the_same_moment():
     second = places([[1, 0]] * 4, [4, 4, 5, 4], [1.0, 1.0 + TIME_SECONDS, 1.0, np.nan])
     found = likeness(first, second, PLAIN, Trust(0.5, 0.25))
     assert np.allclose(found, [[1.75, 1.5 + 0.25 * np.exp(-1), 1.0, 1.5]])
-
-
-def test_unknown_clips_are_not_one_clip():
-    frames = places([[1, 0], [1, 0]], times=[0, 0])
-    assert np.allclose(likeness(frames, frames, PLAIN, Trust(2.0, 1.0)), 1.0)
 
 
 def test_a_scale_gives_every_column_that_varies_the_same_weight():

@@ -6,19 +6,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from ml_backend.tsal.acquisition import DIVERSE, STRATEGIES, score
 from ml_backend.tsal.audit import draw
+from ml_backend.tsal.belief import Audited, believe
 from ml_backend.tsal.diversity import spread
-from ml_backend.tsal.round import Batch, Known, Pool, Rows, Rules, choose, generator
+from ml_backend.tsal.likeness import Places
+from ml_backend.tsal.memory import Remembered
+from ml_backend.tsal.round import COVER, Batch, Known, Pool, Rows, Rules, choose, generator
 
 NAMES = [*STRATEGIES, *(name + DIVERSE for name in STRATEGIES)]
 FEATURES = np.random.default_rng(7).standard_normal((200, 6)).astype(np.float32)
 
 
-def features_of(rows: Rows) -> tuple[Rows, NDArray[np.float32]]:
-    return rows, FEATURES[rows]
+def places(n: int) -> Places:
+    return Places(FEATURES[:n], np.arange(n) % 10, np.full(n, np.nan))
 
 
 def a_pool(n: int, held: object = (), trained: bool = True, seed: int = 0) -> Pool:
@@ -26,7 +28,7 @@ def a_pool(n: int, held: object = (), trained: bool = True, seed: int = 0) -> Po
     probabilities = np.random.default_rng(seed).random((n, 3)) if trained else None
     mask = np.zeros(n, bool)
     mask[np.asarray(held, np.intp)] = True
-    return Pool(probabilities, features_of, np.arange(n) % 10, mask)
+    return Pool(probabilities, places(n), mask)
 
 
 def known(n: int, audit: Rows | None = None) -> Known:
@@ -100,7 +102,7 @@ def test_a_batch_goes_on_with_the_audit_frames_that_are_left() -> None:
     batch = choose(a_pool(100), known(100, kept), rules())
     assert batch.audit.tolist() == [41, 7]
     places = [batch.order.tolist().index(row) for row in (41, 7)]
-    assert places[0] < 6 <= places[1] < 13  # as dense as in the whole batch
+    assert places[0] < 10 <= places[1] < 20  # spread over what is left of the batch
     none = choose(a_pool(100), known(100, np.empty(0, np.intp)), rules())
     assert "audit" not in none.reasons
 
@@ -134,7 +136,7 @@ def test_a_study_may_begin_at_random() -> None:
 def test_reasons_of_a_diverse_batch() -> None:
     #                     margin 0: asked first          rare symptom near 0.5
     probabilities = np.array([[0.5, 0.5, 0.1], [0.6, 0.5, 0.1], [0.9, 0.1, 0.5], [0.9, 0.1, 0.1]])
-    pool = Pool(probabilities, features_of, np.array([0, 1, 2, 3]), np.zeros(4, bool))
+    pool = Pool(probabilities, replace(places(4), clips=np.array([0, 1, 2, 3])), np.zeros(4, bool))
     asked = np.array([0, 2, 0, 0])
     batch = choose(pool, Known(asked, [5, 5, 0]), rules(k_max=2, audit=0.0))
     assert reason_of(batch) == {0: "new clip", 2: "rare symptom", 1: "later", 3: "later"}
@@ -142,26 +144,37 @@ def test_reasons_of_a_diverse_batch() -> None:
     assert plain.reasons == ("uncertain", "uncertain", "later", "later")
 
 
-def test_a_candidate_that_cannot_be_embedded_keeps_its_place_by_score() -> None:
-    pool = replace(a_pool(30), embed=lambda rows: features_of(rows[1:]))
-    batch = choose(pool, known(30), rules(k_max=1, audit=0.0, strategy="lc-diverse"))
-    assert pool.probabilities is not None
-    by_score = np.argsort(score(pool.probabilities, "lc", generator(0, 3)), kind="stable").tolist()
-    assert batch.order.tolist().index(by_score[0]) == 9
-    assert sorted(batch.order.tolist()) == list(range(30))
+def believing(n: int, confirmed: int = 12) -> Known:
+    """What is known where the first frames of FEATURES' end are confirmed: the last of them show the rare symptom."""
+    rows = np.arange(200 - confirmed, 200)
+    labels = np.array([[1, 0, 0]] * (confirmed - 2) + [[0, 1, 0], [0, 0, 1]], np.uint8)[:confirmed]
+    memory = Remembered(
+        Places(FEATURES[rows], np.full(confirmed, 99), np.full(confirmed, np.nan)),
+        labels,
+        np.ones((confirmed, 3), bool),
+    )
+    belief = believe(places(n), memory, Audited(np.empty(0, np.intp), np.empty((0, 3))), None, None)
+    return Known(np.arange(n) % 10 % 2, labels.sum(axis=0), None, belief)
 
 
-def test_only_candidates_are_embedded() -> None:
-    wanted: list[int] = []
+def test_cover_needs_no_network_and_gives_a_reason_for_every_frame() -> None:
+    batch = choose(a_pool(150, range(50), trained=False), believing(150), rules(strategy=COVER, k_max=40))
+    assert sorted(batch.order.tolist()) == list(range(150))
+    assert set(batch.reasons[:40]) >= {"audit", "different", "new clip", "uncertain"}
+    assert set(batch.reasons[40:]) == {"later"}
+    assert "held out" not in batch.reasons  # the memory has to know them
 
-    def embed(rows: Rows) -> tuple[Rows, NDArray[np.float32]]:
-        wanted.append(len(rows))
-        return features_of(rows)
 
-    pool = replace(a_pool(200), embed=embed)
-    choose(pool, known(200), rules(k_max=4, audit=0.0))
-    choose(pool, known(200), rules(strategy="mlm"))
-    assert wanted == [40]
+def test_behind_a_batch_of_cover_the_least_sure_frames_come_first() -> None:
+    known_ = believing(150)
+    batch = choose(a_pool(150, trained=False), known_, rules(strategy=COVER, k_max=40))
+    assert known_.belief is not None
+    assert (np.diff(known_.belief.confidence[batch.order[40:]]) >= 0).all()
+
+
+def test_cover_without_a_belief_is_refused() -> None:
+    with pytest.raises(ValueError, match="belief"):
+        choose(a_pool(10), known(10), rules(strategy=COVER))
 
 
 @given(
