@@ -92,6 +92,17 @@ def test_a_certificate_by_hand() -> None:
     assert (earlier.wrong, earlier.at_most) == (4, 4)
 
 
+def test_the_example_of_the_documentation() -> None:
+    """docs/certificate.md: 1,880 machine labels, 138 drawn, the errors are number 904, 1,651 and 1,777 of the line."""
+    behind = [1650, 1776, *range(1800, 1815)]
+    before = [903, *np.setdiff1d(np.arange(1650), [903])[:120].tolist()]
+    one = plan(np.arange(1880), before + behind, people=120, epsilon=0.03, alpha=0.05)
+    assert (one.pool, one.limit, len(one.drawn), one.allowed) == (2000, 60, 138, 1)
+    assert plan(np.arange(1880), one.drawn[1:], 120, 0.03, 0.05).allowed == 0
+    certificate = certify(one, np.isin(one.drawn, [903, 1650, 1776]))
+    assert (len(certificate.kept), len(certificate.to_people), certificate.at_most) == (1529, 213, 60)
+
+
 def test_where_everything_stands_its_own_bound_is_certified() -> None:
     one = plan(np.arange(20), np.arange(12), people=20, epsilon=0.1, alpha=0.05)
     clean = certify(one, np.zeros(12))
