@@ -26,6 +26,7 @@ from ml_backend.frames.activations import CHUNK
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.scores import Scores, concatenate
 from ml_backend.logs import event
+from ml_backend.msml.sketch import WIDTH
 from ml_backend.services import Services
 from ml_backend.settings import load
 from ml_backend.store.versions import Manifest
@@ -40,10 +41,10 @@ Piece = TypeVar("Piece")
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Pre-trained features: ``tasks`` (m,) int64, ``features`` (m, d) float32, ``unreadable`` {task: reason}."""
+    """Sketches of the trunk's map: ``tasks`` (m,) int64, ``features`` (m, d) float16, ``unreadable`` {task: reason}."""
 
     tasks: NDArray[np.int64]
-    features: NDArray[np.float32]
+    features: NDArray[np.float16]
     unreadable: dict[int, str]
 
 
@@ -65,7 +66,7 @@ def embed(services: Services, project: int, frames: Sequence[Frame], label_count
         for chunk in services.predictor.activations(part, label_count, check=True):
             yield Embeddings(chunk.tasks, network.embed(chunk.activations), chunk.unreadable)
 
-    empty = Embeddings(np.zeros(0, np.int64), np.zeros((0, network.activation_shape[0]), np.float32), {})
+    empty = Embeddings(np.zeros(0, np.int64), np.zeros((0, WIDTH), np.float16), {})
     pieces = [empty, *_in_parts(services, project, frames, label_count, report, embedded)]
     return Embeddings(
         np.concatenate([piece.tasks for piece in pieces]),

@@ -22,6 +22,7 @@ from ml_backend.errors import VersionUnknown
 from ml_backend.msml import backbones, frames
 from ml_backend.msml.backbones import Backbone
 from ml_backend.msml.folding import fold_normalisation
+from ml_backend.msml.sketch import sketch
 
 Precision = Literal["auto", "float32", "bfloat16", "mixed"]
 Trained = Literal["last three", "head", "all"]
@@ -139,9 +140,9 @@ class Network(nn.Module):
         size = TRUNK_BATCH if isinstance(self.trunk, nn.Identity) else TAIL_BATCH
         return self._batched(forward, activations, size, self.precision, result)
 
-    def embed(self, activations: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        """Return one vector a frame (n, c), float32, the spatial mean of boundary activations: it never changes."""
-        return np.asarray(np.mean(activations, axis=(2, 3), dtype=np.float32))
+    def embed(self, activations: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        """Return one vector a frame (n, 512), float16, of boundary activations: the `sketch`, it never changes."""
+        return sketch(activations)
 
     def tensor(self, activations: NDArray[np.floating[Any]]) -> Tensor:
         """Return boundary activations (n, c, h, w) as the tail takes them; another shape raises ValueError."""

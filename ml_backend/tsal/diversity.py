@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import pairwise_distances_argmin_min
 from threadpoolctl import threadpool_limits
 
-FeatureMatrix = NDArray[np.float32]
+FeatureMatrix = NDArray[np.floating[Any]]
 
 CLUSTERED_ROWS = 10_000
 """k-means runs on at most this many rows, drawn at random; every row is then assigned to its nearest centre."""
@@ -59,7 +59,7 @@ def _assigned(
 
 def _unit_rows(features: FeatureMatrix) -> FeatureMatrix:
     with np.errstate(over="ignore"):  # what overflows float32 is infinite afterwards, and refused by name
-        rows = np.asarray(features, dtype=np.float32)
+        rows = np.array(features, dtype=np.float32)
     if rows.ndim != 2 or rows.shape[1] < 1:
         raise ValueError(f"features must be a matrix (frames, features); the shape is {rows.shape}")
     squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
@@ -68,9 +68,8 @@ def _unit_rows(features: FeatureMatrix) -> FeatureMatrix:
     lengths = np.sqrt(squares)
     lengths[lengths == 0.0] = 1.0  # a row of zeros has no direction and stays as it is
     # Divided in double: the length of a very long row does not fit float32, its direction does.
-    units = np.empty_like(rows)
-    np.divide(rows, lengths[:, None], out=units, dtype=np.float64, casting="same_kind")
-    return units
+    np.divide(rows, lengths[:, None], out=rows, dtype=np.float64, casting="same_kind")
+    return rows
 
 
 def _centres(rows: FeatureMatrix, count: int, rng: np.random.Generator) -> FeatureMatrix:
