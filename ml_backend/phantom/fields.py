@@ -63,3 +63,14 @@ def unit(field: Array) -> Array:
 def shift(field: Array, share: float) -> Array:
     """The field moved sideways by a share of half its width."""
     return np.roll(field, round(share * BEAMS / 2), axis=1)
+
+
+def reflected(field: Array, share: float) -> Array:
+    """The field moved sideways by a share of half its width; what enters mirrors what is at the edge."""
+    beams = np.abs(np.arange(BEAMS) - round(share * BEAMS / 2))
+    return field[:, BEAMS - 1 - np.abs(BEAMS - 1 - beams)]
+
+
+def faded(strength: float) -> float:
+    """The share of its power that something has at a strength of 0 to 1: all at 1, 7.5 dB less at 0.25."""
+    return float(10 ** (strength - 1))

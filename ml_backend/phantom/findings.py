@@ -5,6 +5,7 @@ Depths `z` and lateral positions `x` are in millimetres; `x` is measured along t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,17 +35,18 @@ class Rib:
     top: float
     half: float
 
+    def over(self, x: Array) -> Array:
+        """Which beams the rib stops (1, beams), 0 to 1."""
+        return fields.step((1 - np.abs(x - self.centre) / self.half) * self.half, 0.5)
+
     def cover(self, diffuse: Array, bright: Array, z: Array, x: Array, breath: float) -> tuple[Array, Array]:
         """Shadow what lies below the rib and draw its bright cap."""
         away = np.abs(x - self.centre) / self.half
         surface = self.top + 2.2 * away**2 + 0.5 * breath
-        shadow = fields.step((1 - away) * self.half, 0.5) * fields.step(z - surface, 0.5)
+        over = self.over(x)
+        shadow = over * fields.step(z - surface, 0.5)
         passing = 1 - 0.99997 * shadow
-        cap = (
-            fields.line(z - surface, 0.3, 0.9)
-            * fields.power(-12 - 10 * away**2)
-            * fields.step((1 - away) * self.half, 0.5)
-        )
+        cap = fields.line(z - surface, 0.3, 0.9) * fields.power(-12 - 10 * away**2) * over
         return diffuse * passing + 0.3 * cap, bright * passing + 0.7 * cap
 
 
@@ -86,17 +88,18 @@ class Comets:
         count = int(rng.integers(1, 3) if confluent else rng.integers(1, 5))
         reach = 0.7 * window.half
         places = np.linspace(-reach, reach, count + 2)[1:-1] if count > 1 else np.zeros(1)
-        self._centres = window.centre + places + rng.uniform(-0.12, 0.12, count) * window.half
+        self.centres = window.centre + places + rng.uniform(-0.12, 0.12, count) * window.half
         self._halves = rng.uniform(3.5, 6.5, count) if confluent else rng.uniform(0.7, 1.7, count)
-        self._strengths = rng.uniform(0.5, 1.0, count)
-        self._strengths[0] = 1.0
+        self.strengths = rng.uniform(0.5, 1.0, count)
+        self.strengths[0] = 1.0
         self.streaks = 10 ** (0.35 * fields.unit(fields.noise(rng, 0.7, 4.0)))
 
-    def profile(self, x: Array) -> Array:
-        """Strength of the tails (1, beams) at positions in the frame of the lung, 0 to about 1."""
+    def profile(self, x: Array, shown: Sequence[float]) -> Array:
+        """Strength of the tails (1, beams) at positions in the frame of the lung, 0 to about 1; ``shown``: of each."""
         tails = np.zeros_like(x)
-        for centre, half, strength in zip(self._centres, self._halves, self._strengths, strict=True):
-            tails = tails + strength * np.exp(-0.5 * (np.abs(x - centre) / half) ** 2.5)
+        for centre, half, strength, share in zip(self.centres, self._halves, self.strengths, shown, strict=False):
+            if share:
+                tails = tails + strength * fields.faded(share) * np.exp(-0.5 * (np.abs(x - centre) / half) ** 2.5)
         return tails
 
 
@@ -108,9 +111,9 @@ class Lesion:
         self._gaps = fields.Wave(rng, 7, terms=10)
         self._thickness = rng.uniform(0.55, 0.95)
         count = int(rng.integers(1, 4))
-        self._centres = window.centre + window.half * np.linspace(-0.6, 0.6, count) * rng.uniform(0.6, 1, count)
+        self.centres = window.centre + window.half * np.linspace(-0.6, 0.6, count) * rng.uniform(0.6, 1, count)
         if count == 1:
-            self._centres = window.centre + window.half * rng.uniform(-0.4, 0.4, 1)
+            self.centres = window.centre + window.half * rng.uniform(-0.4, 0.4, 1)
         self._halves = rng.uniform(3.0, 7.0, count)
         self._depths = rng.uniform(3.5, 8.0, count)
         self._shreds = fields.Wave(rng, 5, terms=14)
@@ -119,27 +122,29 @@ class Lesion:
         """How far the line leaves its course, in mm."""
         return fields.single(0.55 * self._jags(x))
 
-    def line(self, bright: Array, below: Array, x: Array) -> Array:
-        """The line with its gaps and its thick pieces."""
+    def line(self, bright: Array, below: Array, x: Array, shown: float) -> Array:
+        """The line with its gaps and its thick pieces, as far as they are ``shown``, 0 to 1."""
         gaps = fields.step(self._gaps(x) + 0.5, 0.25) * (1 - 0.97 * np.clip(self._inside(x), 0, 1))
         thick = fields.line(below, 0.3, self._thickness) * fields.power(-8 + 4 * self._jags(x + 31))
-        return fields.single((0.7 * bright + thick) * (0.002 + 0.998 * gaps))
+        broken = fields.single((0.7 * bright + thick) * (0.002 + 0.998 * gaps))
+        return (1 - shown) * bright + shown * broken
 
-    def consolidate(self, diffuse: Array, below: Array, x: Array) -> Array:
-        """Dark lenses under the line with a shredded bright far edge and a short enhancement behind it."""
-        for centre, half, depth in zip(self._centres, self._halves, self._depths, strict=True):
+    def consolidate(self, diffuse: Array, below: Array, x: Array, shown: float) -> Array:
+        """Dark lenses under the line with a shredded bright far edge and a short enhancement behind it, thinner where
+        they are ``shown`` less."""
+        for centre, half, depth in zip(self.centres, self._halves, self._depths, strict=True):
             away = np.clip(1 - ((x - centre) / half) ** 2, 0, None)
-            edge = depth * away**0.35 * (1 + 0.22 * self._shreds(x)) * (away > 0)
+            edge = shown * depth * away**0.35 * (1 + 0.22 * self._shreds(x)) * (away > 0)
             inside = fields.step(edge - below, 0.35) * fields.step(below, 0.35) * (away > 0)
             rim = fields.line(below - edge, 0.4, 1.3) * fields.power(-17 + 6 * self._shreds(x + 17)) * away
             behind = fields.step(below - edge, 0.5) * fields.power(-28 - 1.2 * np.maximum(below - edge, 0)) * away
-            diffuse = diffuse * (1 - inside) + inside * fields.power(-43.0) + rim + behind
+            diffuse = diffuse * (1 - inside) + inside * fields.power(-43.0) + shown * rim + shown * behind
         return diffuse
 
     def _inside(self, x: Array) -> Array:
         """Where the line lies over a consolidation, 0 to about 1."""
         over = np.zeros_like(x)
-        for centre, half in zip(self._centres, self._halves, strict=True):
+        for centre, half in zip(self.centres, self._halves, strict=True):
             over += np.exp(-0.5 * ((x - centre) / (0.7 * half)) ** 4)
         return over
 
@@ -155,12 +160,15 @@ class Fluid:
         """Depth of the band in mm, never less than 4."""
         return fields.single(np.maximum(self._deep * (1 + 0.08 * breath) + self._tilt * x, 4.0))
 
-    def fill(self, diffuse: Array, bright: Array, z: Array, pleura: Array, below: Array) -> tuple[Array, Array]:
-        """Empty the band, brighten what lies behind it, keep a thin line for the outer layer."""
+    def fill(
+        self, diffuse: Array, bright: Array, z: Array, pleura: Array, below: Array, shown: float
+    ) -> tuple[Array, Array]:
+        """Empty the band, brighten what lies behind it, keep a thin line for the outer layer; ``shown`` is 0 to 1."""
         inside = fields.step(z - pleura, 0.5) * fields.step(-below, 0.5)
         clutter = fields.power(-46 - 1.5 * np.maximum(z - pleura, 0))
-        outer = fields.line(z - pleura, 0.2, 0.3) * fields.power(-17.0)
-        return diffuse * (1.6 - 1.6 * inside) + inside * clutter, bright * (1 - inside) + outer
+        outer = fields.line(z - pleura, 0.2, 0.3) * fields.power(-17.0) * fields.faded(shown)
+        behind = 1 + 0.6 * shown
+        return diffuse * (behind - behind * inside) + inside * clutter, bright * (1 - inside) + outer
 
 
 class Basal:
@@ -185,11 +193,24 @@ class Basal:
             (self._dome + rng.uniform(-0.6, 0.6) * half, rng.uniform(0.3, 0.8), rng.uniform(1.2, 2.6)) for _ in range(4)
         ]
         self._depth = depth
+        self._half = half
 
-    def fill(
-        self, z: Array, x: Array, pleura: Array, breath: float, diffuse: Array, bright: Array
+    def curtain(self, x: Array, share: float) -> Array:
+        """Where lung hangs before the effusion (1, beams), 0 to 1, when this share of the field is free of it."""
+        return fields.step(self._half * (1 - 2 * share) - self._side * x, 0.6)
+
+    def cover(
+        self, diffuse: Array, bright: Array, z: Array, x: Array, pleura: Array, breath: float, share: float
     ) -> tuple[Array, Array]:
-        """Power of everything below the chest wall, in place of the lung."""
+        """Replace the lung, in this share of the field."""
+        power, edges = self._fill(z, x, pleura, breath)
+        if share >= 1:
+            return power, edges
+        lung = self.curtain(x, share)
+        return power * (1 - lung) + diffuse * lung, edges * (1 - lung) + bright * lung
+
+    def _fill(self, z: Array, x: Array, pleura: Array, breath: float) -> tuple[Array, Array]:
+        """Power of everything below the chest wall."""
         dome = self._apex + 2.5 * breath + self._curve * (x - self._dome) ** 2 + 0.9 * self._dent(x)
         under = z - dome
         fluid = fields.power(-46 - 1.2 * np.maximum(z - pleura, 0))
