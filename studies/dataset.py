@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_backend.errors import FrameUnreadable, InvalidRequest
-from ml_backend.ingest.clip_table import ClipRow, read_clip_table
+from ml_backend.ingest.clip_table import ClipRow, ClipTable, column, read_clip_table
 from ml_backend.ingest.files import frames_of
 from ml_backend.msml import frames as msml_frames
 from ml_backend.msml.network import Network
@@ -56,18 +57,21 @@ class ClipSet:
 
 
 def load(folder: Path, every: Fraction, cache: Path, limit: int | None, report: Report) -> ClipSet:
-    """Read the labelled clips of ``folder`` (`clips/` and `clips.csv`), one frame in ``every`` seconds.
+    """Read the labelled clips of ``folder`` (`clips/` and `clips.csv`), one frame in ``every`` seconds (0: all).
 
-    ``limit`` reads so many clips only, evenly chosen. A clip that cannot be read is left out and named. Pixels are kept
-    below ``cache`` and read from there the next time.
+    Where there is a `frames.csv` (columns file, time and one for each symptom), each frame has the labels of its line,
+    and the clips it lists are the labelled ones. ``limit`` reads so many clips only, evenly chosen. A clip that cannot
+    be read is left out and named. Pixels are kept below ``cache`` and read from there the next time.
     """
     table = read_clip_table(folder / "clips.csv", SYMPTOMS)
-    rows = [row for row in table.rows if row.labels is not None]
+    by_frame = _FrameTable.read(folder / "frames.csv") if (folder / "frames.csv").exists() else None
+    rows = [row for row in table.rows if row.labels is not None] if by_frame is None else by_frame.clips(table)
     if not rows:
         raise InvalidRequest(f"{folder / 'clips.csv'} has no labelled clip: write 1 in the column labelled")
     if limit is not None and limit < len(rows):
         rows = [rows[place] for place in np.linspace(0, len(rows) - 1, limit).round().astype(int)]
-    key = _key(str(every), msml_frames.PREPROCESSING, *(row.file for row in rows))
+    listing = [] if by_frame is None else [by_frame.digest]
+    key = _key(str(every), msml_frames.PREPROCESSING, *listing, *(row.file for row in rows))
     index, stored = cache / f"{folder.name}-{key}.json", cache / f"{folder.name}-{key}.npy"
     if not index.exists():
         _extract(folder, rows, every, index, stored, report)
@@ -78,14 +82,55 @@ def load(folder: Path, every: Fraction, cache: Path, limit: int | None, report: 
         name=folder.name,
         folder=folder,
         every=every,
-        symptoms=table.symptoms,
+        symptoms=table.symptoms if by_frame is None else by_frame.symptoms,
         pixels=np.load(stored, mmap_mode="r"),
-        labels=np.array([row.labels for row in found], np.uint8),
+        labels=np.array(
+            [row.labels for row in found] if by_frame is None else by_frame.labels(listed["frames"]), np.uint8
+        ),
         patients=tuple(row.patient for row in found),
         clips=tuple(row.file for row in found),
         times=tuple(time for _, time in listed["frames"]),
         unreadable=tuple(listed["unreadable"]),
     )
+
+
+@dataclass(frozen=True)
+class _FrameTable:
+    """What `frames.csv` says: the ``symptoms`` it records, and the labels of each frame by its clip and time."""
+
+    path: Path
+    symptoms: tuple[str, ...]
+    rows: dict[tuple[str, float], tuple[int, ...]]
+    digest: str
+
+    @classmethod
+    def read(cls, path: Path) -> _FrameTable:
+        text = path.read_text(encoding="utf-8-sig")
+        table = csv.DictReader(text.splitlines(), restval="")
+        columns = table.fieldnames or ()
+        symptoms = tuple(symptom for symptom in SYMPTOMS if column(symptom) in columns)
+        if not (symptoms and {"file", "time"} <= set(columns)):
+            raise InvalidRequest(f"{path} needs the columns file, time and one for each symptom")
+        rows = {}
+        for cells in table:
+            try:
+                frame = cells["file"], round(float(cells["time"]), 3)
+                rows[frame] = tuple(("0", "1").index(cells[column(symptom)]) for symptom in symptoms)
+            except ValueError as error:
+                raise InvalidRequest(f"{path}, line {table.line_num}: time is in seconds, a label 0 or 1") from error
+        return cls(path, symptoms, rows, _key(text))
+
+    def clips(self, table: ClipTable) -> list[ClipRow]:
+        files = {file for file, _ in self.rows}
+        if unknown := sorted(files - table.patients.keys()):
+            raise InvalidRequest(f"{self.path} lists {unknown[0]}, for which clips.csv has no patient")
+        return [row for row in table.rows if row.file in files]
+
+    def labels(self, frames: list[tuple[str, float]]) -> list[tuple[int, ...]]:
+        for file, time in frames:
+            if (file, time) not in self.rows:
+                raise InvalidRequest(f"{self.path} has no line for {file} at {time} s")
+        return [self.rows[file, time] for file, time in frames]
 
 
 def _extract(folder: Path, rows: list[ClipRow], every: Fraction, index: Path, stored: Path, report: Report) -> None:
@@ -111,8 +156,10 @@ def activations(clips: ClipSet, network: Network, views: int, cache: Path, repor
 
     View 0 is the frame itself. Mapped from a file below ``cache``, which is written when it is not there.
     """
+    # A few frames tell this set from another one drawn or copied to the same place.
+    some = hashlib.sha256(clips.pixels[:: max(1, len(clips) // CHUNK)].tobytes()).hexdigest()
     key = _key(
-        network.trunk_key, network.trunk_precision, CODEC, str(views), clips.name, str(clips.every), *clips.clips
+        network.trunk_key, network.trunk_precision, CODEC, str(views), clips.name, str(clips.every), some, *clips.clips
     )
     stored = cache / f"{clips.name}-{network.backbone.name}-{key}.npy"
     if not stored.exists():
