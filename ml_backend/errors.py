@@ -112,6 +112,12 @@ class ActiveVersionChanged(BackendError):
     http_status = 409
 
 
+class FinishStands(BackendError):
+    """A finish stands, and what was asked would make it void."""
+
+    http_status = 409
+
+
 class VersionUnknown(BackendError):
     """A model version that is not in the store, is damaged, or does not fit the project as it is now."""
 

@@ -20,7 +20,7 @@ from ml_backend.frames.scores import concatenate
 from ml_backend.logs import event as log_event
 from ml_backend.loop import confirm, jobs
 from ml_backend.loop.order import strategy_of
-from ml_backend.loop.queue import predictions_of
+from ml_backend.loop.push import predictions_of
 from ml_backend.services import Services
 from ml_backend.settings import load
 from ml_backend.store.orders import Order

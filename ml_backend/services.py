@@ -23,6 +23,7 @@ from ml_backend.store.audits import AuditStore
 from ml_backend.store.counters import Counters
 from ml_backend.store.embedded import redis_url
 from ml_backend.store.features import FeatureStore
+from ml_backend.store.finishes import FinishStore
 from ml_backend.store.orders import OrderStore
 from ml_backend.store.parked import ParkedStore
 from ml_backend.store.pending import Pending, connect
@@ -121,6 +122,10 @@ class Services:
     def audits(self, project: int) -> AuditStore:
         """A project's audit draws."""
         return AuditStore(self.folder(project))
+
+    def finishes(self, project: int) -> FinishStore:
+        """A project's finishes."""
+        return FinishStore(self.folder(project))
 
     def parked(self, project: int) -> ParkedStore:
         """A project's fine-tune that is not tried again until something changes."""

@@ -137,6 +137,12 @@ class Settings(BaseSettings):
         le=1,
         description="share of every batch drawn at random from the whole pool, so that figures are fair; 0: none",
     )
+    blind: float = Field(
+        1 / 3,
+        ge=0,
+        le=1,
+        description="share of the audit asked without ticks, to see how far ticks sway people",
+    )
     hold_out: float = Field(0.2, ge=0, lt=1, description="share of patients kept for validation, never trained on")
     largest_fall: float = Field(
         0.05,

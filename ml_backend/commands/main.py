@@ -16,6 +16,7 @@ from ml_backend.commands import (
     connect,
     demo,
     doctor,
+    finish,
     import_frames,
     order,
     phantom,
@@ -43,6 +44,7 @@ app.command("import")(import_frames.import_frames)
 app.command()(config.config)
 app.add_typer(versions.app)
 app.command()(order.order)
+app.command()(finish.finish)
 app.command()(backend.backend)
 app.command()(worker.worker)
 app.command()(sidecar.sidecar)

@@ -224,6 +224,8 @@ def ended(services: Services, project: int, pool: int | None) -> str | None:
 
 def _is_due(services: Services, project: int, state: Progress) -> bool:
     settings = services.settings
+    if services.finishes(project).open() is not None:  # what an open audit asks is used for nothing before it counts
+        return False
     if not due(state, settings.k_max, settings.annotation_budget, settings.target_exact_match):
         return False
     parked = parked_now(services, project)

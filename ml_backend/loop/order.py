@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
+from ml_backend.errors import FinishStands
 from ml_backend.frames.scores import validator_of
 from ml_backend.logs import changed, event
 from ml_backend.loop.collect import symptoms
@@ -38,7 +39,14 @@ def refresh(services: Services, project: int, report: Report) -> Order | None:
 
     Raises:
         StudioRefused: where Label Studio did not take every prediction; the order before stays in force.
+        FinishStands: where a finish stands, which another order would make void.
     """
+    standing = services.finishes(project).standing()
+    if standing is not None:
+        raise FinishStands(
+            f"certificate {standing.number} of project {project} stands: a new order would make it void. "
+            f"End it first: tsal finish --project {project} --give-up"
+        )
     with services.orders(project).alone():
         return _refreshed(services, project, report)
 
@@ -77,13 +85,13 @@ def _refreshed(services: Services, project: int, report: Report) -> Order | None
     queue = refreshing.queue()
     scored = time.monotonic()
     refreshing.record_draw(queue)
-    refreshing.note_said(queue)
+    refreshing.note_told(queue)
     order = refreshing.order(queue, round(scored - started, 3))
     # Saved before it is pushed, so that a full disk does not make predictions pile up in Label Studio with every
     # attempt. What an earlier attempt failed to push goes only now, so that its name is not used again.
     services.orders(project).prune([*pushed, info.model_version or ""])
     services.orders(project).save(order)
-    return refreshing.push(queue, order, started, scored)
+    return refreshing.push(queue, order, started)
 
 
 def needs_refresh(
@@ -94,6 +102,8 @@ def needs_refresh(
     Listing the pool is the dear part, so it is done only where ``look_for_frames`` says that frames may have come; and
     reading all answers, so that is done only where ``look_for_changes`` says that some may have changed.
     """
+    if services.finishes(project).standing() is not None:  # what was told at its draw is what it certifies
+        return None
     info = services.studio.project(project)
     configuration = services.configuration(info.label_config)
     symptoms(services, project, configuration)  # each poll notes when a symptom came or went

@@ -18,22 +18,20 @@ from ml_backend.frames.scores import Scores
 from ml_backend.logs import event
 from ml_backend.loop import score as scoring
 from ml_backend.loop.collect import changed_since
+from ml_backend.loop.push import predictions_of, serve
 from ml_backend.loop.remember import Memory, believed, places_of
 from ml_backend.services import Services
-from ml_backend.store.audits import Draw
+from ml_backend.store.audits import AuditTold, Draw
 from ml_backend.store.orders import About, Basis, Order, Told
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.configuration import Configuration
-from ml_backend.studio.payloads import Checker, Prediction
+from ml_backend.studio.payloads import Prediction
 from ml_backend.tsal.belief import SOURCES, Belief
-from ml_backend.tsal.correlation import pick_columns
-from ml_backend.tsal.labels import columns_of
 from ml_backend.tsal.likeness import Places
 from ml_backend.tsal.round import Batch, Known, Pool, Rows, Rules, choose
 from ml_backend.tsal.split import held_out
 
 logger = logging.getLogger(__name__)
-SAMPLING = "Uncertainty sampling"
 NOT_RARE = np.iinfo(np.int64).max
 Report = Callable[[str, int, int], None]
 
@@ -115,6 +113,7 @@ class Refresh:
         earlier = audits.tasks() & {frame.task for frame in self.frames}
         if earlier:  # some of them may have been answered while this queue was scored
             earlier &= {task.id for task in self.services.studio.tasks(self.project, only_unlabelled=True)}
+        tasks = queue.tasks[queue.batch.audit].tolist()  # in random order, so the first are as good as any
         draw = Draw(
             order=self.name,
             version=self.version,
@@ -122,27 +121,42 @@ class Refresh:
             drawn_at=_now(),
             seed=self.services.settings.seed,
             pool=len(queue.tasks),
-            tasks=tuple(queue.tasks[queue.batch.audit].tolist()),
+            tasks=tuple(tasks),
+            blind=tuple(tasks[: round(self.services.settings.blind * len(tasks))] if queue.belief else ()),
             released=tuple(sorted(earlier)),
         )
         audits.add(draw)
         event(logger, "audit drawn", project=self.project, order=self.name, frames=len(draw.tasks), pool=draw.pool)
 
-    def note_said(self, queue: Queue) -> None:
-        """Write down what the network says of audit frames that nobody has answered: it is judged by that later."""
-        if queue.scores is None or self.manifest is None or self.memory is None:
+    def note_told(self, queue: Queue) -> None:
+        """Write down what is told of the audit frames that nobody has answered: memory and network are judged by it."""
+        if queue.belief is None or not self._speaks(queue):
             return
-        audits, names = self.services.audits(self.project), self.manifest.label_names
-        rows = np.flatnonzero(np.isin(queue.tasks, sorted(audits.tasks())))
-        audits.note_said(
+        audits, blind = self.services.audits(self.project), self._blind()
+        rows = np.flatnonzero(np.isin(queue.tasks, sorted(audits.tasks()))).tolist()
+        audits.note_told(
             {
-                int(queue.tasks[row]): {
-                    name: round(float(value), 4)
-                    for name, value in zip(names, queue.scores.probabilities[row], strict=True)
-                }
-                for row in rows.tolist()
+                int(queue.tasks[row]): AuditTold(
+                    ticks=tuple(self.configuration.label_set.decode(queue.belief.labels[row])),
+                    confidence=round(float(queue.belief.confidence[row]), 4),
+                    source=SOURCES[queue.belief.source[row]],
+                    network=self._network_says(queue, row),
+                    blind=int(queue.tasks[row]) in blind,
+                )
+                for row in rows
             }
         )
+
+    def _network_says(self, queue: Queue, row: int) -> dict[str, float]:
+        if queue.scores is None or self.manifest is None:
+            return {}
+        values = queue.scores.probabilities[row].tolist()
+        return {name: round(value, 4) for name, value in zip(self.manifest.label_names, values, strict=True)}
+
+    def _blind(self) -> set[int]:
+        """Audit frames of this batch that are asked without ticks."""
+        draw = self.services.audits(self.project).of_batch(self.newest.version if self.newest else None)
+        return set(draw.blind) if draw else set()
 
     def order(self, queue: Queue, seconds: float) -> Order:
         """The queue as it is kept: readable frames in the order chosen, then those that cannot be read."""
@@ -179,22 +193,17 @@ class Refresh:
         """Whether anything can be said of a frame: there is a network, or somebody has confirmed a frame."""
         return queue.scores is not None or bool(self.memory and self.memory.labelled)
 
-    def push(self, queue: Queue, order: Order, started: float, scored: float) -> Order:
+    def push(self, queue: Queue, order: Order, started: float) -> Order:
         """Send the predictions, and only when all are there let Label Studio serve them."""
         services, project, orders = self.services, self.project, self.services.orders(self.project)
         self.report("pushing", 0, len(self.frames))
-        predictions = _checked(self._predictions(queue, order), self.configuration, project)
-        services.studio.import_predictions(project, predictions)
+        sending = time.monotonic()
+        serve(services, project, order, self._predictions(queue, order), self.configuration)
         now = time.monotonic()
-        took = order.about.seconds | {"push": round(now - scored, 3), "refresh": round(now - started, 3)}
+        took = order.about.seconds | {"push": round(now - sending, 3), "refresh": round(now - started, 3)}
         order = replace(order, about=order.about.model_copy(update={"seconds": took}))
         with suppress(OSError):  # the durations are not worth a wasted push
             orders.save(order)
-        services.studio.update_project(
-            project, model_version=self.name, sampling=SAMPLING, show_collab_predictions=True
-        )
-        orders.activate(self.name)
-        services.count(pushed=len(self.frames))
         event(
             logger,
             "queue in order",
@@ -214,7 +223,7 @@ class Refresh:
             return None
         audits = self.services.audits(self.project)
         return believed(
-            self.memory, places, numbers, audits.said(), audits.tasks(), self.configuration, self.manifest, scores
+            self.memory, places, numbers, audits.told(), audits.tasks(), self.configuration, self.manifest, scores
         )
 
     def _pool(
@@ -294,7 +303,11 @@ class Refresh:
     def _with_belief(self, made: Iterable[Prediction], belief: Belief) -> Iterator[Prediction]:
         """The same predictions with what is believed as ticks: how sure, by which source, because of which frame."""
         remembered = [frame.task for frame in self.memory.frames] if self.memory else []
+        blind = self._blind()
         for row, prediction in enumerate(made):
+            if prediction.task in blind:
+                yield Prediction(prediction.task, None, prediction.score, self.name)
+                continue
             nearest = int(belief.recall.row[row])
             audit = dict(prediction.audit) | {
                 "confidence": round(float(belief.confidence[row]), 4),
@@ -306,55 +319,3 @@ class Refresh:
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def predictions_of(
-    scores: Scores,
-    names: Sequence[str],
-    configuration: Configuration,
-    name: str,
-    strategy: str,
-    positions: NDArray[np.float64],
-    reasons: Sequence[str] | None = None,
-) -> Iterator[Prediction]:
-    """What travels to Label Studio for each row of ``scores``, whose columns are the symptoms ``names`` of a version.
-
-    A symptom of the configuration that the version does not know gets neither tick nor probability; one that the
-    configuration does not have any more is dropped. ``positions`` (n,) in [0, 1], lowest asked first; ``reasons`` (n,)
-    why each frame stands there, where that is known.
-    """
-    columns = columns_of(configuration.label_names, names)
-    known = [
-        (name, column) for name, column in zip(configuration.label_names, columns, strict=True) if column is not None
-    ]
-    labels, plain = pick_columns(scores.labels, columns), pick_columns(scores.plain, columns)
-    for row in range(len(scores.tasks)):
-        probabilities = scores.probabilities[row]
-        yield Prediction(
-            int(scores.tasks[row]),
-            labels[row],
-            float(positions[row]),
-            name,
-            {
-                "probabilities": {name: round(float(probabilities[column]), 4) for name, column in known},
-                "margin": round(float(scores.margins[row]), 4),
-                "distance": round(float(scores.distances[row]), 4),
-                "plain": configuration.label_set.decode(plain[row]),
-                "strategy": strategy,
-            }
-            | ({"reason": reasons[row]} if reasons is not None else {}),
-        )
-
-
-def _checked(
-    predictions: Iterable[Prediction], configuration: Configuration, project: int
-) -> Iterator[dict[str, object]]:
-    """Payloads that Label Studio's own check accepts; one that it does not is sent empty and logged."""
-    checker = Checker(configuration)
-    for prediction in predictions:
-        payload, problem = checker.payload(prediction)
-        if problem:
-            event(
-                logger, "prediction refused", level=logging.ERROR, project=project, task=prediction.task, reason=problem
-            )
-        yield payload

@@ -15,6 +15,7 @@ from ml_backend.frames.scores import Scores
 from ml_backend.loop import score as scoring
 from ml_backend.loop.collect import Labelled, collect
 from ml_backend.services import Services
+from ml_backend.store.audits import AuditTold
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.configuration import Configuration
 from ml_backend.tsal.belief import Audited, Belief, believe
@@ -83,7 +84,7 @@ def believed(
     memory: Memory,
     pool: Places,
     numbers: dict[str, int],
-    said: Mapping[int, Mapping[str, float]],
+    told: Mapping[int, AuditTold],
     audited: set[int],
     configuration: Configuration,
     manifest: Manifest | None,
@@ -91,15 +92,16 @@ def believed(
 ) -> Belief:
     """What is believed of every frame of a pool.
 
-    ``said`` is what the network said of audit frames before they were answered, by task and symptom. A symptom that the
-    version does not know counts as absent for the network; the memory may know better.
+    ``told`` is what was said of audit frames before they were answered, by task. A symptom that the version does not
+    know counts as absent for the network; the memory may know better.
     """
     names = configuration.label_names
     labels = np.array([one.labels for one in memory.labelled], np.uint8).reshape(-1, len(names))
     known = np.array([one.known for one in memory.labelled], bool).reshape(-1, len(names))
     places = places_of(memory.frames, memory.embeddings, numbers)
     rows = [row for row, frame in enumerate(memory.frames) if frame.task in audited]
-    before = [[said.get(memory.frames[row].task, {}).get(name, math.nan) for name in names] for row in rows]
+    said = [told[task].network if (task := memory.frames[row].task) in told else {} for row in rows]
+    before = [[one.get(name, math.nan) for name in names] for one in said]
     probabilities = tables = None
     if manifest is not None and scores is not None:
         columns = columns_of(names, manifest.label_names)

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from ml_backend.errors import BackendError
 from ml_backend.logs import changed, event, place, stages
 from ml_backend.loop import confirm, jobs
+from ml_backend.loop import finish as finishing
 from ml_backend.loop import order as ordering
 from ml_backend.services import Services
 from ml_backend.store import heartbeat
@@ -121,6 +122,7 @@ def look(services: Services, project: int, state: Watched) -> None:
     confirm.recover(services, project)
     version = services.versions(project).active()
     counts = services.studio.counts(project)
+    finishing.advance(services, project)
     # Before the refresh, so that one that fails again and again holds up no training.
     busy = due and _caught_up(services, project, state, counts)
     if due:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_backend.errors import StudioRefused
 from ml_backend.loop.confirm import parked_now
-from ml_backend.loop.queue import SAMPLING
+from ml_backend.loop.push import SAMPLING
 from ml_backend.services import Services
 from ml_backend.setup import address, project
 from ml_backend.setup.findings import Check, Finding

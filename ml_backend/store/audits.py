@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,7 +18,7 @@ class Draw(BaseModel):
     names the order that puts them into the queue, ``version`` the version whose ticks they carry, ``newest`` the newest
     version, active or not: the batch that follows it has this draw (both None before the first version). ``released``
     are tasks of earlier draws that had no confirmed annotation by then: they are back in the pool, where a strategy may
-    choose them, and are audit frames no more unless they are drawn again.
+    choose them, and are audit frames no more unless they are drawn again. ``blind``: those that come without ticks.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -32,6 +31,23 @@ class Draw(BaseModel):
     pool: int
     tasks: tuple[int, ...]
     released: tuple[int, ...] = ()
+    blind: tuple[int, ...] = ()
+
+
+class AuditTold(BaseModel):
+    """What was told of an audit frame before anybody answered it.
+
+    ``ticks``: what was ticked, or would have been if the frame was ``blind``; ``source`` and ``confidence`` of it;
+    ``network``: the network's probabilities by symptom, empty where there was none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    ticks: tuple[str, ...]
+    confidence: float
+    source: str
+    network: dict[str, float] = {}
+    blind: bool = False
 
 
 class AuditStore:
@@ -39,7 +55,7 @@ class AuditStore:
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "audits.json"
-        self._said = folder / "audits-said.json"
+        self._told = folder / "audits-told.json"
         self._lock = folder / ".audits.lock"
 
     def draws(self) -> list[Draw]:
@@ -63,18 +79,18 @@ class AuditStore:
         with alone(self._lock):
             write_aside(self._file, _DRAWS.dump_json([*self.draws(), draw], indent=1).decode())
 
-    def said(self) -> dict[int, dict[str, float]]:
-        """What the network last said of audit frames before they were answered: probabilities by task and symptom."""
+    def told(self) -> dict[int, AuditTold]:
+        """What was last said of audit frames before they were answered, by task."""
         try:
-            return _SAID.validate_json(self._said.read_bytes())
+            return _TOLD.validate_json(self._told.read_bytes())
         except FileNotFoundError:
             return {}
 
-    def note_said(self, said: Mapping[int, Mapping[str, float]]) -> None:
-        """Note what the network says of audit frames that nobody has answered yet."""
-        if said:
+    def note_told(self, told: Mapping[int, AuditTold]) -> None:
+        """Note what is said of audit frames that nobody has answered yet."""
+        if told:
             with alone(self._lock):
-                write_aside(self._said, json.dumps({**self.said(), **said}))
+                write_aside(self._told, _TOLD.dump_json({**self.told(), **told}).decode())
 
     def tasks(self) -> set[int]:
         """The tasks of all draws, without those that a later draw released."""
@@ -85,4 +101,4 @@ class AuditStore:
 
 
 _DRAWS: TypeAdapter[list[Draw]] = TypeAdapter(list[Draw])
-_SAID: TypeAdapter[dict[int, dict[str, float]]] = TypeAdapter(dict[int, dict[str, float]])
+_TOLD: TypeAdapter[dict[int, AuditTold]] = TypeAdapter(dict[int, AuditTold])

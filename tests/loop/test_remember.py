@@ -72,9 +72,23 @@ def test_memory_and_network_tick_together_and_the_network_is_noted_before_the_an
     refreshed(made)
     assert {str(audit_of(installed, task)["source"]) for task in TASKS[2:]} <= {"memory", "network", "table"}
     audits = made.audits(PROJECT)
-    assert audits.said().keys() == audits.tasks()
-    for said in audits.said().values():
-        assert set(said) == set(CONFIGURATION.label_names)
+    assert audits.told().keys() == audits.tasks()
+    for told in audits.told().values():
+        assert set(told.network) == set(CONFIGURATION.label_names)
+        assert told.source in ("memory", "network", "table")
+
+
+def test_a_share_of_the_audit_is_asked_without_ticks_and_what_it_would_have_shown_is_noted(
+    installed: Installation,
+) -> None:
+    installed.studio.confirm(TASKS[0], A)
+    made = services(installed, audit=1, blind=0.5)
+    refreshed(made)
+    audits, ticks = made.audits(PROJECT), served(installed)
+    blind = {task for task, told in audits.told().items() if told.blind}
+    assert len(blind) == 2
+    assert {task for task in audits.tasks() if ticks[task] is None} == blind
+    assert all(told.ticks == ("Healthy",) for told in audits.told().values())
 
 
 def test_an_answer_that_changes_or_is_taken_back_leaves_the_memory_with_the_next_refresh(

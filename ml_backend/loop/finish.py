@@ -1,0 +1,286 @@
+"""Finish a pool with a guarantee: draw an audit, ask it first, count it once, and say what it proves.
+
+While a finish stands, the queue is not refreshed: what was told when the audit was drawn is what is certified.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+
+import numpy as np
+
+from ml_backend.errors import InvalidRequest, NotEnoughLabels
+from ml_backend.logs import event
+from ml_backend.loop import order as ordering
+from ml_backend.loop.certificate_page import page_of
+from ml_backend.loop.collect import Labelled
+from ml_backend.loop.push import serve
+from ml_backend.loop.queue import Report
+from ml_backend.loop.remember import looked_at, marks_of
+from ml_backend.services import Services
+from ml_backend.store.files import write_aside
+from ml_backend.store.finishes import Finish, MachineRows, Outcome
+from ml_backend.store.orders import Order
+from ml_backend.studio.configuration import Configuration
+from ml_backend.studio.payloads import Prediction
+from ml_backend.tsal.certificate import Certificate, Plan, certify, spend
+from ml_backend.tsal.forecast import Forecast, Prospect, cheapest, within
+
+logger = logging.getLogger(__name__)
+_STREAM = 3  # of the generator of a draw; those of a round have lower numbers
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a finish would take: the forecast of the asked guarantee, and of what a ``budget`` of answers allows."""
+
+    finish: Finish
+    rows: MachineRows
+    order: Order
+    forecast: Forecast
+    affordable: Forecast | None
+
+
+def offer(
+    services: Services, project: int, epsilon: float, confidence: float, budget: int | None, report: Report
+) -> Offer:
+    """Bring the queue up to date and say how many answers the guarantee would take; nothing is drawn.
+
+    Raises:
+        NotEnoughLabels: where nothing is confirmed yet, or everything is.
+        InvalidRequest: for an error or a confidence that is no share between 0 and 1.
+    """
+    if not (0 < epsilon < 1 and 0 < confidence < 1):
+        raise InvalidRequest("the error and the confidence must lie between 0 and 1, for example 0.03 and 0.95")
+    order = ordering.refresh(services, project, report)
+    if order is None:
+        raise NotEnoughLabels(f"project {project}: every frame is answered; there is nothing to certify")
+    if order.told is None or not order.told.remembered:
+        raise NotEnoughLabels(
+            f"project {project}: nothing is remembered: confirm some frames, and set TSAL_VALIDATOR=memory"
+        )
+    told = np.flatnonzero(~np.isnan(order.told.confidence))
+    uncertainty = 1.0 - order.told.confidence[told].astype(np.float64)
+    people, number = len(order.told.remembered), services.finishes(project).count() + 1
+    rows = MachineRows(order.tasks[told], order.told.labels[told], uncertainty, np.zeros(len(told), bool))
+    alpha = spend(1 - confidence, number)
+    prospect = Prospect(uncertainty, 1.0 - uncertainty, people)
+    forecast = cheapest(prospect, epsilon, alpha)
+    finish = Finish(
+        number=number,
+        order=order.about.name,
+        version=order.about.version,
+        drawn_at="",
+        seed=services.settings.seed,
+        epsilon=epsilon,
+        confidence=confidence,
+        alpha=alpha,
+        symptoms=order.about.symptoms,
+        pool=people + len(told),
+        people=people,
+        unreadable=len(order.tasks) - len(told),
+        remembered=order.told.remembered,
+        drawn=(),
+        expected_answers=forecast.answers,
+    )
+    return Offer(finish, rows, order, forecast, None if budget is None else within(prospect, budget, alpha))
+
+
+def begin(services: Services, project: int, offered: Offer) -> Finish:
+    """Draw the audit, write it down, and put it first in the queue."""
+    finish, rows = offered.finish, offered.rows
+    plan = Plan.draw(
+        rows.uncertainty,
+        finish.people,
+        finish.epsilon,
+        finish.alpha,
+        offered.forecast.size,
+        np.random.default_rng([finish.seed, finish.number, _STREAM]),
+    )
+    drawn = rows.tasks[plan.drawn].tolist()
+    blind = drawn[: round(services.settings.blind * len(drawn))]  # the draw is in random order
+    finish = finish.model_copy(update={"drawn": tuple(drawn), "blind": tuple(sorted(blind)), "drawn_at": _now()})
+    services.finishes(project).save(finish, rows)
+    event(logger, "finish drawn", project=project, number=finish.number, frames=len(drawn), pool=finish.pool)
+    ask_first(services, project, finish)
+    return finish
+
+
+def ask_first(services: Services, project: int, finish: Finish) -> None:
+    """Serve the frames that a finish wants from people before all others; does nothing where they are served so."""
+    orders = services.orders(project)
+    with orders.alone():
+        order = orders.get(finish.order)
+        if order is None or order.told is None:
+            raise NotEnoughLabels(f"the order {finish.order} is gone, on which finish {finish.number} rests")
+        rows = services.finishes(project).rows(finish)
+        wanted = list(finish.drawn) if finish.state == "open" else _by_doubt(rows)
+        first = np.array(wanted, np.int64)
+        rest = order.tasks[~np.isin(order.tasks, first)]
+        place_of = {task: place for place, task in enumerate(order.tasks.tolist())}
+        tasks = np.concatenate([first, rest])
+        places = np.array([place_of[task] for task in tasks.tolist()], np.intp)
+        reason = "audit" if finish.state == "open" else "unsure"
+        reasons = (*[reason] * len(first), *["later"] * len(rest))
+        told = replace(order.told, labels=order.told.labels[places], confidence=order.told.confidence[places])
+        info = services.studio.project(project)
+        configuration = services.configuration(info.label_config)
+        name = orders.next_name(finish.version, services.studio.model_versions(project))
+        about = order.about.model_copy(update={"name": name, "created_at": _now()})
+        changed = Order(about, tasks, np.arange(len(tasks), dtype=np.float64), reasons, told)
+        orders.save(changed)
+        serve(services, project, changed, _predictions(changed, set(finish.blind)), configuration)
+
+
+def advance(services: Services, project: int) -> Finish | None:
+    """Take a finish one step on: find it void, or count its audit if that is answered; may be called at any time.
+
+    Returns the finish as it stands now, None where there is none.
+    """
+    store = services.finishes(project)
+    finish = store.newest()
+    if finish is None or finish.state == "void":
+        return finish
+    configuration = services.configuration(services.studio.project(project).label_config)
+    labelled = {one.annotation.task: one for one in looked_at(services, project, configuration)}
+    reason = _voided(services, project, finish, labelled, configuration)
+    if reason:
+        return _void(services, project, finish, reason)
+    if finish.state == "open":
+        if all(task in labelled for task in finish.drawn):
+            return _count(services, project, finish, labelled)
+        if not _asks(services, project, finish):  # a crash came between the draw and the queue
+            ask_first(services, project, finish)
+    return finish
+
+
+def give_up(services: Services, project: int) -> Finish:
+    """Make the finish that stands void, so that the queue is refreshed again.
+
+    Raises:
+        InvalidRequest: where none stands.
+    """
+    standing = services.finishes(project).standing()
+    if standing is None:
+        raise InvalidRequest(f"no certificate of project {project} stands")
+    return _void(services, project, standing, "it was given up")
+
+
+def answered(services: Services, project: int, finish: Finish) -> int:
+    """How many frames of the audit somebody has answered."""
+    configuration = services.configuration(services.studio.project(project).label_config)
+    return len({one.annotation.task for one in looked_at(services, project, configuration)} & set(finish.drawn))
+
+
+def _voided(
+    services: Services,
+    project: int,
+    finish: Finish,
+    labelled: dict[int, Labelled],
+    configuration: Configuration,
+) -> str:
+    """Why a finish proves nothing any more; empty where it stands."""
+    if finish.symptoms != configuration.label_names:
+        return "the symptoms changed"
+    marks = marks_of(list(labelled.values()))
+    if any(marks.get(task) != mark for task, mark in finish.remembered.items()):
+        return "an answer that the machine's labels rest on was changed or deleted"
+    if finish.state == "open" and services.versions(project).active() != finish.version:
+        return "another version is active than the one whose labels are audited"
+    if finish.state == "certified":
+        symptoms = {task: _symptoms(labelled[task], finish) for task in finish.drawn if task in labelled}
+        if symptoms != finish.answers:
+            return "an answer of the audit was changed or deleted"
+    known = set(services.finishes(project).rows(finish).tasks.tolist()) | finish.remembered.keys()
+    tasks = {task.id for task in services.studio.tasks(project)}
+    if not known <= tasks:
+        return "frames of the pool were deleted"
+    if len(tasks) > finish.pool + finish.unreadable:
+        return f"{len(tasks) - finish.pool - finish.unreadable} frames were added to the pool"
+    return ""
+
+
+def _count(services: Services, project: int, finish: Finish, labelled: dict[int, Labelled]) -> Finish:
+    """Count the answered audit once, and write down what it proves."""
+    store = services.finishes(project)
+    rows = store.rows(finish)
+    row_of = {task: row for row, task in enumerate(rows.tasks.tolist())}
+    drawn = np.array([row_of[task] for task in finish.drawn], np.intp)
+    truth = np.array([labelled[task].labels for task in finish.drawn], np.uint8).reshape(len(drawn), -1)
+    wrong = (truth != rows.labels[drawn]).any(axis=1)
+    plan = Plan(rows.uncertainty, finish.people, finish.epsilon, finish.alpha, drawn)
+    found = certify(plan, wrong)
+    kept = np.zeros(len(rows.tasks), bool)
+    kept[found.kept] = True
+    done = finish.model_copy(
+        update={
+            "state": "certified",
+            "answers": {task: _symptoms(labelled[task], finish) for task in finish.drawn},
+            "counted_at": _now(),
+            "outcome": _outcome(finish, found),
+        }
+    )
+    store.save(done, replace(rows, kept=kept))
+    write_aside(store.page(done.number), page_of(project, done))
+    event(logger, "pool certified", project=project, number=done.number, **(done.outcome or found).__dict__)
+    ask_first(services, project, done)
+    return done
+
+
+def _outcome(finish: Finish, found: Certificate) -> Outcome:
+    return Outcome(
+        by_people=finish.people + len(finish.drawn),
+        by_machine=len(found.kept),
+        to_people=len(found.to_people),
+        wrong_in_audit=found.wrong,
+        at_most_wrong=found.at_most,
+        at_most_share=found.error,
+        share_for_any=found.error_of_some,
+        share_for_all=found.error_of_all,
+    )
+
+
+def _void(services: Services, project: int, finish: Finish, reason: str) -> Finish:
+    gone = finish.model_copy(update={"state": "void", "void": reason})
+    store = services.finishes(project)
+    store.save(gone)
+    write_aside(store.page(gone.number), page_of(project, gone))
+    event(logger, "finish void", level=logging.WARNING, project=project, number=finish.number, reason=reason)
+    return gone
+
+
+def _asks(services: Services, project: int, finish: Finish) -> bool:
+    """Whether the queue asks for the audit first."""
+    order = services.orders(project).current()
+    return order is not None and set(order.tasks[: len(finish.drawn)].tolist()) == set(finish.drawn)
+
+
+def _by_doubt(rows: MachineRows) -> list[int]:
+    """The frames that go to people, least certain first."""
+    open_ = np.flatnonzero(~rows.kept)
+    wanted: list[int] = rows.tasks[open_[np.argsort(-rows.uncertainty[open_], kind="stable")]].tolist()
+    return wanted
+
+
+def _symptoms(one: Labelled, finish: Finish) -> tuple[str, ...]:
+    return tuple(name for name, there in zip(finish.symptoms, one.labels, strict=True) if there)
+
+
+def _predictions(order: Order, blind: set[int]) -> Iterator[Prediction]:
+    """One prediction for each frame of an order, made of what the order tells; blind frames come without ticks."""
+    for place, task in enumerate(order.tasks.tolist()):
+        position = place / len(order.tasks)
+        confidence = float(order.told.confidence[place]) if order.told is not None else float("nan")
+        audit = {"reason": order.reasons[place]}
+        if order.told is None or np.isnan(confidence) or task in blind:
+            yield Prediction(task, None, position, order.about.name, audit)
+        else:
+            told = audit | {"confidence": round(confidence, 4)}
+            yield Prediction(task, order.told.labels[place], position, order.about.name, told)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,195 @@
+"""A finish in the product: drawn once, asked first, counted once, void when what it rests on changes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ml_backend.errors import FinishStands, InvalidRequest, NotEnoughLabels
+from ml_backend.loop import finish as finishing
+from ml_backend.loop import order as ordering
+from ml_backend.services import Services
+from ml_backend.store.finishes import Finish
+from ml_backend.studio.payloads import default_of
+from tests.installation import CONFIGURATION, PROJECT
+from tests.loop.test_order import TASKS, Installation, folder, installed, predictor, silent, studio
+from tests.loop.test_remember import A, B, services
+from tests.studio_stand_in import Died, one_thread
+
+__all__ = ["folder", "installed", "one_thread", "predictor", "studio"]
+FIRST = TASKS[0]
+
+
+def begun(installed: Installation, epsilon: float = 0.2, **changes: object) -> tuple[Services, Finish]:
+    """A pool of which one frame is answered, with a drawn audit."""
+    installed.studio.confirm(FIRST, A)
+    made = services(installed, **changes)
+    return made, finishing.begin(made, PROJECT, finishing.offer(made, PROJECT, epsilon, 0.8, None, silent))
+
+
+def advanced(made: Services) -> Finish:
+    finish = finishing.advance(made, PROJECT)
+    assert finish is not None
+    return finish
+
+
+def answer(installed: Installation, finish: Finish, labels: list[int] = A) -> None:
+    for task in finish.drawn:
+        installed.studio.confirm(task, labels)
+
+
+def test_the_draw_is_recorded_and_asked_first(installed: Installation) -> None:
+    made, finish = begun(installed)
+    assert made.finishes(PROJECT).newest() == finish
+    assert [one["task"] for one in installed.studio.served()][: len(finish.drawn)] == list(finish.drawn)
+    assert finish.people == 1
+    assert finish.pool == len(TASKS)
+    assert 0 < len(finish.drawn) < len(TASKS) - 1
+    assert finish.alpha == pytest.approx(0.75 * 0.2)
+
+
+def test_a_third_of_the_audit_comes_without_ticks(installed: Installation) -> None:
+    _, finish = begun(installed, blind=1 / 3)
+    ticks = {one["task"]: default_of(one, CONFIGURATION).labels for one in installed.studio.served()}
+    assert {task for task in finish.drawn if ticks[task] is None} == set(finish.blind)
+    assert len(finish.blind) == round(len(finish.drawn) / 3)
+
+
+def test_an_answered_audit_certifies_what_the_machine_has_right(installed: Installation) -> None:
+    made, finish = begun(installed)
+    assert advanced(made).state == "open"
+    answer(installed, finish)
+    done = advanced(made)
+    assert done.state == "certified"
+    assert done.outcome is not None
+    rows = made.finishes(PROJECT).rows(done)
+    assert done.outcome.by_people == 1 + len(finish.drawn)
+    assert done.outcome.by_machine == int(rows.kept.sum()) == len(TASKS) - 1 - len(finish.drawn)
+    assert (done.outcome.to_people, done.outcome.wrong_in_audit) == (0, 0)
+    assert done.outcome.at_most_wrong <= 0.2 * done.pool
+    assert not set(rows.tasks[rows.kept].tolist()) & set(finish.drawn)
+    assert advanced(made) == done
+    record = json.loads(made.finishes(PROJECT).path(1).read_text())
+    assert record["answers"] == {str(task): ["Healthy"] for task in finish.drawn}
+    assert str(done.outcome.by_machine) in made.finishes(PROJECT).page(1).read_text()
+
+
+def test_a_machine_that_is_wrong_certifies_nothing_and_people_are_asked(installed: Installation) -> None:
+    made, finish = begun(installed)
+    answer(installed, finish, B)
+    done = advanced(made)
+    assert done.outcome is not None
+    assert done.outcome.wrong_in_audit == len(finish.drawn)
+    assert done.outcome.by_machine + done.outcome.to_people == len(TASKS) - 1 - len(finish.drawn)
+    assert done.outcome.to_people > 0
+    rows = made.finishes(PROJECT).rows(done)
+    asked = [one["task"] for one in installed.studio.served() if one["task"] not in finish.drawn]
+    assert set(asked[: done.outcome.to_people]) == set(rows.tasks[~rows.kept].tolist()) - set(finish.drawn)
+
+
+def test_the_queue_is_not_refreshed_while_a_finish_stands(installed: Installation) -> None:
+    made, finish = begun(installed)
+    installed.version()
+    assert ordering.needs_refresh(made, PROJECT, True, True) is None
+    with pytest.raises(FinishStands):
+        ordering.refresh(made, PROJECT, silent)
+    assert finishing.give_up(made, PROJECT).state == "void"
+    assert ordering.needs_refresh(made, PROJECT, True, True) is not None
+    with pytest.raises(InvalidRequest):
+        finishing.give_up(made, PROJECT)
+    assert finish.void == ""
+
+
+def _changed(installed: Installation, finish: Finish) -> None:
+    installed.studio.change(FIRST, B, "later")
+
+
+def _deleted(installed: Installation, finish: Finish) -> None:
+    installed.studio.annotations = [one for one in installed.studio.annotations if one.task != FIRST]
+
+
+def _imported(installed: Installation, finish: Finish) -> None:
+    installed.studio.add(installed.folder, 900)
+
+
+def _removed(installed: Installation, finish: Finish) -> None:
+    del installed.studio.task_data[TASKS[-1]]
+
+
+def _activated(installed: Installation, finish: Finish) -> None:
+    installed.version()
+
+
+@pytest.mark.parametrize("event", [_changed, _deleted, _imported, _removed, _activated])
+def test_an_open_finish_is_void_when_what_it_rests_on_changes(installed: Installation, event: object) -> None:
+    made, finish = begun(installed)
+    event(installed, finish)  # type: ignore[operator]
+    assert advanced(made).state == "void"
+    assert advanced(made).void
+    again = finishing.offer(made, PROJECT, 0.2, 0.8, None, silent) if event is not _deleted else None
+    if again is not None:
+        assert again.finish.number == 2
+        assert again.finish.alpha == pytest.approx(0.75 * 0.2 / 4)
+
+
+@pytest.mark.parametrize("event", [_changed, _deleted, _imported, _removed, "audit"])
+def test_a_certificate_is_void_when_what_it_rests_on_changes(installed: Installation, event: object) -> None:
+    made, finish = begun(installed)
+    answer(installed, finish)
+    assert advanced(made).state == "certified"
+    if event == "audit":
+        installed.studio.annotations = [one for one in installed.studio.annotations if one.task != finish.drawn[0]]
+    else:
+        event(installed, finish)  # type: ignore[operator]
+    assert advanced(made).state == "void"
+    assert "void" in made.finishes(PROJECT).page(1).read_text()
+
+
+def test_a_version_trained_after_the_count_leaves_the_certificate(installed: Installation) -> None:
+    made, finish = begun(installed)
+    answer(installed, finish)
+    advanced(made)
+    installed.version()
+    assert advanced(made).state == "certified"
+
+
+def test_a_crash_between_draw_and_queue_is_made_good(installed: Installation) -> None:
+    installed.studio.confirm(FIRST, A)
+    made = services(installed)
+    offered = finishing.offer(made, PROJECT, 0.2, 0.8, None, silent)
+    installed.studio.dies = True
+    with pytest.raises(Died):
+        finishing.begin(made, PROJECT, offered)
+    installed.studio.dies = False
+    drawn = advanced(made).drawn
+    assert [one["task"] for one in installed.studio.served()][: len(drawn)] == list(drawn)
+
+
+def test_an_audit_that_nobody_looked_at_is_not_answered(installed: Installation) -> None:
+    made, finish = begun(installed)
+    answer(installed, finish)
+    installed.studio.annotations = [
+        one if one.task == FIRST else replace(one, accepted_unseen=True) for one in installed.studio.annotations
+    ]
+    assert advanced(made).state == "open"
+    assert finishing.answered(made, PROJECT, finish) == 0
+
+
+def test_a_budget_buys_what_it_can(installed: Installation) -> None:
+    installed.studio.confirm(FIRST, A)
+    small = finishing.offer(services(installed), PROJECT, 0.2, 0.8, 2, silent).affordable
+    large = finishing.offer(services(installed), PROJECT, 0.2, 0.8, 11, silent).affordable
+    assert small is not None
+    assert large is not None
+    assert large.epsilon < small.epsilon
+
+
+def test_a_pool_that_nobody_began_cannot_be_finished(installed: Installation) -> None:
+    with pytest.raises(NotEnoughLabels):
+        finishing.offer(services(installed), PROJECT, 0.03, 0.95, None, silent)
+    for wrong in (0.0, 1.0, np.nan):
+        with pytest.raises(InvalidRequest):
+            finishing.offer(services(installed), PROJECT, wrong, 0.95, None, silent)
