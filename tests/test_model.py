@@ -159,7 +159,7 @@ class TestPredict:
             np.testing.assert_allclose(list(audit["probabilities"].values()), row, atol=1e-4)
             assert audit["margin"] == pytest.approx(gap, abs=1e-4)
             assert {"distance", "plain", "strategy"} <= audit.keys()
-            assert audit["strategy"] == "mlm-diverse"  # adaptive, of a version that has chosen nothing
+            assert audit["strategy"] == "mlm"  # the network's, where no order with a memory is served
             assert result["model_version"] == active.version == hook.served_version
         assert hook.predict(tasks[::-1]) == results[::-1]
 

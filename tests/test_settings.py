@@ -20,7 +20,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_defaults_are_the_papers_but_for_what_measured_better() -> None:
     settings = load()
     assert (settings.backbone, settings.k_max, settings.learning_rate) == ("resnet50", 100, 2e-3)
-    assert (settings.strategy, settings.validator) == ("adaptive", "adaptive")
+    assert (settings.strategy, settings.validator) == ("cover", "memory")
 
 
 def test_the_environment_is_read_and_overrides_win(monkeypatch: pytest.MonkeyPatch) -> None:
