@@ -48,7 +48,7 @@ def demo(
     Prints where to go and what to press. Ctrl-C stops everything.
     """
     from ml_backend.launch import demo as launching
-    from ml_backend.launch.options import Options
+    from ml_backend.launch.demo_state import Options
 
     launching.run(
         Options(

@@ -136,11 +136,7 @@ def import_frames(
 
 
 def _settings(url: str | None, document_root: Path | None) -> tuple[Settings, Path]:
-    """Read the settings, which options override, and the folder that Label Studio serves.
-
-    Raises:
-        SettingsError: without that folder.
-    """
+    """Read the settings, which options override, and the folder that Label Studio serves."""
     from ml_backend.settings import load
 
     given = {"label_studio_url": url, "document_root": document_root}

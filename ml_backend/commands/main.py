@@ -10,21 +10,7 @@ from typing import Annotated
 import typer
 
 from ml_backend import __version__
-from ml_backend.commands import (
-    backend,
-    config,
-    connect,
-    demo,
-    doctor,
-    finish,
-    import_frames,
-    order,
-    phantom,
-    serve,
-    sidecar,
-    versions,
-    worker,
-)
+from ml_backend.commands import demo, finish, import_frames, order, phantom, processes, setup, versions
 from ml_backend.commands.command import run
 
 __all__ = ["app", "run"]
@@ -37,17 +23,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(serve.serve)
-app.command()(connect.connect)
-app.command()(doctor.doctor)
+app.command()(processes.serve)
+app.command()(setup.connect)
+app.command()(setup.doctor)
 app.command("import")(import_frames.import_frames)
-app.command()(config.config)
+app.command()(setup.config)
 app.add_typer(versions.app)
 app.command()(order.order)
 app.command()(finish.finish)
-app.command()(backend.backend)
-app.command()(worker.worker)
-app.command()(sidecar.sidecar)
+app.command()(processes.backend)
+app.command()(processes.worker)
+app.command()(processes.sidecar)
 app.command()(demo.demo)
 app.command()(phantom.phantom)
 

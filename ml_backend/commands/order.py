@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ml_backend.commands.sidecar import Projects
+from ml_backend.commands.processes import Projects
 from ml_backend.errors import InvalidRequest
 from ml_backend.progress import Progress
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -12,32 +12,24 @@ from ml_backend.settings import load
 from ml_backend.setup import address, machine, project
 from ml_backend.setup.checks import checks
 from ml_backend.setup.findings import Finding, run
-from ml_backend.studio.client import ProjectInfo, Studio
+from ml_backend.studio.client import Studio
+from ml_backend.studio.configuration import Configuration
 
 SECONDS = 30.0
 """The longest that a check may take; Label Studio's calls have shorter limits of their own."""
 MODEL_SECONDS = 300.0
 """Building the network may begin with a download of 100 MB."""
 CALL_SECONDS = 10.0
-KNOWN_STUDIO = ((1, 20), (1, 23))
+KNOWN_STUDIO = ("1.20", "1.23")
 """First and last release of Label Studio that this was tried with."""
 
 
-def examine(say: Callable[[str], None], only: int | None = None) -> bool:
-    """Report one line per check; return whether nothing has to be changed.
-
-    Looks at project ``only``, or at every connected one. Changes nothing, except that the network's weights are
-    downloaded where they are missing, as the backend would. Never hangs.
-    """
-    well = True
-    for finding in findings(only):
-        say(str(finding))
-        well = well and finding.state != "change"
-    return well
-
-
 def findings(only: int | None = None) -> Iterator[Finding]:
-    """Check the settings, this machine, Label Studio, and each project, in that order."""
+    """Check the settings, this machine, Label Studio, and project ``only`` or every connected one, in that order.
+
+    Changes nothing, except that the network's weights are downloaded where they are missing, as the backend would.
+    Never hangs.
+    """
     try:
         settings = load()
         settings.token()
@@ -68,29 +60,29 @@ def findings(only: int | None = None) -> Iterator[Finding]:
 def _label_studio(studio: Studio) -> Iterator[Finding]:
     email, release = studio.me(), studio.version()
     first, last = KNOWN_STUDIO
-    known = first <= _numbers(release) <= last
+    known = _numbers(first) <= _numbers(release) <= _numbers(last)
     yield Finding(
         "label studio version",
         "ok" if known else "note",
         f"Label Studio {release} answers to {email}"
-        + ("" if known else f"; this was tried with {_dotted(first)} to {_dotted(last)} only"),
+        + ("" if known else f"; this was tried with {first} to {last} only"),
     )
 
 
 def _project(services: Services, number: int) -> Iterator[Finding]:
     """Check one project; without its settings and its labelling configuration nothing else can be checked."""
-    info: list[ProjectInfo] = []
+    readable: list[Configuration] = []
 
     def read() -> Iterator[Finding]:
-        info.append(services.studio.project(number))
-        yield Finding("project", "ok", f"project {number}: {info[0].title}")
-        yield from project.symptoms(services.configuration(info[0].label_config))
+        info = services.studio.project(number)
+        yield Finding("project", "ok", f"project {number}: {info.title}")
+        readable.append(services.configuration(info.label_config))
+        yield from project.symptoms(readable[0])
 
-    read_well = list(run("project", read, SECONDS))
-    yield from read_well
-    if not info or any(finding.subject == "project" and finding.state == "change" for finding in read_well):
+    yield from run("project", read, SECONDS)
+    if not readable:
         return
-    of_project = checks(services, number, services.configuration(info[0].label_config))
+    of_project = checks(services, number, readable[0])
     of_project["right to predict"] = partial(project.rights, services.studio, number)
     for subject, check in of_project.items():
         for finding in run(subject, check, SECONDS):
@@ -100,7 +92,3 @@ def _project(services: Services, number: int) -> Iterator[Finding]:
 
 def _numbers(release: str) -> tuple[int, ...]:
     return tuple(int(part) if part.isdigit() else 0 for part in release.split(".")[:2])
-
-
-def _dotted(numbers: tuple[int, ...]) -> str:
-    return ".".join(map(str, numbers))
