@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ml_backend.launch.options import Options
+from ml_backend.launch.demo_state import Options
 from ml_backend.settings import SECTIONS, Settings
 from scripts import browser, render_docs, screenshots
 

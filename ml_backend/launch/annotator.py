@@ -21,8 +21,8 @@ from ml_backend.ingest.duplicates import distinct
 from ml_backend.ingest.files import frames_of
 from ml_backend.ingest.served import picture_name, write_picture
 from ml_backend.launch.clips import Clips
+from ml_backend.launch.demo_state import Options
 from ml_backend.launch.label_studio import wait_until
-from ml_backend.launch.options import Options
 from ml_backend.launch.processes import Processes
 from ml_backend.loop.confirm import parked_now
 from ml_backend.services import Services

@@ -15,9 +15,8 @@ from ml_backend.ingest.origins import Rule
 from ml_backend.launch import serve
 from ml_backend.launch.annotator import ROUND_SECONDS, unattended
 from ml_backend.launch.clips import Clips, held_out_clips, read_clips
-from ml_backend.launch.demo_state import DemoState, alone_in, earlier, first
+from ml_backend.launch.demo_state import DemoState, Options, alone_in, earlier, first
 from ml_backend.launch.label_studio import EMAIL, PASSWORD, answers, start_studio, wait_until
-from ml_backend.launch.options import Options
 from ml_backend.launch.processes import Processes, require_free
 from ml_backend.phantom.clips import generate
 from ml_backend.services import Services

@@ -1,4 +1,4 @@
-"""What a demo writes down in its folder, so that it can be opened again."""
+"""What a demo is told, and what it writes down in its folder, so that it can be opened again."""
 
 from __future__ import annotations
 
@@ -7,16 +7,32 @@ import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
+from fractions import Fraction
 from pathlib import Path
 
 from ml_backend.errors import InvalidRequest
-from ml_backend.launch.options import Options
 from ml_backend.launch.processes import free_port, require_free
 from ml_backend.store.files import read_json, write_aside
 from ml_backend.store.locks import alone
 
 FILE = "demo.json"
 BATCH = 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a demo can be told; the command's help says what each means."""
+
+    clips: Path | None
+    labels: Path | None
+    unattended: bool
+    rounds: int
+    batch: int | None
+    report: Path
+    every: Fraction
+    port: int | None
+    seed: int
+    folder: Path | None
 
 
 @dataclass(frozen=True)
@@ -42,11 +58,7 @@ class DemoState:
 
     @classmethod
     def read(cls, folder: Path) -> DemoState | None:
-        """Read what the demo in ``folder`` has written; None where there is none yet.
-
-        Raises:
-            InvalidRequest: where another release wrote it.
-        """
+        """Read what the demo in ``folder`` has written; None where there is none yet."""
         content = read_json(folder / FILE)
         if content is None:
             return None
@@ -99,12 +111,10 @@ def earlier(options: Options, folder: Path) -> DemoState | None:
         return None
     if state.folder != str(folder):
         raise InvalidRequest(f"{folder} was {state.folder}, and Label Studio looks for its frames there: move it back")
-    asked = {"--clips": _path(options.clips), "--labels": _path(options.labels)}
-    there = {"--clips": state.clips, "--labels": state.labels}
-    for option, value in asked.items():
-        if value not in (None, there[option]):
+    for option, asked, there in (("clips", options.clips, state.clips), ("labels", options.labels, state.labels)):
+        if _path(asked) not in (None, there):
             raise InvalidRequest(
-                f"the demo in {folder} has other {option[2:]}: leave {option} out, or choose another --folder"
+                f"the demo in {folder} has other {option}: leave --{option} out, or choose another --folder"
             )
     if options.unattended and state.held_out is None:
         raise InvalidRequest(

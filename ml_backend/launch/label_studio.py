@@ -31,15 +31,7 @@ def start_studio(
     command = program(lambda line: print(f"install  {line}", flush=True))
     child = processes.start(
         "studio",
-        [
-            str(command),
-            "start",
-            "--no-browser",
-            "--internal-host",
-            "127.0.0.1",
-            "--port",
-            port,
-        ],
+        [str(command), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", port],
         {
             "LABEL_STUDIO_BASE_DATA_DIR": str(folder / "label-studio"),
             "LABEL_STUDIO_USERNAME": EMAIL,

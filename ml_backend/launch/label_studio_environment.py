@@ -20,7 +20,8 @@ from ml_backend.store.locks import alone
 
 RELEASE = "1.23.2"
 VARIABLES = (DEMO_LABEL_STUDIO, "TSAL_TEST_LABEL_STUDIO")
-IN_REPOSITORY = Path(".venv-label-studio") / "bin" / "label-studio"
+PROGRAM = Path("bin") / "label-studio"
+IN_REPOSITORY = Path(".venv-label-studio") / PROGRAM
 WHOLE = "installed"
 """Name of the file that says that an installation came to its end."""
 TOLD_SECONDS = 5.0
@@ -32,9 +33,6 @@ def installed_program() -> Path | None:
 
     Looks in TSAL_DEMO_LABEL_STUDIO, in the current folder's ``.venv-label-studio`` (the repository's), and in the
     user's cache folder.
-
-    Raises:
-        InvalidRequest: where the variable names no file.
     """
     for variable in VARIABLES:
         if os.environ.get(variable):
@@ -45,15 +43,11 @@ def installed_program() -> Path | None:
     if IN_REPOSITORY.is_file():
         return IN_REPOSITORY.resolve()
     folder = cache_folder()
-    return _program(folder) if (folder / WHOLE).is_file() else None
+    return folder / PROGRAM if (folder / WHOLE).is_file() else None
 
 
 def program(say: Callable[[str], None]) -> Path:
-    """Return the Label Studio program; where there is none, install it into the user's cache folder, once.
-
-    Raises:
-        BackendError: where it cannot be installed, with pip's last words.
-    """
+    """Return the Label Studio program; where there is none, install it into the user's cache folder, once."""
     found = installed_program()
     if found is not None:
         return found
@@ -62,7 +56,7 @@ def program(say: Callable[[str], None]) -> Path:
         if not (folder / WHOLE).is_file():
             say(f"installing Label Studio {RELEASE} into {folder}: only this once, it takes a few minutes")
             install(folder, [f"label-studio=={RELEASE}"], say)
-    return _program(folder)
+    return folder / PROGRAM
 
 
 def install(folder: Path, packages: list[str], say: Callable[[str], None]) -> None:
@@ -83,10 +77,6 @@ def cache_folder() -> Path:
     return user_cache_path("tsal") / f"label-studio-{RELEASE}"
 
 
-def _program(folder: Path) -> Path:
-    return folder / "bin" / "label-studio"
-
-
 def _run(command: list[str], say: Callable[[str], None]) -> None:
     """Run a command, and say one of its lines every few seconds, so that one sees that it goes on."""
     last: deque[str] = deque(maxlen=LAST_LINES)
@@ -103,6 +93,5 @@ def _run(command: list[str], say: Callable[[str], None]) -> None:
     if process.returncode:
         raise BackendError(
             f"Label Studio cannot be installed ({' | '.join(last)}): see that this machine reaches its package "
-            "registry, "
-            f"or set {VARIABLES[0]} to the program of a Label Studio {RELEASE} that you have"
+            f"registry, or set {VARIABLES[0]} to the program of a Label Studio {RELEASE} that you have"
         )

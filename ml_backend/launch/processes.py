@@ -39,7 +39,6 @@ class Child:
     process: subprocess.Popen[str]
     reader: threading.Thread = field(default_factory=threading.Thread)
     started: float = field(default_factory=time.monotonic)
-    last_line: str = ""
 
 
 class Processes:
@@ -110,8 +109,7 @@ class Processes:
         assert stream is not None
         with stream:
             for line in stream:
-                child.last_line = line.rstrip("\n")
-                self._on_line(child.name, child.last_line)
+                self._on_line(child.name, line.rstrip("\n"))
 
 
 def free_port() -> int:

@@ -25,8 +25,7 @@ REDIS_SECONDS = 20.0
 def run() -> None:
     """Start backend, worker and sidecar with the settings of the environment, and keep them running until Ctrl-C.
 
-    Raises:
-        WeightsUnavailable: where the network cannot be built; nothing is started then.
+    Nothing is started where the network cannot be built.
     """
     settings = load()
     settings.token()
@@ -43,9 +42,7 @@ def run() -> None:
 def start(processes: Processes, settings: Settings) -> dict[str, Child]:
     """Start the processes with these settings; returns them by name.
 
-    Raises:
-        InvalidRequest: where the port is in use, or the embedded Redis of the data folder runs already.
-        RedisUnavailable: where Redis does not answer.
+    Raises InvalidRequest where the port is in use, or the embedded Redis of the data folder runs already.
     """
     require_free(settings.host, settings.port, "TSAL_PORT")
     variables = environment(settings)
@@ -69,7 +66,7 @@ def keep_running(processes: Processes) -> None:
     """Start again what ends by itself, until Ctrl-C.
 
     A process that ends again and again is started after a growing wait, from ``RESTART_SECONDS`` to
-    ``LONGEST_WAIT_SECONDS``; the others go on meanwhile. Its last line is repeated once, since that says why.
+    ``LONGEST_WAIT_SECONDS``; the others go on meanwhile.
     """
     waits: dict[str, Wait] = {}
     with suppress(KeyboardInterrupt):
@@ -78,8 +75,10 @@ def keep_running(processes: Processes) -> None:
             for child in processes.ended():
                 wait = waits.setdefault(child.name, Wait())
                 if wait.due is None:
-                    print(wait.begin(child), flush=True)
-                if wait.due is not None and time.monotonic() >= wait.due:
+                    wait.due = wait.begin(child)
+                    ended = f"{child.name:8} ended with {child.process.returncode}"
+                    print(f"{ended}: starting it again in {wait.seconds:.0f} s", flush=True)
+                if time.monotonic() >= wait.due:
                     wait.due = None
                     processes.restart(child)
     print("stopping", flush=True)
@@ -91,19 +90,13 @@ class Wait:
 
     seconds: float = 0.0
     due: float | None = None
-    reason: str = ""
 
-    def begin(self, child: Child) -> str:
-        """Begin to wait: longer each time, unless the process ran well in between. Returns what to tell."""
+    def begin(self, child: Child) -> float:
+        """Begin to wait, longer each time, unless the process ran well in between; returns until when."""
         now = time.monotonic()
         short = now - child.started < STABLE_SECONDS
         self.seconds = min(max(RESTART_SECONDS, 2 * self.seconds), LONGEST_WAIT_SECONDS) if short else RESTART_SECONDS
-        self.due = now + self.seconds
-        told = f"{child.name:8} ended with {child.process.returncode}: starting it again in {self.seconds:.0f} s"
-        if child.process.returncode and short and child.last_line != self.reason:
-            self.reason = child.last_line
-            told += f". It cannot go on as it is: {child.last_line}"
-        return told
+        return now + self.seconds
 
 
 def environment(settings: Settings) -> dict[str, str]:

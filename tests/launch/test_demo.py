@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from ml_backend.__main__ import main
 from ml_backend.errors import InvalidRequest
 from ml_backend.launch.clips import Clips, held_out_clips, read_clips
-from ml_backend.launch.demo_state import alone_in, earlier, first
-from ml_backend.launch.options import Options
+from ml_backend.launch.demo_state import Options, alone_in, earlier, first
 from ml_backend.launch.processes import free_port
 from ml_backend.phantom.clips import generate
 from ml_backend.setup.label_configuration import render

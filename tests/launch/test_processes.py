@@ -300,11 +300,7 @@ def test_keep_running_restarts_children_until_it_is_stopped(started: list[subpro
     first = numbers(process)
     os.kill(first[0], signal.SIGKILL)
     assert process.stdout is not None
-    assert process.stdout.readline() == (
-        "child    ended with -9: starting it again in 0 s. It cannot go on as it is: "
-        + " ".join(map(str, first))
-        + "\n"
-    )
+    assert process.stdout.readline() == "child    ended with -9: starting it again in 0 s\n"
     second = numbers(process)
     assert second[0] != first[0]
     process.send_signal(signal.SIGTERM)
@@ -326,8 +322,7 @@ def test_a_child_that_cannot_start_is_retried_after_a_growing_wait(
     lines: list[str] = []
     while sum("ended with 3" in line for line in lines) < 4:
         lines.append(process.stdout.readline())
-    told = [line for line in lines if "ended with 3" in line]
-    assert ["cannot go on" in line for line in told] == [True, False, False, False]
+    assert sum("no weights" in line for line in lines) == 4
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
 
