@@ -119,4 +119,4 @@ class Annotations(Projects):
 
     def _annotate(self, task: int, **fields: Any) -> int:
         sent = {name: value for name, value in fields.items() if value is not None}
-        return int(self._calls.write(f"annotating task {task}", lambda: self._sdk.annotations.create(task, **sent)).id)
+        return self._make(f"annotating task {task}", lambda: self._sdk.annotations.create(task, **sent))

@@ -152,6 +152,9 @@ class Resource:
         self._calls = calls
         self._sdk = calls.sdk
 
+    def _make(self, what: str, call: Callable[[], Any]) -> int:
+        return int(self._calls.write(what, call).id)
+
     def _get(self, what: str, path: str, slow: bool = False, **params: Any) -> Any:
         return self._calls.read(what, lambda: self._calls.request("GET", path, params=params, slow=slow))
 

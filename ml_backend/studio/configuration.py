@@ -51,10 +51,7 @@ class Configuration:
         """Read Label Studio's XML; of several multiple-choice controls on an image the first one counts.
 
         ``healthy`` is the value or the alias of the choice that means a healthy lung, in upper or lower case; None for
-        the first one.
-
-        Raises:
-            ConfigurationUnusable: saying what to change.
+        the first one. Raises ConfigurationUnusable, saying what to change.
         """
         root = _root(xml)
         images = {tag.get("name", ""): tag for tag in root.iter("Image") if tag.get("name")}
@@ -111,14 +108,15 @@ def _control(root: ElementTree.Element, images: dict[str, ElementTree.Element]) 
     seen = []
     for control in root.iter("Choices"):
         name = control.get("name", "")
-        target = next((part for part in _names(control.get("toName", "")) if part in images), None)
+        named = (part.strip() for part in control.get("toName", "").split(","))
+        target = next((part for part in named if part in images), None)
         if not name:
             seen.append('a <Choices> without name="…"')
         elif target is None:
             seen.append(f'<Choices name="{name}"> is not on an <Image>: give it toName="NAME OF THE IMAGE"')
         elif control.get("choice") != "multiple":
             seen.append(f'<Choices name="{name}"> allows one choice only: give it choice="multiple"')
-        elif _true(control.get("perRegion")) or _true(control.get("perItem")):
+        elif any(control.get(name, "").lower() == "true" for name in ("perRegion", "perItem")):
             seen.append(f'<Choices name="{name}"> is for parts of the image: remove perRegion and perItem')
         elif any(choice.find(".//Choice") is not None for choice in control.iter("Choice")):
             seen.append(f'<Choices name="{name}"> has choices inside choices: make them one flat list')
@@ -157,11 +155,3 @@ def _image_key(image: ElementTree.Element) -> str:
             f'<Image name="{image.get("name")}"> has value="{value}"; write the task\'s key alone, as in value="$image"'
         )
     return match[1]
-
-
-def _names(value: str) -> list[str]:
-    return [part.strip() for part in value.split(",")]
-
-
-def _true(value: str | None) -> bool:
-    return (value or "").lower() == "true"

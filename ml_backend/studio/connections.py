@@ -57,22 +57,12 @@ class Connections(Resource):
             for one in found
         ]
 
-    def create_webhook(
-        self, project: int, url: str, actions: Sequence[str], headers: Mapping[str, str], send_payload: bool = True
-    ) -> int:
+    def create_webhook(self, project: int, url: str, actions: Sequence[str], headers: Mapping[str, str]) -> int:
         """Make a webhook for some actions and return its ID."""
-        return int(
-            self._calls.write(
-                f"making a webhook in project {project}",
-                lambda: self._sdk.webhooks.create(
-                    project=project,
-                    url=url,
-                    actions=list(actions),
-                    headers=dict(headers),
-                    send_for_all_actions=False,
-                    send_payload=send_payload,
-                ),
-            ).id
+        what = {"url": url, "actions": list(actions), "headers": dict(headers)}
+        return self._make(
+            f"making a webhook in project {project}",
+            lambda: self._sdk.webhooks.create(project=project, send_for_all_actions=False, send_payload=True, **what),
         )
 
     def update_webhook(self, webhook: int, **fields: Any) -> None:
@@ -110,19 +100,17 @@ class Connections(Resource):
         self, project: int, url: str, title: str, user: str | None = None, password: str | None = None
     ) -> int:
         """Register an ML backend, which must answer at once, and return its ID."""
-        fields = _backend_fields(url=url, title=title, user=user, password=password)
-        return int(
-            self._calls.write(
-                f"registering the ML backend {url} in project {project}",
-                lambda: self._sdk.ml.create(project=project, **fields),
-            ).id
+        fields = _backend_fields(url, title, user, password)
+        return self._make(
+            f"registering the ML backend {url} in project {project}",
+            lambda: self._sdk.ml.create(project=project, **fields),
         )
 
     def update_backend(
         self, project: int, backend: int, url: str, title: str, user: str | None = None, password: str | None = None
     ) -> None:
         """Change an ML backend, which must answer at once."""
-        fields = _backend_fields(url=url, title=title, user=user, password=password)
+        fields = _backend_fields(url, title, user, password)
         self._calls.write(
             f"changing the ML backend {url} of project {project}",
             lambda: self._sdk.ml.update(backend, project=project, **fields),
@@ -142,24 +130,17 @@ class Connections(Resource):
 
     def create_local_storage(self, project: int, path: str, title: str) -> int:
         """Let a project serve a folder below Label Studio's document root; no task is made of what lies in it."""
-        return int(
-            self._calls.write(
-                f"serving the folder {path} in project {project}",
-                lambda: self._sdk.import_storage.local.create(
-                    project=project, path=path, title=title, use_blob_urls=True, regex_filter=".*"
-                ),
-            ).id
+        return self._make(
+            f"serving the folder {path} in project {project}",
+            lambda: self._sdk.import_storage.local.create(
+                project=project, path=path, title=title, use_blob_urls=True, regex_filter=".*"
+            ),
         )
 
 
-def _backend_fields(*, url: str, title: str, user: str | None, password: str | None) -> dict[str, Any]:
+def _backend_fields(url: str, title: str, user: str | None, password: str | None) -> dict[str, Any]:
+    fields = {"url": url, "title": title}
     if user is None:
         # Label Studio sends the password whenever a user name is there, whatever the method says.
-        return {"url": url, "title": title, "auth_method": "NONE", "basic_auth_user": ""}
-    return {
-        "url": url,
-        "title": title,
-        "auth_method": "BASIC_AUTH",
-        "basic_auth_user": user,
-        "basic_auth_pass": password,
-    }
+        return {**fields, "auth_method": "NONE", "basic_auth_user": ""}
+    return {**fields, "auth_method": "BASIC_AUTH", "basic_auth_user": user, "basic_auth_pass": password}

@@ -93,10 +93,8 @@ class FrameFetcher:
     def fetch(self, url: str, task: int | None = None) -> bytes:
         """Read the file that a task's data names; ``task`` is needed for cloud storage.
 
-        Raises:
-            FrameUnreadable: for an address that is not allowed, a file that is not there, one that is too large or
-                takes too long. The message never holds a token or the query of a signed address.
-            StudioUnavailable: if Label Studio does not answer at all, so that the frame itself may be fine.
+        Raises FrameUnreadable, whose message never holds a token or the query of a signed address, or StudioUnavailable
+        if Label Studio does not answer at all, so that the frame itself may be fine.
         """
         found = self.look(url, task)
         return found[0] if found else b""

@@ -82,10 +82,8 @@ def labels_of(
     """Read a confirmed annotation's result; what other controls hold is ignored.
 
     Returns its (l,) uint8 combination, and the choices that the configuration does not have (any more): the answers on
-    the other symptoms stand.
-
-    Raises:
-        UnknownLabel: where nothing else is ticked, or for a result that is not of Label Studio's form.
+    the other symptoms stand. Raises UnknownLabel where nothing else is ticked, or for a result that is not of Label
+    Studio's form.
     """
     names, gone = _names(_items(result, configuration), configuration)
     return _known(names, gone, configuration), tuple(gone)

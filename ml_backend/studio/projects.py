@@ -52,11 +52,9 @@ class Projects(Tasks):
 
     def create_project(self, title: str, label_config: str, **fields: Any) -> int:
         """Make a project and return its ID; ``fields`` are those of Label Studio's project."""
-        return int(
-            self._calls.write(
-                f"making the project {title!r}",
-                lambda: self._sdk.projects.create(title=title, label_config=label_config, **fields),
-            ).id
+        return self._make(
+            f"making the project {title!r}",
+            lambda: self._sdk.projects.create(title=title, label_config=label_config, **fields),
         )
 
     def update_project(self, project: int, **fields: Any) -> None:
