@@ -460,13 +460,13 @@ def _predict_body(number: int) -> dict[str, Any]:
 def push(report: Report, quick: bool, folder: Path) -> None:
     """A new order to a real Label Studio on SQLite; the plain way is one call a task."""
     count = 500 if quick else 10_000
-    result = studio_push.measure(folder, count)
-    seconds = report.row(f"pushing a new order of {count:,} tasks", "s", [result.seconds])
-    report.row("requests for it", "", [float(result.requests)])
-    report.row("one prediction by a call of its own", "s", result.single)
-    report.row(f"{count:,} predictions one by one", "s", [statistics.median(result.single) * count], "scaled")
+    seconds, requests, single = studio_push.measure(folder, count)
+    report.row(f"pushing a new order of {count:,} tasks", "s", [seconds])
+    report.row("requests for it", "", [float(requests)])
+    report.row("one prediction by a call of its own", "s", single)
+    report.row(f"{count:,} predictions one by one", "s", [statistics.median(single) * count], "scaled")
     report.bar("pushing a new order, 10,000 tasks on SQLite, seconds", seconds, 30, at_least=False)
-    report.bar("pushing a new order, requests", float(result.requests), 60, at_least=False)
+    report.bar("pushing a new order, requests", float(requests), 60, at_least=False)
 
 
 def _repeat(call: Callable[[], Any], times: int) -> list[float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -23,21 +22,11 @@ from ml_backend.setup.label_configuration import render
 from ml_backend.tsal.acquisition import margin
 
 
-@dataclass
-class Push:
-    """What a push took; ``single`` are the seconds of some predictions sent one by one."""
+def measure(folder: Path, count: int) -> tuple[float, int, list[float]]:
+    """Import ``count`` tasks into a fresh project and push two orders.
 
-    seconds: float = 0.0
-    requests: int = 0
-    single: list[float] = field(default_factory=list)
-
-    def count(self, request: httpx.Request) -> None:
-        """Count one request."""
-        self.requests += 1
-
-
-def measure(folder: Path, count: int) -> Push:
-    """Import ``count`` tasks into a fresh project and push two orders; the second is the one that is timed."""
+    Returns the seconds and the number of requests of the second, and the seconds of some predictions sent one by one.
+    """
     port = free_port()
     settings = load(
         label_studio_url=f"http://127.0.0.1:{port}",
@@ -53,16 +42,17 @@ def measure(folder: Path, count: int) -> Push:
             project, [{"image": f"/data/local-files/?d=frames/{number:032x}.png"} for number in range(count)]
         )
         workload.version(services.versions(project), services.predictor.network(4), settings, project)
-        result = Push()
+        requests: list[httpx.Request] = []
+        single = []
         original = scoring.score
         scoring.score = _random_scores  # type: ignore[assignment]  # the scoring is not what is timed
         try:
             ordering.refresh(services, project, lambda *_: None)
             hooks = services.studio._calls._session.event_hooks
-            services.studio._calls._session.event_hooks = {**hooks, "request": [result.count]}
+            services.studio._calls._session.event_hooks = {**hooks, "request": [requests.append]}
             started = time.perf_counter()
             ordering.refresh(services, project, lambda *_: None)
-            result.seconds = time.perf_counter() - started
+            seconds, sent = time.perf_counter() - started, len(requests)
         finally:
             scoring.score = original
         tasks = [task.id for task, _ in zip(services.studio.tasks(project), range(20), strict=False)]
@@ -72,8 +62,8 @@ def measure(folder: Path, count: int) -> Push:
                 body = {"task": task, "model_version": "one-by-one", "score": 0.5, "result": []}
                 started = time.perf_counter()
                 client.post("/api/predictions/", json=body).raise_for_status()
-                result.single.append(time.perf_counter() - started)
-    return result
+                single.append(time.perf_counter() - started)
+    return seconds, sent, single
 
 
 def _random_scores(services: Services, project: int, frames: list[Frame], *_: object) -> Scores:

@@ -84,11 +84,7 @@ def out_of_reach(options: Sequence[str]) -> str | None:
 
 
 def audited(files: Sequence[Path], options: Sequence[str]) -> list[dict[str, Any]]:
-    """What pip-audit reports of each package pinned in the files: its ``vulns``, or a ``skip_reason``.
-
-    Raises:
-        AuditFailed: where it ends without a report; its code is the same then as where it finds something.
-    """
+    """What pip-audit reports of each package pinned in the files: its ``vulns``, or a ``skip_reason``."""
     command = [sys.executable, "-m", "pip_audit", "--format", "json", "--progress-spinner", "off"]
     # The pins are complete, so that nothing has to be resolved or downloaded.
     command += ["--no-deps", "--disable-pip", *options]
@@ -96,7 +92,7 @@ def audited(files: Sequence[Path], options: Sequence[str]) -> list[dict[str, Any
     ended = subprocess.run(command, capture_output=True, text=True)  # noqa: S603  the command is ours
     try:
         packages: list[dict[str, Any]] = json.loads(ended.stdout)["dependencies"]
-    except (ValueError, KeyError):
+    except (ValueError, KeyError):  # its code is the same then as where it finds something
         # The lines of a traceback, and those that quote a file, are indented.
         said = [line for line in ended.stderr.splitlines() if line[:1].strip()] or [f"code {ended.returncode}"]
         raise AuditFailed(f"pip-audit ended without a report: {said[-1]}") from None

@@ -85,11 +85,7 @@ class Browser:
 
 @contextmanager
 def browser(processes: Processes, folder: Path) -> Iterator[Browser]:
-    """Run Chromium until the block ends, with its profile in ``folder``.
-
-    Raises:
-        BackendError: where Chromium or its driver is not installed, or does not start.
-    """
+    """Run Chromium until the block ends, with its profile in ``folder``."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or driver is None:
         raise BackendError("there is no Chromium: install the packages chromium and chromium-driver")

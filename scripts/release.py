@@ -32,11 +32,7 @@ def main() -> int:
 
 
 def checked(root: Path, version: str) -> list[str]:
-    """The built files, relative to ``root``.
-
-    Raises:
-        NotReleasable: where the changelog has no dated entry of this version at its top, or another version was built.
-    """
+    """The built files, relative to ``root``, or NotReleasable."""
     if not re.fullmatch(r"\d+\.\d+\.\d+", version):
         raise NotReleasable(f"{version} is no release: set __version__ in ml_backend/__init__.py")
     headings = list(HEADING.finditer((root / "CHANGELOG.md").read_text(encoding="utf-8")))

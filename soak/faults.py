@@ -22,7 +22,7 @@ from ml_backend.launch import serve
 from ml_backend.launch.processes import tsal
 from ml_backend.setup.connect import connect
 from ml_backend.setup.label_configuration import render
-from ml_backend.web.access import SECRET_HEADER
+from ml_backend.web.access import secret_header
 from soak.site import PATIENCE_SECONDS, Site, SoakFailed
 from soak.team import Team
 
@@ -46,11 +46,7 @@ class Fault:
 
 
 def suffer(site: Site, team: Team, fault: Fault) -> float:
-    """Let a fault strike and wait until the loop has recovered; returns the seconds that it took.
-
-    Raises:
-        SoakFailed: where it does not recover, or the log does not say what happened.
-    """
+    """Let a fault strike and wait until the loop has recovered and said so; returns the seconds that it took."""
     settle(site)
     began = time.monotonic()
     before = len(site.versions())
@@ -337,13 +333,11 @@ def _webhook_of_a_gone_project(site: Site, team: Team) -> float:
 
 def webhook(site: Site, action: str, project: int | None = None, **content: Any) -> None:
     """Send the backend a webhook as Label Studio would."""
-    secret = site.settings.webhook_secret
-    assert secret is not None
     number = project or site.project
     httpx.post(
         f"{site.settings.backend_url}/webhook?project={number}",
         json={"action": action, "project": {"id": number}, **content},
-        headers={SECRET_HEADER: secret.get_secret_value()},
+        headers=secret_header(site.settings),
         timeout=10,
     ).raise_for_status()
 

@@ -8,7 +8,6 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from ml_backend.errors import InvalidRequest
@@ -17,20 +16,11 @@ from ml_backend.launch.processes import free_port
 USER = "postgres"
 
 
-@dataclass(frozen=True)
-class PostgreSQL:
-    """The ``command`` that runs a server on the loopback address, and the variables with which Label Studio uses it."""
-
-    command: list[str]
-    variables: dict[str, str]
-
-
 @contextmanager
-def postgresql() -> Iterator[PostgreSQL]:
+def postgresql() -> Iterator[tuple[list[str], dict[str, str]]]:
     """Make an empty database, to be started and ended within the block; its files go at the end.
 
-    Raises:
-        InvalidRequest: where PostgreSQL is not installed.
+    Gives the command that runs a server on the loopback address, and the variables with which Label Studio uses it.
     """
     programs = _programs()
     # Not in a folder of the caller's, which the user that the server runs as might not be able to enter.
@@ -46,7 +36,7 @@ def postgresql() -> Iterator[PostgreSQL]:
             capture_output=True,
             cwd=folder,
         )
-        yield PostgreSQL(
+        yield (
             [
                 *(*_as_its_user(), str(programs / "postgres"), "-D", str(data), "-p", str(port)),
                 *("-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}"),

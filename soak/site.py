@@ -307,12 +307,12 @@ def running_site(folder: Path, frames: int, *, k_max: int = 10, seed: int = 0) -
     redis_url = embedded_redis(settings.data_dir / "redis")[1]
     services = Services(settings.model_copy(update={"redis_url": redis_url}))
     with (
-        postgresql() as database,
+        postgresql() as (database, variables),
         (folder / "soak.log").open("a", encoding="utf-8") as file,
         Processes((log := Log(file)).add) as processes,
     ):
-        processes.start("database", database.command, {})
-        studio = start_studio(processes, settings, folder, database.variables)
+        processes.start("database", database, {})
+        studio = start_studio(processes, settings, folder, variables)
         child = processes.start("serve", tsal("serve"), serve.environment(settings))
         site = Site(
             settings,

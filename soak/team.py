@@ -27,9 +27,8 @@ NEVER = float("inf")
 class Serving:
     """A frame that was served: by the monotonic clock when it was first asked for and when the answer was there.
 
-    A request without an answer may have locked the frame, which then comes with the next.
-
-    ``order`` is the name of the order that its prediction carries, empty where it has none.
+    A request without an answer may have locked the frame, which then comes with the next. ``order`` is the name of the
+    order that its prediction carries, empty where it has none.
     """
 
     annotator: str

@@ -107,10 +107,8 @@ class Activations:
         While the trunk works on one piece the next is fetched and decoded. With ``views`` above 1 the augmented views
         of each frame are computed and cached as well (`Bank` draws from them); what is yielded is the frame itself. A
         frame that cannot be read costs only itself. It is fetched again only where something of it is not in the cache,
-        or with ``check`` where its file may have been replaced: then what the new file gives is used.
-
-        Raises:
-            StudioUnavailable: where Label Studio is away; ``without_studio`` its frames count as unreadable then.
+        or with ``check`` where its file may have been replaced: then what the new file gives is used. Where Label
+        Studio is away StudioUnavailable is raised; ``without_studio`` its frames count as unreadable then.
         """
         network = self.network(label_count)
         harmless = BackendError if without_studio else FrameUnreadable
@@ -138,11 +136,7 @@ class Activations:
     def records(
         self, network: Network, frames: Sequence[Frame], digests: Sequence[bytes], drawn: NDArray[np.intp]
     ) -> list[Record]:
-        """One view of each frame, ``drawn`` (n,) says which; what the cache lost is computed again.
-
-        Raises:
-            FrameUnreadable: where a frame that was lost cannot be read any more.
-        """
+        """One view of each frame, ``drawn`` (n,) says which; what the cache lost is computed again."""
         names = [self.record_key(network, digest, int(view)) for digest, view in zip(digests, drawn, strict=True)]
         found = self._features.get_many(names)
         for row, stored in enumerate(found):

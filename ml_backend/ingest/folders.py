@@ -17,10 +17,8 @@ def patients_by_folder(files: Sequence[ClipFile], level: int | None) -> dict[Pat
     ``level`` counts folders: 1 is the first one below the folder that is imported, 0 that folder itself. None stands
     for 1; but if no file lies in a folder below the imported one, each file is a patient of its own.
 
-    Raises:
-        InvalidRequest: if a file has no folder at that level, if files that were given one by one lie in different
-            folders, or if two imported folders have a patient of the same name. The message shows what each level
-            would give.
+    Raises InvalidRequest if a file has no folder at that level, if files that were given one by one lie in different
+    folders, or if two imported folders have a patient of the same name.
     """
     by_root: dict[Path, list[ClipFile]] = defaultdict(list)
     for file in files:

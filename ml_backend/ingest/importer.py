@@ -40,32 +40,20 @@ PIECE = 500  # tasks that are sent to Label Studio at once
 class Importer:
     """Imports files into one project.
 
-    Args:
-        frames: the folder that pictures are written to, below ``document_root``.
-        document_root: the folder that Label Studio serves (its LOCAL_FILES_DOCUMENT_ROOT), under the same path there.
-        data_dir: where this installation keeps the salt for DICOM patients.
-        every: seconds between frames, 0 for all.
-        distance: see `distinct`.
-        rule: how patients are found.
-        keep_patients: see `reconciled`.
-        keys: the keys of a task's data that name patient, clip and time.
-        dry_run: read and count, but write nothing and send no task.
-
-    Raises:
-        InvalidRequest: if ``frames`` is not below ``document_root``, or the rule's level is negative.
+    ``document_root`` is the folder that Label Studio serves (its LOCAL_FILES_DOCUMENT_ROOT), under the same path there.
     """
 
     studio: Studio
     project: int
-    frames: Path
+    frames: Path  # where pictures are written to, below document_root
     document_root: Path
-    data_dir: Path
-    every: Fraction = EVERY
-    distance: int = DISTANCE
+    data_dir: Path  # where this installation keeps the salt for DICOM patients
+    every: Fraction = EVERY  # seconds between frames, 0 for all
+    distance: int = DISTANCE  # see `distinct`
     rule: Rule = field(default_factory=Rule)
-    keep_patients: bool = False
+    keep_patients: bool = False  # see `reconciled`
     keys: DataKeys = field(default_factory=DataKeys)
-    dry_run: bool = False
+    dry_run: bool = False  # read and count, but write nothing and send no task
 
     def __post_init__(self) -> None:
         frames, self.frames, self.document_root = self.frames, self.frames.resolve(), self.document_root.resolve()

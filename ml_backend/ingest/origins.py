@@ -52,12 +52,8 @@ def origins_of(
 
     The patient is the table's, else the DICOM header's, else the folder's. Of a DICOM file nothing gets out but hashes
     keyed by ``secret``, or the table's patient. Where a folder names the patient of DICOM files, its other files get
-    the same hash.
-
-    Raises:
-        InvalidRequest: if folders, headers or the table do not tell the patients apart, or two clips would have one
-            name.
-        SettingsError: from ``secret``.
+    the same hash. Raises InvalidRequest if folders, headers or the table do not tell the patients apart, or two clips
+    would have one name.
     """
     headers: dict[ClipFile, Identity | None] = {}
     failed: list[tuple[Path, str]] = []

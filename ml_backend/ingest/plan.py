@@ -50,10 +50,8 @@ def reconciled(origins: Mapping[ClipFile, Origin], there: Imported, keep: bool) 
     """Compare origins with the clips that the project has, and return them so that they agree.
 
     With ``keep``, those clips keep the patient that they have there, and new clips of the same patient follow them.
-
-    Raises:
-        InvalidRequest: if a clip has the name of another one in the project, or, without ``keep``, if a clip that is
-            in the project would get another patient now.
+    Raises InvalidRequest if a clip has the name of another one in the project, or, without ``keep``, if a clip that is
+    in the project would get another patient now.
     """
     if not there.pictures:
         return dict(origins)

@@ -11,8 +11,8 @@ import httpx
 from ml_backend.errors import SettingsError, StudioRefused
 from ml_backend.settings import Settings
 from ml_backend.setup.findings import Finding
-from ml_backend.setup.webhook import secret_header
 from ml_backend.studio.client import Studio
+from ml_backend.web.access import secret_header
 
 SECONDS = 5.0
 NOWHERE = "not-a-backend"

@@ -12,13 +12,22 @@ from ml_backend.loop.push import SAMPLING
 from ml_backend.services import Services
 from ml_backend.setup import address, project
 from ml_backend.setup.findings import Check, Finding
-from ml_backend.setup.webhook import ACTIONS, wanted_fields
 from ml_backend.studio.client import Webhook
 from ml_backend.studio.configuration import Configuration
+from ml_backend.web.access import secret_header
 
 TITLE = "Lung ultrasound annotator"
 CONNECTED = "CO"
 """Label Studio's code for a backend that answered."""
+ACTIONS = (
+    "ANNOTATION_CREATED",
+    "ANNOTATIONS_CREATED",
+    "ANNOTATION_UPDATED",
+    "ANNOTATIONS_DELETED",
+    "TASKS_CREATED",
+    "TASKS_DELETED",
+)
+"""What our webhook reports."""
 
 
 def checks(services: Services, number: int, configuration: Configuration) -> dict[str, Check]:
@@ -88,8 +97,16 @@ def _backend(services: Services, number: int) -> Iterator[Finding]:
 def _webhook(services: Services, number: int) -> Iterator[Finding]:
     """Our webhook belongs in the place of the one that Label Studio makes, which has no secret and sends everything."""
     studio, settings = services.studio, services.settings
-    wanted = wanted_fields(settings, number)
-    url = wanted["url"]
+    # The query names the project, since some events do not.
+    url, headers = f"{settings.backend_url}/webhook?project={number}", secret_header(settings)
+    wanted = {
+        "url": url,
+        "headers": headers,
+        "actions": tuple(sorted(ACTIONS)),
+        "send_payload": True,
+        "send_for_all_actions": False,
+        "is_active": True,
+    }
     ours: Webhook | None = None
     for one in studio.webhooks(number):
         if one.url == url and ours is None:
@@ -98,7 +115,7 @@ def _webhook(services: Services, number: int) -> Iterator[Finding]:
             text = f"remove the webhook {one.url} that Label Studio made"
             yield Finding("webhook", "change", text, partial(studio.delete_webhook, one.id))
     if ours is None:
-        create = partial(studio.create_webhook, number, url, ACTIONS, wanted["headers"])
+        create = partial(studio.create_webhook, number, url, ACTIONS, headers)
         yield Finding("webhook", "change", f"add the webhook {url}", create)
         return
     differing = [name for name, value in wanted.items() if getattr(ours, name) != value]

@@ -19,8 +19,7 @@ State = Literal["ok", "note", "change"]
 class Finding:
     """One line of the doctor: ``subject`` names what was checked, ``text`` is for people.
 
-    ``note`` is worth knowing and needs no change. ``mend`` makes the change that ``text`` names; it is
-    None where only a person can make it.
+    ``note`` is worth knowing and needs no change. ``mend`` makes the change that ``text`` names, if code can make it.
     """
 
     subject: str

@@ -15,6 +15,11 @@ SECRET_HEADER = "X-TSAL-Secret"  # noqa: S105  the header's name, no secret
 _FORWARDING = ("Forwarded", "Via", "X-Real-Ip", "X-Client-Ip", "X-Original-Host", "True-Client-Ip", "Cf-Connecting-Ip")
 
 
+def secret_header(settings: Settings) -> dict[str, str]:
+    """The header that proves a webhook to be ours; empty where no secret is set."""
+    return {SECRET_HEADER: settings.webhook_secret.get_secret_value()} if settings.webhook_secret else {}
+
+
 def require_access(request: Request, settings: Settings) -> None:
     """Let a request in by our secret (webhooks), by name and password, or, where none is set, from this machine."""
     if request.endpoint not in ("health", None):  # container health checks send no password

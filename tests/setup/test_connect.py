@@ -18,10 +18,10 @@ from ml_backend.launch.processes import free_port
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
 from ml_backend.setup.address import from_here, from_label_studio
+from ml_backend.setup.checks import ACTIONS
 from ml_backend.setup.connect import connect
 from ml_backend.setup.label_configuration import render
 from ml_backend.setup.project import answers, data_keys
-from ml_backend.setup.webhook import ACTIONS
 from ml_backend.store.orders import About, Order
 from ml_backend.studio.client import Studio
 from ml_backend.studio.configuration import Configuration
