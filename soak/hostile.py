@@ -168,7 +168,6 @@ class Hostile:
     """One request as it goes over the line; ``whole`` where HTTP is kept to, so that there must be an answer."""
 
     route: str
-    method: str
     content: bytes
     whole: bool = True
 
@@ -178,8 +177,6 @@ class Offence:
     """A request that did damage (its number, from 0): the beginnings and ends of what was sent and answered."""
 
     number: int
-    route: str
-    method: str
     sent: str
     answer: str
 
@@ -199,7 +196,7 @@ class Tally:
             self.server_errors += 1
             if len(self.offences) < KEPT:
                 sent, said = _excerpt(request.content), _excerpt(answer)
-                self.offences.append(Offence(self.tried, request.route, request.method, sent, said))
+                self.offences.append(Offence(self.tried, sent, said))
         self.tried += 1
         self.answered[_status(answer)] += 1
 
@@ -222,7 +219,7 @@ def assault(
     parts = urlsplit(base_url)
     address = parts.hostname or "", parts.port or 80
     maker = Maker(parts.netloc, credentials, project, label_config, seed)
-    metrics = Hostile("/metrics", "GET", maker.request("GET", "/metrics"))
+    metrics = Hostile("/metrics", maker.request("GET", "/metrics"))
     born = BORN.findall(_ask(address, metrics))
     tally = Tally()
     for request in islice(maker.hostile(), count):
@@ -278,10 +275,10 @@ class Maker:
 
     def valid(self) -> Iterator[Hostile]:
         """A valid request to each route that Label Studio uses."""
-        yield Hostile("/health", "GET", self.request("GET", "/health"))
+        yield Hostile("/health", self.request("GET", "/health"))
         for route in self._takers:
             content = self._content(route) | ({"action": "PROJECT_UPDATED"} if route == "/webhook" else {})
-            yield Hostile(route, "POST", self.request("POST", route, json.dumps(content).encode()))
+            yield Hostile(route, self.request("POST", route, json.dumps(content).encode()))
 
     def request(
         self, method: str, target: str, body: bytes = b"", changes: Mapping[str, str | None] | None = None
@@ -370,7 +367,7 @@ class Maker:
         known = re.sub("<[^>]*>", lambda _: self._chance.choice(ODD_PATHS)[1:], self._chance.choice(self._routes))
         route = self._chance.choice((known, known, self._chance.choice(ODD_PATHS)))
         method = self._chance.choice(METHODS)
-        return Hostile(route, method, self.request(method, route, self._chance.choice((b"", b"{}", b"x" * 100))))
+        return Hostile(route, self.request(method, route, self._chance.choice((b"", b"{}", b"x" * 100))))
 
     def _stranger(self) -> Hostile:
         """Somebody without password and secret, or with odd ones."""
@@ -382,14 +379,14 @@ class Maker:
         }
         route = self._chance.choice(self._routes)
         method, content = "POST" if route in self._takers else "GET", json.dumps(self._content(route)).encode()
-        return Hostile(route, method, self.request(method, route, content, changes))
+        return Hostile(route, self.request(method, route, content, changes))
 
     def _header(self) -> Hostile:
         """A header that is wrong, doubled, long, or means something to a server."""
         route = self._chance.choice(self._takers)
         changes = dict(self._chance.choices(ODD_HEADERS, k=self._chance.choice((1, 1, 2))))
         content = self.request("POST", route, json.dumps(self._content(route)).encode(), changes)
-        return Hostile(route, "POST", content, whole=False)
+        return Hostile(route, content, whole=False)
 
     def _chunks(self) -> Hostile:
         """A body in chunks that do not fit."""
@@ -400,7 +397,7 @@ class Maker:
         broken = b"".join([*pieces[: self._chance.randint(0, 2)], self._chance.choice(BROKEN_CHUNKS)])
         length = self._chance.choice((None, None, str(len(broken))))
         content = self.request("POST", route, broken, {"Transfer-Encoding": "chunked", "Content-Length": length})
-        return Hostile(route, "POST", content, whole=False)
+        return Hostile(route, content, whole=False)
 
     def _nonsense(self) -> Hostile:
         """Bytes that are no HTTP, or are HTTP no more."""
@@ -414,7 +411,7 @@ class Maker:
         else:
             for _ in range(self._chance.randint(1, 10)):
                 content[self._chance.randrange(300)] = self._chance.randrange(256)
-        return Hostile(route, "POST", bytes(content), whole=False)
+        return Hostile(route, bytes(content), whole=False)
 
     # How it is done
 
@@ -435,7 +432,7 @@ class Maker:
             content = content[:place] + self._chance.randbytes(3) + content[place:]
         elif kind == "type":
             changes = {"Content-Type": self._chance.choice(CONTENT_TYPES)}
-        return Hostile(route, "POST", self.request("POST", route + query, content, changes))
+        return Hostile(route, self.request("POST", route + query, content, changes))
 
     def _harmed(self, content: dict[str, Any]) -> str:
         """The JSON of a body, or nearly JSON, damaged in some places."""

@@ -120,7 +120,7 @@ def _hostile(site: Site, requests: int, result: Result, seed: int) -> None:
     tally = assault(site.settings.backend_url, credentials, site.project, render(), count=requests, seed=seed)
     result.requests_tried += tally.tried
     result.server_errors += tally.server_errors
-    result.problems += [f"{one.method} {one.route}: {one.sent} was answered {one.answer}" for one in tally.offences]
+    result.problems += [f"{one.sent} was answered {one.answer}" for one in tally.offences]
 
 
 def _undisturbed(site: Site, team: Team, tasks: int) -> None:

@@ -13,7 +13,7 @@ from ml_backend.errors import InvalidRequest
 from ml_backend.ingest.importer import Importer
 from ml_backend.ingest.origins import Rule
 from ml_backend.launch import serve
-from ml_backend.launch.annotator import ROUND_SECONDS, unattended
+from ml_backend.launch.annotator import ROUND_SECONDS, Annotator
 from ml_backend.launch.clips import Clips, held_out_clips, read_clips
 from ml_backend.launch.demo_state import DemoState, Options, alone_in, earlier, first
 from ml_backend.launch.label_studio import EMAIL, PASSWORD, answers, start_studio, wait_until
@@ -73,7 +73,7 @@ def _run(options: Options, state: DemoState, clips: Clips | None) -> None:
         wait_until(lambda: orders.current_name() is not None, ROUND_SECONDS, "the first order is not there", processes)
         if options.unattended:
             assert clips is not None
-            unattended(services, project, clips, set(state.held_out or ()), options, processes)
+            Annotator(services, project, clips, set(state.held_out or ()), options, processes).work()
         else:
             _welcome(services, project)
             serve.keep_running(processes)

@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import files
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
@@ -26,7 +25,6 @@ from ml_backend.store.embedded import embedded_redis_url
 STOP_SECONDS = 15.0
 # Being terminated, and the closing of the terminal, end a command as Ctrl-C does.
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
 @dataclass
@@ -50,7 +48,7 @@ class Processes:
     def __init__(self, on_line: Callable[[str, str], None]) -> None:
         self._on_line = on_line
         self._children: list[Child] = []
-        self._handlers: dict[signal.Signals, Handler] = {}
+        self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Processes:
         self._handlers = {number: signal.getsignal(number) for number in ENDINGS}

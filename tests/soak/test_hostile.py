@@ -117,7 +117,7 @@ class TestTally:
         assert tally.answered[500] == len(guilty) + 1
         assert [offence.number for offence in tally.offences] == guilty[:KEPT]
         first = tally.offences[0]
-        assert (first.method, first.answer.split()[1]) == ("POST", "500")
+        assert first.answer.split()[1] == "500"
         assert "POST /setup" in first.sent
 
     def test_only_what_is_no_http_may_be_left_without_an_answer(self) -> None:
@@ -129,7 +129,7 @@ class TestTally:
         assert tally.server_errors == counted + LAST - 1
 
     def test_an_answer_counts_that_comes_before_everything_was_sent(self) -> None:
-        flood = Hostile("/setup", "POST", b"POST /setup HTTP/1.1\r\n\r\n" + bytes(1_000_000))
+        flood = Hostile("/setup", b"POST /setup HTTP/1.1\r\n\r\n" + bytes(1_000_000))
         with server(fine, limit=10) as url:
             port = int(url.rpartition(":")[2])
             assert {hostile._ask(("127.0.0.1", port), flood) for _ in range(50)} == {fine(b"")}
@@ -161,7 +161,7 @@ class TestTally:
     def test_a_process_that_is_another_one_afterwards_counts(self, said: bytes) -> None:
         born = iter(count())
         tally = attack(lambda content: b"HTTP/1.1 200 OK\r\n\r\n" + said % next(born), 3)
-        assert [offence.route for offence in tally.offences] == ["/metrics"]
+        assert [offence.sent.split()[:2] for offence in tally.offences] == [["GET", "/metrics"]]
 
 
 def test_the_backend_refuses_or_ignores_all_of_it(tmp_path: Path, redis_url: str) -> None:
