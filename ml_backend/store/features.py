@@ -1,7 +1,7 @@
 """The cache of trunk activations: one file a record, within a budget, shared by any number of processes and machines.
 
-Why files and not LMDB, which release 0.1.0 used (``python -m benchmarks.cache`` measures both): LMDB's reader table
-needs processes that see each other's process ids and a disk of this machine, so every container computed the same
+Why files and not LMDB, which release 0.1.0 used (`benchmarks/cache.py` of commit 4aa17ae measured both): LMDB's reader
+table needs processes that see each other's process ids and a disk of this machine, so every container computed the same
 activations again. Files are read nearly as fast, and need neither.
 """
 
