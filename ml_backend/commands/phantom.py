@@ -18,6 +18,10 @@ def phantom(
     rate: Annotated[int, typer.Option(metavar="N", help="Frames a second.")] = 10,
     size: Annotated[int, typer.Option(metavar="PIXELS", help="Height and width, even.")] = 400,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of everything random.")] = 7,
+    breathing: Annotated[
+        bool,
+        typer.Option("--breathing", help="Findings come and go within a clip: labels per frame, in OUT/frames.csv."),
+    ] = False,
     examples: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Also write the labelling configuration's example pictures to DIR."),
@@ -25,7 +29,9 @@ def phantom(
 ) -> None:
     """Draw lung-ultrasound phantoms: OUT/clips/*.mp4, and OUT/clips.csv with their exact labels.
 
-    The same seed and numbers give the same files. Example: tsal phantom runs/phantom --patients 12
+    With --breathing, B-lines, effusions and lesions come and go with the breath and with the probe's movement, and
+    OUT/frames.csv has the labels of every frame (file, frame, time in seconds, symptoms). The same seed and numbers
+    give the same files. Example: tsal phantom runs/phantom --patients 12
     """
     from ml_backend.phantom.clips import generate, write_examples
 
@@ -34,4 +40,4 @@ def phantom(
     if examples is not None:
         print("\n".join(map(str, write_examples(examples))))
     if out is not None:
-        print(generate(out, patients, clips, frames, seed, (size, size), rate, True))
+        print(generate(out, patients, clips, frames, seed, (size, size), rate, True, breathing))

@@ -30,5 +30,11 @@ def test_the_command_writes_clips_and_examples(tmp_path: Path, capsys: pytest.Ca
     assert len(list((tmp_path / "ex").iterdir())) == 4
 
 
+def test_breathing_clips_have_labels_per_frame(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert code(str(tmp_path), "--breathing", "--patients", "1", "--clips", "2", "--frames", "3", "--size", "64") == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "frames.csv")
+    assert len((tmp_path / "frames.csv").read_text(encoding="utf-8").splitlines()) == 1 + 2 * 3
+
+
 def test_a_folder_must_be_named() -> None:
     assert code() == 2
