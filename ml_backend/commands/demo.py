@@ -21,6 +21,9 @@ def demo(
     unattended: Annotated[
         bool, typer.Option("--unattended", help="A simulated annotator answers from --labels.")
     ] = False,
+    finish: Annotated[
+        bool, typer.Option("--finish/--no-finish", help="End --unattended with a certificate of the whole pool.")
+    ] = True,
     rounds: Annotated[int, typer.Option(metavar="N", help="Batches that the simulated annotator confirms.")] = 3,
     batch: Annotated[
         int | None, typer.Option(metavar="N", help="Annotations that start a fine-tune.", show_default="20")
@@ -55,6 +58,7 @@ def demo(
             clips=clips,
             labels=labels,
             unattended=unattended,
+            finish=finish,
             rounds=rounds,
             batch=batch,
             report=report,

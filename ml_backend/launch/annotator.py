@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ml_backend.ingest.files import frames_of
 from ml_backend.ingest.served import picture_name, write_picture
 from ml_backend.launch.clips import Clips
 from ml_backend.launch.demo_state import Options
+from ml_backend.launch.finishing import finish_pool, right_in_pool
 from ml_backend.launch.label_studio import wait_until
 from ml_backend.launch.processes import Processes
 from ml_backend.loop.confirm import parked_now
@@ -29,6 +31,7 @@ from ml_backend.services import Services
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.orders import Order
 from ml_backend.store.versions import Manifest
+from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import choices_result
 from ml_backend.tsal.judgement import Figure, figure, matches, per_label
 
@@ -58,9 +61,15 @@ class Annotator:
             assert newest is not None
             assert order is not None
             versions.append(newest)
-            rounds.append(_round(number, newest, order, in_order))
+            rounds.append(
+                _round(number, newest, order, in_order) | {"pool": right_in_pool(services, self.project, self._truth)}
+            )
+        finished = None
+        if self.options.finish:
+            finished = finish_pool(services, self.project, self._truth, self._answer_all, self._wait)
         report = {
             "rounds": [one | figures for one, figures in zip(rounds, self._evaluate(versions), strict=True)],
+            "finish": finished,
             "settings": {
                 **services.settings.model_dump(
                     mode="json", exclude={"label_studio_token", "webhook_secret", "basic_auth_password"}
@@ -103,25 +112,54 @@ class Annotator:
 
     def _annotate(self, count: int) -> float:
         """Answer what Label Studio serves; returns the share of frames that came in the computed order."""
-        studio, project = self.services.studio, self.project
-        configuration = self.services.configuration(studio.project(project).label_config)
-        order = self.services.orders(project).current()
-        assert order is not None
-        expected = order.tasks.tolist()
         in_order = 0
+        answered: set[int] = set()
         for place in range(count):
-            task = studio.next_task(project)
-            if task is None:
+            order = self.services.orders(self.project).current()  # another one where the memory was refreshed
+            task = self.services.studio.next_task(self.project)
+            if task is None or order is None:
                 raise BackendError(
                     f"Label Studio has no frame left after {place} of {count}: take fewer rounds or batches"
                 )
-            in_order += place < len(expected) and task["id"] == expected[place]
-            shown = [one["id"] for one in task.get("predictions", []) if one.get("model_version") == order.about.name]
-            labels = self.clips.labels[task["data"][self.services.data_keys.clip]]
-            studio.submit(
-                task["id"], [choices_result(labels, configuration)], parent_prediction=shown[0] if shown else None
-            )
+            left = (one for one in order.tasks.tolist() if one not in answered)
+            in_order += task["id"] == next(left, None)
+            answered.add(task["id"])
+            self._answer(task)
         return in_order / count
+
+    def _answer_all(self, tasks: Sequence[int]) -> None:
+        """Answer these tasks as they are served, and no other."""
+        wanted = set(tasks)
+        while wanted:
+            task = self.services.studio.next_task(self.project)
+            if task is None or task["id"] not in wanted:
+                raise BackendError(f"Label Studio serves another frame than the {len(wanted)} that are asked first")
+            self._answer(task)
+            wanted.discard(task["id"])
+
+    def _answer(self, task: Mapping[str, Any]) -> None:
+        """Submit the true labels of a served task, as somebody who looked at it."""
+        order = self.services.orders(self.project).current()
+        name = order.about.name if order else None
+        shown = [one["id"] for one in task.get("predictions", []) if one.get("model_version") == name]
+        self.services.studio.submit(
+            task["id"],
+            [choices_result(self._truth[task["id"]], self._configuration)],
+            parent_prediction=shown[0] if shown else None,
+        )
+
+    @cached_property
+    def _configuration(self) -> Configuration:
+        return self.services.configuration(self.services.studio.project(self.project).label_config)
+
+    @cached_property
+    def _truth(self) -> dict[int, NDArray[np.uint8]]:
+        """The right label combination of every task."""
+        key = self.services.data_keys.clip
+        return {task.id: self.clips.labels[str(task.data[key])] for task in self.services.studio.tasks(self.project)}
+
+    def _wait(self, condition: Callable[[], bool]) -> None:
+        wait_until(condition, ROUND_SECONDS, "the audit was answered and not counted", self.processes)
 
     def _refreshed(self, before: str | None) -> bool:
         """Whether there is a version after ``before``, and Label Studio serves its order unless it was held back."""

@@ -131,6 +131,7 @@ def _settings(state: DemoState) -> Settings:
         redis_url=None,
         backbone=os.environ.get("TSAL_BACKBONE", "efficientnet_lite0"),
         k_max=state.batch,
+        refresh=max(1, state.batch // 2),
         seed=state.seed,
     )
 

@@ -26,6 +26,7 @@ class Options:
     clips: Path | None
     labels: Path | None
     unattended: bool
+    finish: bool
     rounds: int
     batch: int | None
     report: Path

@@ -117,8 +117,7 @@ def ask_first(services: Services, project: int, finish: Finish) -> None:
         if order is None or order.told is None:
             raise NotEnoughLabels(f"the order {finish.order} is gone, on which finish {finish.number} rests")
         rows = services.finishes(project).rows(finish)
-        wanted = list(finish.drawn) if finish.state == "open" else _by_doubt(rows)
-        first = np.array(wanted, np.int64)
+        first = np.array(_wanted(finish, rows), np.int64)
         rest = order.tasks[~np.isin(order.tasks, first)]
         place_of = {task: place for place, task in enumerate(order.tasks.tolist())}
         tasks = np.concatenate([first, rest])
@@ -149,11 +148,10 @@ def advance(services: Services, project: int) -> Finish | None:
     reason = _voided(services, project, finish, labelled, configuration)
     if reason:
         return _void(services, project, finish, reason)
-    if finish.state == "open":
-        if all(task in labelled for task in finish.drawn):
-            return _count(services, project, finish, labelled)
-        if not _asks(services, project, finish):  # a crash came between the draw and the queue
-            ask_first(services, project, finish)
+    if finish.state == "open" and all(task in labelled for task in finish.drawn):
+        return _count(services, project, finish, labelled)
+    if not asks(services, project, finish):  # a crash came between the record and the queue
+        ask_first(services, project, finish)
     return finish
 
 
@@ -252,15 +250,20 @@ def _void(services: Services, project: int, finish: Finish, reason: str) -> Fini
     return gone
 
 
-def _asks(services: Services, project: int, finish: Finish) -> bool:
-    """Whether the queue asks for the audit first."""
+def asks(services: Services, project: int, finish: Finish) -> bool:
+    """Whether the queue asks first for what a finish wants from people; yes where it is void and wants nothing."""
+    if finish.state == "void":
+        return True
+    wanted = _wanted(finish, services.finishes(project).rows(finish))
     order = services.orders(project).current()
-    return order is not None and set(order.tasks[: len(finish.drawn)].tolist()) == set(finish.drawn)
+    return order is not None and order.tasks[: len(wanted)].tolist() == wanted
 
 
-def _by_doubt(rows: MachineRows) -> list[int]:
-    """The frames that go to people, least certain first."""
-    open_ = np.flatnonzero(~rows.kept)
+def _wanted(finish: Finish, rows: MachineRows) -> list[int]:
+    """The frames that a finish wants from people: the audit as drawn; once it is counted, the least certain first."""
+    if finish.state == "open":
+        return list(finish.drawn)
+    open_ = np.flatnonzero(~rows.kept & ~np.isin(rows.tasks, finish.drawn))
     wanted: list[int] = rows.tasks[open_[np.argsort(-rows.uncertainty[open_], kind="stable")]].tolist()
     return wanted
 

@@ -214,7 +214,7 @@ def test_rounds_and_batches_must_be_positive(arguments: tuple[object, ...], caps
 def demo(tmp_path: Path, folder: Path) -> Path:
     """The folder of an earlier demo with clips of its own, that was not unattended."""
     demo = tmp_path / "demo"
-    options = Options(folder, None, False, 3, 7, Path(), Fraction(1, 2), None, 0, demo)
+    options = Options(folder, None, False, True, 3, 7, Path(), Fraction(1, 2), None, 0, demo)
     demo.mkdir()
     first(options, demo).write()
     return demo
@@ -258,7 +258,7 @@ def test_a_port_of_the_demo_in_use_is_named(demo: Path, name: str, capsys: pytes
 
 
 def test_batch_and_port_may_change(demo: Path, folder: Path) -> None:
-    options = Options(folder, None, False, 3, None, Path(), Fraction(1, 2), None, 0, demo)
+    options = Options(folder, None, False, True, 3, None, Path(), Fraction(1, 2), None, 0, demo)
     there = earlier(options, demo)
     assert there is not None
     assert there.batch == 7

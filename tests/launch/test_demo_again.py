@@ -120,7 +120,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 def unattended(demo: Demo) -> dict[str, Any]:
     """The report of a demo that ran unattended to its end."""
     clips = ("--clips", str(demo.folder / "made" / "clips"), "--labels", str(demo.folder / "made" / "clips.csv"))
-    with demo.run("--unattended", "--rounds", "1", "--batch", "1", *clips) as process:
+    with demo.run("--unattended", "--no-finish", "--rounds", "1", "--batch", "1", *clips) as process:
         assert process.wait(SECONDS) == 0, demo.output()
     report: dict[str, Any] = json.loads((demo.folder / "report.json").read_text())
     return report
