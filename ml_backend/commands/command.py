@@ -1,12 +1,37 @@
-"""What every command shares: errors become one line and an exit code, never a traceback."""
+"""What commands share: errors that become one line and an exit code, never a traceback, and the project's number."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
-from ml_backend.errors import BackendError, RedisUnavailable
+import typer
+
+from ml_backend.errors import BackendError, InvalidRequest, RedisUnavailable
+
+if TYPE_CHECKING:
+    from ml_backend.services import Services
+
+Project = Annotated[
+    int | None, typer.Option("--project", metavar="ID", help="Project number.", show_default="the only connected one")
+]
+
+
+def connected(services: Services, named: int | None) -> int:
+    """The project that a command works on: the named one, or the only connected one.
+
+    Raises:
+        InvalidRequest: where it is not connected, or none is named and there are several.
+    """
+    projects = services.projects()
+    if named is None and len(projects) == 1:
+        return projects[0]
+    if named not in projects:
+        known = ", ".join(map(str, projects)) or "none"
+        raise InvalidRequest(f"name one of the connected projects with --project: {known}")
+    return named
 
 
 def run(main: Callable[[], int | None]) -> None:

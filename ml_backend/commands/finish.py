@@ -6,16 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ml_backend.errors import InvalidRequest
+from ml_backend.commands.command import Project, connected
 from ml_backend.progress import Progress
 
 if TYPE_CHECKING:
     from ml_backend.services import Services
     from ml_backend.store.finishes import Finish
 
-Project = Annotated[
-    int | None, typer.Option("--project", metavar="ID", help="Project number.", show_default="the only connected one")
-]
 Error = Annotated[float, typer.Option("--error", metavar="SHARE", help="Largest share of wrong labels to allow.")]
 Confidence = Annotated[float, typer.Option("--confidence", metavar="SHARE", help="How sure that must be.")]
 Budget = Annotated[
@@ -45,7 +42,7 @@ def finish(
 
     configure()
     services = Services(load())
-    number = _project(services, project)
+    number = connected(services, project)
     if give_up:
         _show(services, number, finishing.give_up(services, number))
         return
@@ -71,15 +68,6 @@ def finish(
         )
     if not dry_run:
         _show(services, number, finishing.begin(services, number, offered))
-
-
-def _project(services: Services, project: int | None) -> int:
-    if project is not None:
-        return project
-    connected = services.projects()
-    if len(connected) != 1:
-        raise InvalidRequest(f"name one of the connected projects with --project: {connected or 'there is none'}")
-    return connected[0]
 
 
 def _show(services: Services, project: int, finish: Finish) -> None:

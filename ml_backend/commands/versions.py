@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ml_backend.commands.command import Project, connected
 from ml_backend.commands.order import show_refresh
-from ml_backend.errors import InvalidRequest, VersionUnknown
+from ml_backend.errors import VersionUnknown
 from ml_backend.logs import configure, event
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ SIDECAR_SECONDS = 3.0  # in which a running sidecar has begun
 app = typer.Typer(
     name="versions", no_args_is_help=True, help="Look at model versions, activate one, undo that, remove old ones."
 )
-Project = Annotated[
-    int | None, typer.Option("--project", metavar="ID", help="Project number.", show_default="the only connected one")
-]
 Version = Annotated[str, typer.Argument(metavar="VERSION", help="Its name, or its number.")]
 
 
@@ -100,7 +98,7 @@ def _opened(context: typer.Context, project: int | None) -> tuple[Services, int,
 
     configure()
     services = Services(load())
-    number = _project(services, context.obj if project is None else project)
+    number = connected(services, context.obj if project is None else project)
     return services, number, services.versions(number)
 
 
@@ -206,16 +204,6 @@ def _version(store: VersionStore, named: str | None) -> Manifest:
             raise VersionUnknown(f"there is no version {named}; `list` names them all")
         return store.get(found[0])
     return store.get(named)
-
-
-def _project(services: Services, named: int | None) -> int:
-    projects = services.projects()
-    if named is None and len(projects) == 1:
-        return projects[0]
-    if named not in projects:
-        known = ", ".join(map(str, projects)) or "none"
-        raise InvalidRequest(f"name one of the connected projects with --project: {known}")
-    return named
 
 
 def _made_active(store: VersionStore, one: Manifest) -> str:

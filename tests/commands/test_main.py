@@ -26,6 +26,8 @@ COMMANDS = [
     "config",
     "versions",
     "order",
+    "finish",
+    "suspects",
     "backend",
     "worker",
     "sidecar",

@@ -1,0 +1,57 @@
+"""`tsal suspects`: list confirmed frames that deserve a second look."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ml_backend.commands.command import Project, connected
+from ml_backend.progress import Progress
+
+if TYPE_CHECKING:
+    from ml_backend.loop.suspects import Contradiction, Suspect
+
+First = Annotated[int, typer.Option("--first", metavar="N", min=1, help="List so many, the most suspect ones.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, to be read by a program.")]
+
+
+def suspects(project: Project = None, first: First = 20, as_json: Json = False) -> None:
+    """List confirmed frames that deserve a second look.
+
+    These are frames whose labels contradict those of the confirmed frames most like them, and the network. Each comes
+    with the reasons and a link. Nothing is changed: look at them in Label Studio, and correct what is wrong.
+    """
+    from ml_backend.logs import configure
+    from ml_backend.loop.suspects import suspects as found_in
+    from ml_backend.services import Services
+    from ml_backend.settings import load
+
+    configure()
+    services = Services(load())
+    number = connected(services, project)
+    with Progress(f"project {number}", "frame") as progress:
+        found = found_in(services, number, lambda stage, done, total: progress.at(done, total, stage))
+    if as_json:
+        print(json.dumps([asdict(one) for one in found[:first]], indent=1))
+        return
+    print(f"project {number}: {len(found)} confirmed frames are contradicted" + (":" if found else ""))
+    for one in found[:first]:
+        print(_line(one))
+    standing = services.finishes(number).standing()
+    if found and standing is not None:
+        print(f"Certificate {standing.number} stands: it becomes void when an answer that it rests on is corrected.")
+
+
+def _line(one: Suspect) -> str:
+    confirmed = ", ".join(one.confirmed) or "nothing"
+    against = "; ".join(map(_against, one.contradicted))
+    witnesses = ", ".join(map(str, one.witnesses))
+    return f"task {one.task}: confirmed {confirmed}. {against}. Most like it: tasks {witnesses}. {one.link}"
+
+
+def _against(one: Contradiction) -> str:
+    network = "" if one.network is None else f", network {100 * one.network:.0f}%"
+    return f"{one.symptom} {'absent' if one.confirmed else 'present'}: memory {100 * one.memory:.0f}%{network}"
