@@ -363,7 +363,7 @@ def workers(report: Report, quick: bool, folder: Path) -> None:
             )
             pool = [Frame(place, f"/data/local-files/?d={place}.jpg") for place in range(count)]
             started = time.perf_counter()
-            results[number] = scoring.score(services, 1, pool, manifest, lambda *_: None)
+            results[number], _ = scoring.score(services, 1, pool, manifest, lambda *_: None)
             report.row(f"first pass of {count} frames, {number} worker(s)", "s", [time.perf_counter() - started])
     difference = float(np.abs(results[1].probabilities - results[2].probabilities).max())
     report.row("largest difference of a probability between 1 and 2 workers", "", [difference])

@@ -16,6 +16,7 @@ from ml_backend.launch import label_studio
 from ml_backend.launch.processes import Processes, free_port
 from ml_backend.loop import order as ordering
 from ml_backend.loop import score as scoring
+from ml_backend.msml.sketch import WIDTH
 from ml_backend.services import Services
 from ml_backend.settings import load
 from ml_backend.setup.label_configuration import render
@@ -66,15 +67,21 @@ def measure(folder: Path, count: int) -> tuple[float, int, list[float]]:
     return seconds, sent, single
 
 
-def _random_scores(services: Services, project: int, frames: list[Frame], *_: object) -> Scores:
+def _random_scores(
+    services: Services, project: int, frames: list[Frame], *_: object
+) -> tuple[Scores, scoring.Embeddings]:
     rng = np.random.default_rng(0)
+    tasks = np.array([frame.task for frame in frames], np.int64)
     probabilities = rng.random((len(frames), 4), dtype=np.float32)
     labels = (probabilities > 0.5).astype(np.uint8)
-    return Scores(
-        np.array([frame.task for frame in frames], np.int64),
+    scores = Scores(
+        tasks,
         probabilities,
         labels,
         rng.random(len(frames)),
         labels,
         margin(probabilities),
+    )
+    return scores, scoring.Embeddings(
+        tasks, rng.standard_normal((len(frames), WIDTH), np.float32).astype(np.float16), {}
     )

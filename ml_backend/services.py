@@ -22,6 +22,7 @@ from ml_backend.settings import Settings
 from ml_backend.store.audits import AuditStore
 from ml_backend.store.counters import Counters
 from ml_backend.store.embedded import redis_url
+from ml_backend.store.embeddings import EmbeddingStore
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.finishes import FinishStore
 from ml_backend.store.orders import OrderStore
@@ -41,6 +42,7 @@ class Services:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._embeddings: dict[int, EmbeddingStore] = {}
 
     @cached_property
     def studio(self) -> Studio:
@@ -118,6 +120,15 @@ class Services:
     def orders(self, project: int) -> OrderStore:
         """A project's pushed orders."""
         return OrderStore(self.folder(project))
+
+    def embeddings(self, project: int) -> EmbeddingStore:
+        """A project's embeddings, always the same object, so that what was read once stays in memory.
+
+        A project is refreshed by one thread at a time (`OrderStore.alone`).
+        """
+        if project not in self._embeddings:
+            self._embeddings[project] = EmbeddingStore(self.folder(project) / "embeddings")
+        return self._embeddings[project]
 
     def audits(self, project: int) -> AuditStore:
         """A project's audit draws."""

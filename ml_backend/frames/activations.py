@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,19 +32,24 @@ FAILED_CHECKS = 8  # after so many a server is taken to be away, and nothing mor
 
 Record = NDArray[np.uint8]
 Failures = list[BackendError]  # of checks of files on servers, in one go over the frames
+Vector = NDArray[np.float16]
+Kept = Callable[[Sequence[bytes]], Mapping[bytes, Vector]]
+"""Returns the embeddings (512,) that are kept, by the digest of the content, of those asked for."""
 
 
 @dataclass(frozen=True)
 class Chunk:
     """Trunk activations of some frames.
 
-    ``frames``: the m readable ones; ``digests`` of their files' content; ``activations`` (m, c, h, w) float32;
-    ``unreadable`` {task: reason} for the frames left out.
+    ``frames``: the m readable ones; ``digests`` of their files' content; ``activations`` (k, c, h, w) float32 of those
+    that are not in ``embedded``; ``embedded``: kept embeddings that made activations needless, by place among the
+    frames; ``unreadable`` {task: reason} for the frames left out.
     """
 
     frames: list[Frame]
     digests: list[bytes]
     activations: NDArray[np.float32]
+    embedded: dict[int, Vector]
     unreadable: dict[int, str]
 
     @property
@@ -101,6 +106,7 @@ class Activations:
         views: int = 1,
         without_studio: bool = False,
         check: bool = False,
+        kept: Kept | None = None,
     ) -> Iterator[Chunk]:
         """Yield trunk activations in pieces, from the cache where they are there, so that memory stays flat.
 
@@ -108,7 +114,8 @@ class Activations:
         of each frame are computed and cached as well (`Bank` draws from them); what is yielded is the frame itself. A
         frame that cannot be read costs only itself. It is fetched again only where something of it is not in the cache,
         or with ``check`` where its file may have been replaced: then what the new file gives is used. Where Label
-        Studio is away StudioUnavailable is raised; ``without_studio`` its frames count as unreadable then.
+        Studio is away StudioUnavailable is raised; ``without_studio`` its frames count as unreadable then. Activations
+        of a frame whose embedding is ``kept`` are not looked for.
         """
         network = self.network(label_count)
         harmless = BackendError if without_studio else FrameUnreadable
@@ -118,7 +125,7 @@ class Activations:
             failed: Failures | None = [] if check else None
             begun: _Begun | None = None
             for piece in pieces:
-                begun, previous = self._begin(network, piece, views, pool, failed), begun
+                begun, previous = self._begin(network, piece, views, pool, failed, kept), begun
                 if previous is not None:
                     yield self._finish(network, previous, harmless)
             if begun is not None:
@@ -126,11 +133,13 @@ class Activations:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def has(self, frames: Sequence[Frame], label_count: int) -> bool:
-        """Whether the activations of all these frames are in the cache; a record may still turn out to be damaged."""
+    def has(self, frames: Sequence[Frame], label_count: int, kept: Kept | None = None) -> bool:
+        """Whether `activations` would find all these frames; a record may still turn out to be damaged."""
         network = self.network(label_count)
         known = self._known(frames)
-        names = [self.record_key(network, one.digest, 0) for one in known.values()]
+        digests = {one.digest for one in known.values()}
+        digests -= set(kept([*digests]) if kept else ())
+        names = [self.record_key(network, digest, 0) for digest in digests]
         return len(known) == len(frames) and all(self._features.has_many(names))
 
     def records(
@@ -154,12 +163,20 @@ class Activations:
         return {row: one for row, one in enumerate(map(Known.of, records)) if one is not None}
 
     def _begin(
-        self, network: Network, frames: Sequence[Frame], views: int, pool: ThreadPoolExecutor, failed: Failures | None
+        self,
+        network: Network,
+        frames: Sequence[Frame],
+        views: int,
+        pool: ThreadPoolExecutor,
+        failed: Failures | None,
+        kept: Kept | None,
     ) -> _Begun:
         """Look a piece up in the cache and start to fetch and decode what is not there, or may be another by now."""
         known = self._known(frames)
         digests = {row: one.digest for row, one in known.items()}
-        wanted = [(row, view) for row in digests for view in range(views)]
+        vectors = kept([*digests.values()]) if kept else {}
+        embedded = {row: vectors[digest] for row, digest in digests.items() if digest in vectors}
+        wanted = [(row, view) for row in digests if row not in embedded for view in range(views)]
         stored = self._features.get_many([self.record_key(network, digests[row], view) for row, view in wanted])
         found: dict[int, dict[int, Record]] = {row: {} for row in range(len(frames))}
         for (row, view), record in zip(wanted, stored, strict=True):
@@ -168,14 +185,15 @@ class Activations:
         fetched: dict[int, Future[_Prepared | None]] = {
             row: pool.submit(self._prepare, network, frames[row], range(views))
             for row, records in found.items()
-            if len(records) < views
+            if len(records) < views and row not in embedded
         }
         with self._counting:
             self.looked_up.update(hit=len(frames) - len(fetched), miss=len(fetched))
         for row, one in known.items():
             if failed is not None and row not in fetched and one.due:
                 fetched[row] = pool.submit(self._check, network, frames[row], range(views), one, failed)
-        return _Begun(frames, digests, {row: records[0] for row, records in found.items() if 0 in records}, fetched)
+        records = {row: of_row[0] for row, of_row in found.items() if 0 in of_row}
+        return _Begun(frames, digests, records, embedded, fetched)
 
     def _prepare(self, network: Network, frame: Frame, views: Sequence[int]) -> _Prepared:
         """Fetch a frame and make those of its ``views`` whose activations are not in the cache."""
@@ -214,7 +232,7 @@ class Activations:
 
     def _finish(self, network: Network, begun: _Begun, harmless: type[BackendError]) -> Chunk:
         """Run the trunk on what was fetched, remember it, and put the piece together; ``harmless`` costs one frame."""
-        digests, records = dict(begun.digests), dict(begun.found)
+        digests, records, embedded = dict(begun.digests), dict(begun.found), dict(begun.embedded)
         prepared: dict[int, _Prepared] = {}
         unreadable: dict[int, str] = {}
         for row, future in begun.fetched.items():
@@ -229,12 +247,14 @@ class Activations:
                 event(logger, "frame unreadable", level=logging.WARNING, task=begun.frames[row].task, reason=str(error))
         for row, computed in zip(prepared, self._compute(network, list(prepared.values())), strict=True):
             records[row] = computed[0]
+            embedded.pop(row, None)
         _log_replaced([begun.frames[row] for row in prepared if digests[row] != begun.digests.get(row, digests[row])])
-        rows = sorted(records)
+        rows = sorted(records | embedded)
         return Chunk(
             frames=[begun.frames[row] for row in rows],
             digests=[digests[row] for row in rows],
-            activations=restore([records[row] for row in rows], network.activation_shape),
+            activations=restore([records[row] for row in rows if row in records], network.activation_shape),
+            embedded={place: embedded[row] for place, row in enumerate(rows) if row in embedded},
             unreadable=unreadable,
         )
 
@@ -282,11 +302,16 @@ class _Prepared:
 
 @dataclass(frozen=True)
 class _Begun:
-    """A piece under way: by row the ``digests`` and records of view 0 that were cached, and what is being fetched."""
+    """A piece under way.
+
+    By row: the ``digests``, the records of view 0 that were ``found`` in the cache, the kept embeddings that spare
+    looking for them, and what is being fetched.
+    """
 
     frames: Sequence[Frame]
     digests: dict[int, bytes]
     found: dict[int, Record]
+    embedded: dict[int, Vector]
     fetched: dict[int, Future[_Prepared | None]]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_backend.frames.activations import Activations
+from ml_backend.frames.activations import Activations, Chunk
 from ml_backend.frames.frame import Fetcher, Frame
 from ml_backend.frames.scores import Scores, validator_of
 from ml_backend.msml.network import Network
@@ -54,24 +54,25 @@ class Predictor(Activations):
         manifest: Manifest,
         store: VersionStore,
         without_studio: bool = False,
-        check: bool = False,
     ) -> Iterator[Scores]:
-        """Yield what a version says of the frames, in pieces; ``without_studio`` and ``check`` as in `activations`."""
-        label_count = len(manifest.label_names)
+        """Yield what a version says of the frames, in pieces; ``without_studio`` as in `activations`."""
+        for chunk in self.activations(frames, len(manifest.label_names), without_studio=without_studio):
+            yield self.scored(chunk, manifest, store)
+
+    def scored(self, chunk: Chunk, manifest: Manifest, store: VersionStore) -> Scores:
+        """What a version says of frames whose activations are all there."""
+        probabilities = self._probabilities(chunk.activations, manifest, store)
         tables = Tables.from_json(manifest.table, manifest.strengths)
-        validator = validator_of(self._settings, manifest)
-        for chunk in self.activations(frames, label_count, without_studio=without_studio, check=check):
-            probabilities = self._probabilities(chunk.activations, manifest, store)
-            found = ticks(probabilities, tables, validator)
-            yield Scores(
-                tasks=chunk.tasks,
-                probabilities=probabilities,
-                labels=found.labels,
-                distances=found.distances,
-                plain=found.plain,
-                margins=found.margins,
-                unreadable=chunk.unreadable,
-            )
+        found = ticks(probabilities, tables, validator_of(self._settings, manifest))
+        return Scores(
+            tasks=chunk.tasks,
+            probabilities=probabilities,
+            labels=found.labels,
+            distances=found.distances,
+            plain=found.plain,
+            margins=found.margins,
+            unreadable=chunk.unreadable,
+        )
 
     def bank(self, frames: Sequence[Frame], digests: Sequence[bytes], label_count: int) -> Bank:
         """The views of frames that `activations` went through with the settings' number of views."""

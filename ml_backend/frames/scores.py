@@ -43,12 +43,6 @@ class Scores:
     margins: NDArray[np.float64]
     unreadable: dict[int, str] = field(default_factory=dict)
 
-    def only(self, tasks: NDArray[np.int64]) -> Scores:
-        """The rows of these tasks, in the order of the rows."""
-        rows = np.isin(self.tasks, tasks)
-        kept = {one.name: getattr(self, one.name)[rows] for one in fields(Scores) if one.name != "unreadable"}
-        return Scores(**kept, unreadable=self.unreadable)
-
 
 def concatenate(pieces: Sequence[Scores], label_count: int) -> Scores:
     """Join pieces of scores into one."""

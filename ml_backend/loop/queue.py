@@ -81,25 +81,21 @@ class Refresh:
     def queue(self) -> Queue:
         """Score the frames and look up their embeddings, say what is believed of them, and choose their order."""
         scores = None
-        frames, unreadable = self.frames, {}
-        if self.manifest is not None:
-            scores = scoring.score(self.services, self.project, self.frames, self.manifest, self.report)
-            unreadable = scores.unreadable
-            frames = [frame for frame in frames if frame.task not in unreadable]
-        width = len(self.manifest.label_names if self.manifest else self.configuration.label_names)
-        embeddings = scoring.embed(self.services, self.project, frames, width, self.report)
-        if scores is not None and embeddings.unreadable:  # lost since they were scored
-            scores = scores.only(embeddings.tasks)
-        tasks = embeddings.tasks
-        frame_of = {frame.task: frame for frame in frames}
+        if self.manifest is None:
+            width = len(self.configuration.label_names)
+            embeddings = scoring.embed(self.services, self.project, self.frames, width, self.report)
+        else:
+            scores, embeddings = scoring.score(self.services, self.project, self.frames, self.manifest, self.report)
+        frame_of = {frame.task: frame for frame in self.frames}
+        frames = [frame_of[task] for task in embeddings.tasks.tolist()]
         numbers: dict[str, int] = {}
-        places = places_of([frame_of[task] for task in tasks.tolist()], embeddings.features, numbers)
+        places = places_of(frames, embeddings.features, numbers)
         belief = self._believed(places, numbers, scores)
-        pool, known = self._pool([frame_of[task] for task in tasks.tolist()], places, scores, belief)
+        pool, known = self._pool(frames, places, scores, belief)
         return Queue(
-            tasks,
+            embeddings.tasks,
             choose(pool, known, self._rules()),
-            {**unreadable, **embeddings.unreadable},
+            embeddings.unreadable,
             scores,
             belief,
             new_draw=known.audit is None,

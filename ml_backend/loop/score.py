@@ -1,9 +1,9 @@
 """Scoring a whole pool, with the help of any number of RQ workers that share the cache of activations.
 
-A worker does the dear part, the trunk, and leaves the activations in the cache. This process takes the frames in their
-order and the workers begin at the end, so they meet: what no worker has begun is done here, and so is what a worker
-fails to do. Whole pieces of `CHUNK` frames are shared out, so the network sees the same batches, and the result is the
-same, however many workers there are.
+A worker does the dear part, the trunk, and leaves the activations in the cache and the embeddings with the project.
+This process takes the frames in their order and the workers begin at the end, so they meet: what no worker has begun is
+done here, and so is what a worker fails to do. Whole pieces of `CHUNK` frames are shared out, so the network sees the
+same batches, and the result is the same, however many workers there are.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from rq.exceptions import InvalidJobOperation
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
-from ml_backend.frames.activations import CHUNK
+from ml_backend.frames.activations import CHUNK, Kept
+from ml_backend.frames.embedded import Embedder
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.scores import Scores, concatenate
 from ml_backend.logs import event
@@ -48,39 +49,53 @@ class Embeddings:
     unreadable: dict[int, str]
 
 
-def score(services: Services, project: int, frames: Sequence[Frame], manifest: Manifest, report: Report) -> Scores:
-    """What a version says of every frame, in the order of the frames."""
+def score(
+    services: Services, project: int, frames: Sequence[Frame], manifest: Manifest, report: Report
+) -> tuple[Scores, Embeddings]:
+    """What a version says of every frame, and their embeddings, in the order of the frames."""
     label_count, versions = len(manifest.label_names), services.versions(project)
+    embedder = _embedder(services, project, label_count)
 
-    def scored(part: Sequence[Frame]) -> Iterator[Scores]:
-        return services.predictor.scores(part, manifest, versions, check=True)
+    def scored(part: Sequence[Frame]) -> Iterator[tuple[Scores, Embeddings]]:
+        for chunk in services.predictor.activations(part, label_count, check=True):
+            embeddings = Embeddings(chunk.tasks, embedder.of(chunk), chunk.unreadable)
+            yield services.predictor.scored(chunk, manifest, versions), embeddings
 
-    return concatenate(_in_parts(services, project, frames, label_count, report, scored), label_count)
+    pieces = _in_parts(services, project, frames, label_count, report, scored)
+    return concatenate([scores for scores, _ in pieces], label_count), _joined([one for _, one in pieces])
 
 
 def embed(services: Services, project: int, frames: Sequence[Frame], label_count: int, report: Report) -> Embeddings:
-    """Pre-trained features of every frame, in the order of the frames."""
-    network = services.predictor.network(label_count)
+    """The embedding of every frame, in the order of the frames, without activations where it is in the store."""
+    embedder = _embedder(services, project, label_count)
 
     def embedded(part: Sequence[Frame]) -> Iterator[Embeddings]:
-        for chunk in services.predictor.activations(part, label_count, check=True):
-            yield Embeddings(chunk.tasks, network.embed(chunk.activations), chunk.unreadable)
+        for chunk in services.predictor.activations(part, label_count, check=True, kept=embedder.kept):
+            yield Embeddings(chunk.tasks, embedder.of(chunk), chunk.unreadable)
 
+    return _joined(_in_parts(services, project, frames, label_count, report, embedded, embedder.kept))
+
+
+def fill_cache(project: int, rows: list[tuple[int, str]], label_count: int) -> None:
+    """The RQ job: keep the activations and embeddings of frames, ``rows`` of task and address; twice does no harm."""
+    services = Services(load())
+    embedder = _embedder(services, project, label_count)
+    for chunk in services.predictor.activations([Frame(task, url) for task, url in rows], label_count):
+        embedder.of(chunk)
+    services.count()
+
+
+def _embedder(services: Services, project: int, label_count: int) -> Embedder:
+    return Embedder(services.predictor.network(label_count), services.embeddings(project))
+
+
+def _joined(pieces: Sequence[Embeddings]) -> Embeddings:
     empty = Embeddings(np.zeros(0, np.int64), np.zeros((0, WIDTH), np.float16), {})
-    pieces = [empty, *_in_parts(services, project, frames, label_count, report, embedded)]
     return Embeddings(
-        np.concatenate([piece.tasks for piece in pieces]),
-        np.concatenate([piece.features for piece in pieces]),
+        np.concatenate([piece.tasks for piece in (empty, *pieces)]),
+        np.concatenate([piece.features for piece in (empty, *pieces)]),
         {task: reason for piece in pieces for task, reason in piece.unreadable.items()},
     )
-
-
-def fill_cache(rows: list[tuple[int, str]], label_count: int) -> None:
-    """The RQ job: put the activations of frames, ``rows`` of task and address, into the cache; twice does no harm."""
-    services = Services(load())
-    for _ in services.predictor.activations([Frame(task, url) for task, url in rows], label_count):
-        pass
-    services.count()
 
 
 def _in_parts(
@@ -90,10 +105,14 @@ def _in_parts(
     label_count: int,
     report: Report,
     work: Callable[[Sequence[Frame]], Iterator[Piece]],
+    kept: Kept | None = None,
 ) -> list[Piece]:
-    """Do ``work``, which yields a piece for each `CHUNK` of frames, and let workers fill the cache ahead of it."""
+    """Do ``work``, which yields a piece for each `CHUNK` of frames, and let workers fill the cache ahead of it.
+
+    ``kept`` embeddings spare the work.
+    """
     parts = [frames[start : start + PART] for start in range(0, len(frames), PART)]
-    jobs = _shared_out(services, project, parts, label_count)
+    jobs = _shared_out(services, project, parts, label_count, kept)
     done: list[Piece] = []
     try:
         for number, part in enumerate(parts):
@@ -108,19 +127,21 @@ def _in_parts(
     return done
 
 
-def _shared_out(services: Services, project: int, parts: Sequence[Sequence[Frame]], label_count: int) -> dict[int, Job]:
-    """Enqueue what is not cached of each part but the first, the last part first; returns the jobs by part."""
+def _shared_out(
+    services: Services, project: int, parts: Sequence[Sequence[Frame]], label_count: int, kept: Kept | None
+) -> dict[int, Job]:
+    """Enqueue what is not there of each part but the first, the last part first; returns the jobs by part."""
     queue = services.queue(QUEUE) if services.settings.scoring_workers > 1 and len(parts) > 1 else None
     if queue is None or Worker.count(queue=queue) == 0:
         return {}
     jobs = {}
     for number in range(len(parts) - 1, 0, -1):
         pieces = [parts[number][start : start + CHUNK] for start in range(0, len(parts[number]), CHUNK)]
-        missing = [piece for piece in pieces if not services.predictor.has(piece, label_count)]
+        missing = [piece for piece in pieces if not services.predictor.has(piece, label_count, kept)]
         if missing:
             jobs[number] = queue.enqueue_call(
                 fill_cache,
-                args=([(frame.task, frame.url) for piece in missing for frame in piece], label_count),
+                args=(project, [(frame.task, frame.url) for piece in missing for frame in piece], label_count),
                 timeout=services.settings.job_timeout,
                 result_ttl=60,
                 failure_ttl=3600,

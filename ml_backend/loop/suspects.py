@@ -97,7 +97,7 @@ def _network_says(
     manifest = active_manifest(services, project, configuration)
     if manifest is None:
         return None
-    scores = scoring.score(services, project, frames, manifest, report)
+    scores, _ = scoring.score(services, project, frames, manifest, report)
     row_of = {task: row for row, task in enumerate(scores.tasks.tolist())}
     probabilities = np.full((len(frames), len(configuration.label_names)), np.nan)
     read = [(place, row_of[frame.task]) for place, frame in enumerate(frames) if frame.task in row_of]

@@ -140,7 +140,7 @@ class Network(nn.Module):
         size = TRUNK_BATCH if isinstance(self.trunk, nn.Identity) else TAIL_BATCH
         return self._batched(forward, activations, size, self.precision, result)
 
-    def embed(self, activations: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    def embed(self, activations: NDArray[np.floating[Any]]) -> NDArray[np.float16]:
         """Return one vector a frame (n, 512), float16, of boundary activations: the `sketch`, it never changes."""
         return sketch(activations)
 

@@ -35,7 +35,7 @@ def test_a_killed_fine_tune_counts_as_failed(settings: Settings, monkeypatch: py
 
 def test_cache_lookups_of_a_job_are_counted(settings: Settings) -> None:
     task = task_with_frame(settings.data_dir.parent, 5)
-    scoring.fill_cache([(5, task["data"]["image"])], 3)
+    scoring.fill_cache(PROJECT, [(5, task["data"]["image"])], 3)
     assert Counters(Services(settings).redis).read()["cache miss"] == 1
 
 

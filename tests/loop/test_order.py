@@ -19,8 +19,8 @@ from ml_backend.frames.frame import Frame
 from ml_backend.frames.predictor import Predictor
 from ml_backend.frames.scores import concatenate
 from ml_backend.loop import order as ordering
+from ml_backend.msml.sketch import sketch
 from ml_backend.services import Services
-from ml_backend.store.features import FeatureStore
 from ml_backend.store.orders import About, Order, OrderStore
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.configuration import Configuration
@@ -176,7 +176,7 @@ class TestRefresh:
         readable = [task for task in TASKS if task not in UNREADABLE]
         frames = [Frame(task, installed.studio.task_data[task]["image"]) for task in readable]
         (chunk,) = installed.predictor.activations(frames, 3)
-        features = chunk.activations.mean(axis=(2, 3))
+        features = sketch(chunk.activations).astype(np.float32)
         expected = np.array(readable)[spread(features, 3, np.random.default_rng(0))].tolist()
         assert order.tasks.tolist() == [*expected, *UNREADABLE]
         assert expected != readable
@@ -431,32 +431,6 @@ class TestDiverse:
         assert sorted(order.tasks.tolist()) == list(TASKS)
         best = min(set(TASKS) - {3}, key=self.scores(installed, manifest, "mlm").__getitem__)
         assert order.tasks.tolist()[0] == best
-
-    def test_a_candidate_that_is_lost_meanwhile_comes_after_the_others(
-        self, clips: Installation, tmp_path: Path
-    ) -> None:
-        manifest = clips.version()
-        scores = self.scores(clips, manifest, "mlm")
-        by_score = sorted(TASKS, key=scores.__getitem__)
-        best = by_score[0]
-        services = clips.services(strategy="mlm-diverse")
-        services.predictor = Predictor(services.settings, services.fetcher, FeatureStore(tmp_path / "none", 0))
-        services.predictor._networks[3] = clips.predictor.network(3)
-        gone = clips.folder / "files" / f"{best}.png"
-        content = gone.read_bytes()
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage == "scoring" and done == total:
-                gone.unlink(missing_ok=True)
-
-        try:
-            order = ordering.refresh(services, PROJECT, report)
-        finally:
-            gone.write_bytes(content)
-        assert order is not None
-        assert sorted(order.tasks.tolist()) == list(TASKS)
-        assert order.tasks.tolist()[-1] == best  # behind those that could be looked at
-        assert_served_in(order, clips.studio)
 
     def test_unreadable_frames_stay_last(self, clips: Installation) -> None:
         lose(clips.studio, *UNREADABLE)

@@ -66,8 +66,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
     (folder / "files" / f"{frames[GONE].task}.png").unlink()
     (folder / "files" / f"{frames[BROKEN].task}.png").write_bytes(b"no picture")
     shutil.rmtree(services.settings.data_dir / "features")  # the first pass shall be one of whole pieces
-    scores = scoring.score(services, PROJECT, frames, manifest, silent)
-    return Pool(folder, services, manifest, frames, scores, scoring.embed(services, PROJECT, frames, 3, silent))
+    return Pool(folder, services, manifest, frames, *scoring.score(services, PROJECT, frames, manifest, silent))
 
 
 @pytest.fixture(autouse=True)
@@ -91,12 +90,19 @@ def shared(pool: Pool, settings: Settings) -> Services:
 @pytest.fixture
 def alone(pool: Pool, settings: Settings, tmp_path: Path) -> Services:
     """Scores with helpers, with an empty cache."""
-    shutil.copytree(pool.services.settings.data_dir / "projects", tmp_path / "projects")
+    kept = shutil.ignore_patterns("embeddings")
+    shutil.copytree(pool.services.settings.data_dir / "projects", tmp_path / "projects", ignore=kept)
     return Services(settings.model_copy(update={"data_dir": tmp_path}))
 
 
 def silent(stage: str, done: int, total: int) -> None:
     return None
+
+
+def assert_as_alone(found: tuple[scoring.Scores, scoring.Embeddings], pool: Pool) -> None:
+    """Scores and embeddings are those that one process has found."""
+    for one, other in zip(found, (pool.scores, pool.embeddings), strict=True):
+        assert_same(one, other)
 
 
 def assert_same(one: object, other: object) -> None:
@@ -195,11 +201,10 @@ class TestWorkers:
                 wait_until(lambda: all(done_by(worker) for worker in workers))
 
         with running_workers(alone.settings, 2) as workers:
-            scores = scoring.score(alone, PROJECT, pool.frames, pool.manifest, report)
+            scores, embeddings = scoring.score(alone, PROJECT, pool.frames, pool.manifest, report)
             looked_up = dict(alone.predictor.looked_up)
-            embeddings = scoring.embed(alone, PROJECT, pool.frames, 3, silent)
-        assert_same(scores, pool.scores)
-        assert_same(embeddings, pool.embeddings)
+        assert_as_alone((scores, embeddings), pool)
+        assert len(alone.embeddings(PROJECT).vectors) == len(embeddings.tasks)
         assert looked_up == {"miss": CHUNK + 1, "hit": CHUNK + 7}  # the first part, and a frame that cannot be read
         assert list(scores.unreadable) == [pool.frames[GONE].task, pool.frames[BROKEN].task]
         assert len(scores.tasks) == len(embeddings.tasks) == COUNT - 2
@@ -226,7 +231,7 @@ class TestWorkers:
 
         with running_workers(alone.settings, 1) as (worker,), ThreadPoolExecutor(1) as thread:
             done = thread.submit(kill)
-            assert_same(scoring.score(alone, PROJECT, pool.frames, pool.manifest, silent), pool.scores)
+            assert_as_alone(scoring.score(alone, PROJECT, pool.frames, pool.manifest, silent), pool)
             done.result()
         assert len(killed) > whole
         assert queue.started_job_registry.count == queue.count == 0
@@ -240,16 +245,16 @@ class TestWorkers:
                 alone.redis.lmove(queue.key, queue.intermediate_queue_key)
                 alone.redis.set(queue.intermediate_queue.get_first_seen_key(job.id), 1)
 
-        assert_same(scoring.score(alone, PROJECT, pool.frames, pool.manifest, report), pool.scores)
+        assert_as_alone(scoring.score(alone, PROJECT, pool.frames, pool.manifest, report), pool)
         assert queue.count == 0
 
     def test_without_workers_it_is_done_here(self, pool: Pool, shared: Services) -> None:
-        assert_same(scoring.score(shared, PROJECT, pool.frames, pool.manifest, silent), pool.scores)
+        assert_as_alone(scoring.score(shared, PROJECT, pool.frames, pool.manifest, silent), pool)
         assert shared.redis.keys() == []
 
     def test_a_small_pool_is_not_divided(self, pool: Pool, shared: Services) -> None:
         registered_workers(shared)
-        few = scoring.score(shared, PROJECT, pool.frames[:CHUNK], pool.manifest, lambda *_: self.expect(shared, 0))
+        few, _ = scoring.score(shared, PROJECT, pool.frames[:CHUNK], pool.manifest, lambda *_: self.expect(shared, 0))
         np.testing.assert_array_equal(few.tasks, pool.scores.tasks[: CHUNK - 1])
 
     def test_only_pieces_that_lack_a_frame_are_shared_out(self, pool: Pool, shared: Services) -> None:
@@ -257,10 +262,33 @@ class TestWorkers:
         rows: list[list[int]] = []
 
         def report(*_: object) -> None:
-            rows.extend([task for task, _ in job.args[0]] for job in shared.queue(scoring.QUEUE).jobs)
+            rows.extend([task for task, _ in job.args[1]] for job in shared.queue(scoring.QUEUE).jobs)
 
         scoring.score(shared, PROJECT, pool.frames, pool.manifest, report)
         assert rows == [[frame.task for frame in pool.frames[CHUNK : 2 * CHUNK]]]
+
+    def test_frames_whose_embeddings_are_kept_are_not_shared_out_to_be_embedded(
+        self, pool: Pool, settings: Settings, tmp_path: Path
+    ) -> None:
+        shutil.copytree(pool.services.settings.data_dir, tmp_path, dirs_exist_ok=True)
+        for record in (tmp_path / "features").glob("*/*"):
+            if record.stat().st_size > 4096:  # activations; what is known of an address is smaller
+                record.unlink()
+        services = Services(settings.model_copy(update={"data_dir": tmp_path}))
+        registered_workers(services)
+        jobs: list[int] = []
+
+        def embedded(frames: list[Frame]) -> np.ndarray:
+            found = scoring.embed(
+                services, PROJECT, frames, 3, lambda *_: jobs.append(services.queue(scoring.QUEUE).count)
+            )
+            return found.features
+
+        readable = [frame for place, frame in enumerate(pool.frames) if place not in (GONE, BROKEN)]
+        np.testing.assert_array_equal(embedded(readable), pool.embeddings.features)
+        assert jobs == [0, 0, 0]
+        embedded(pool.frames)
+        assert jobs[3:] == [1, 0, 0]  # the second part lacks a frame
 
     def test_what_no_worker_begins_is_taken_back(
         self, pool: Pool, alone: Services, caplog: pytest.LogCaptureFixture
@@ -272,7 +300,7 @@ class TestWorkers:
             waiting.append(alone.queue(scoring.QUEUE).count)
 
         with caplog.at_level(logging.WARNING):
-            assert_same(scoring.score(alone, PROJECT, pool.frames, pool.manifest, report), pool.scores)
+            assert_as_alone(scoring.score(alone, PROJECT, pool.frames, pool.manifest, report), pool)
         assert waiting == [2, 1, 0]
         assert "part scored here" not in caplog.text
 
@@ -289,7 +317,7 @@ class TestWorkers:
         def report(*_: object) -> None:
             failing.work(burst=True, logging_level="CRITICAL")
 
-        assert_same(scoring.score(alone, PROJECT, pool.frames, pool.manifest, report), pool.scores)
+        assert_as_alone(scoring.score(alone, PROJECT, pool.frames, pool.manifest, report), pool)
         assert caplog.text.count("part scored here") == queue.failed_job_registry.count == 2
         failed = [queue.fetch_job(job) for job in queue.failed_job_registry.get_job_ids()]
         assert [job.retries_left for job in failed if job] == [0, 0]  # each was tried twice
@@ -309,13 +337,13 @@ class TestWorkers:
                 job.set_status(JobStatus.STARTED)
                 shared.queue(scoring.QUEUE).remove(job)
 
-        assert_same(scoring.score(shared, PROJECT, pool.frames, pool.manifest, report), pool.scores)
+        assert_as_alone(scoring.score(shared, PROJECT, pool.frames, pool.manifest, report), pool)
         assert caplog.text.count("part scored here") == caplog.text.count("status=started") == 1
 
     def test_jobs_that_redis_has_forgotten_are_done_here(self, pool: Pool, alone: Services) -> None:
         registered_workers(alone)
-        scores = scoring.score(alone, PROJECT, pool.frames, pool.manifest, lambda *_: alone.redis.flushall())
-        assert_same(scores, pool.scores)
+        found = scoring.score(alone, PROJECT, pool.frames, pool.manifest, lambda *_: alone.redis.flushall())
+        assert_as_alone(found, pool)
 
     def test_no_job_stays_behind_when_scoring_fails(self, pool: Pool, alone: Services) -> None:
         def fail(*_: object) -> None:
@@ -330,7 +358,7 @@ class TestWorkers:
     def test_all_unreadable_are_told(self, pool: Pool, shared: Services) -> None:
         registered_workers(shared)
         lost = [Frame(frame.task, "/data/local-files/?d=nowhere.png") for frame in pool.frames]
-        scores = scoring.score(shared, PROJECT, lost, pool.manifest, silent)
+        scores, _ = scoring.score(shared, PROJECT, lost, pool.manifest, silent)
         embeddings = scoring.embed(shared, PROJECT, lost, 3, silent)
         assert list(scores.unreadable) == list(embeddings.unreadable) == [frame.task for frame in lost]
         assert len(scores.tasks) == len(embeddings.tasks) == 0
