@@ -82,6 +82,11 @@ class Belief:
     scale: Scale
     trust: Trust
 
+    def __getitem__(self, rows: Rows | slice) -> Belief:
+        return Belief(
+            self.labels[rows], self.source[rows], self.confidence[rows], self.recall[rows], self.scale, self.trust
+        )
+
 
 def candidates(recall: Recall, probabilities: Probabilities | None, tables: Tables | None) -> Candidates:
     """What memory, network and table would tick; the memory alone where there is no network yet.

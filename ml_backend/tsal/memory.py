@@ -109,6 +109,9 @@ class Recall:
     similarity: Similarity
     margin: Similarity
 
+    def __getitem__(self, rows: Rows | slice) -> Recall:
+        return Recall(self.labels[rows], self.known[rows], self.row[rows], self.similarity[rows], self.margin[rows])
+
 
 def combinations_of(labels: Labels, known: NDArray[np.bool_]) -> Rows:
     """Number the label combinations of m frames, (m,); a symptom that is not known makes a combination of its own."""
