@@ -49,9 +49,9 @@ check: lint docs unit ## what a change must pass before it is sent
 bench: install ## every speed claim against the plain way, in one run (QUICK=1: shows that it runs)
 	$(BIN)/python -m benchmarks.run $(if $(QUICK),--quick)
 
-study: $(VENV)/.installed ## the paper's study: make study DATA="DIR DIR" [OUT=DIR] [PRESET=paper] [COMPARE=ImageNet|random] [QUICK=1]
+study: $(VENV)/.installed ## the paper's study: make study DATA="DIR DIR" [OUT=DIR] [PRESET=paper] [COMPARE=ImageNet|random] [QUICK=1] [PART="--protocol pool ..."]
 	$(BIN)/python scripts/study.py $(DATA) $(if $(OUT),--output "$(OUT)") $(if $(PRESET),--preset $(PRESET)) \
-		$(if $(COMPARE),--compare $(COMPARE)) $(if $(QUICK),--quick)
+		$(if $(COMPARE),--compare $(COMPARE)) $(if $(QUICK),--quick) $(PART)
 
 soak: install ## a team at work while every fault happens that we know: make soak [ROUNDS=20] [MINUTES=0] [SEED=0]
 	$(BIN)/python -m soak.run $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))

@@ -50,6 +50,8 @@ STYLES: Mapping[str, Style] = {
     "mlm": Style("#D55E00", SOLID, "D"),
     "mlm-diverse": Style("#009E73", (0, (9, 2)), "v"),
     "adaptive": Style("#0072B2", (0, (9, 2, 1, 2, 1, 2)), "P"),
+    "cover": Style("#CC79A7", (0, (3, 1)), "X"),
+    "cover-memory": Style("#999999", (0, (3, 1, 1, 1)), "*"),
 }
 FULL = Style("#000000", (0, (10, 5)), "")
 DEFAULTS: Mapping[str, Style] = {
@@ -57,6 +59,7 @@ DEFAULTS: Mapping[str, Style] = {
     "plain": Style("#D55E00", (0, (4, 1.5)), "s"),
     "table": Style("#56B4E9", SOLID, "D"),
     "strengths": Style("#009E73", (0, (6, 2, 1, 2)), "^"),
+    "memory": Style("#CC79A7", (0, (3, 1)), "X"),
     "chosen": Style("#0072B2", (0, (9, 2)), "P"),
 }
 """Where a frame's default annotation comes from, by the name in `manual`."""
@@ -65,10 +68,11 @@ DEFAULT_NAMES = {
     "plain": "plain pseudo-labels",
     "table": "confidence validation",
     "strengths": "confidence validation, strengths kept",
+    "memory": "memory, network and table, whichever is surest",
     "chosen": "what adaptive chose",
 }
-BATCHES_OF = ("mlm", "adaptive")
-"""The strategies whose batches Table II is shown for: the paper's, and the one that chooses the validator."""
+BATCHES_OF = ("mlm", "adaptive", "cover")
+"""The strategies whose batches Table II is shown for: the paper's, the one that chooses the validator, the default."""
 BEFORE, AFTER = Style("#D55E00", SOLID, "o"), Style("#0072B2", (0, (4, 1.5)), "s")
 FIFTHS = (0, 0.2, 0.4, 0.6, 0.8, 1)
 STRATEGY_NAMES: Mapping[str, str] = {"mle": "MLE", "lc": "LC", "mlm": "MLM"}
@@ -166,7 +170,7 @@ def by_hand(study: Study, data: str, protocol: str) -> Figure:
             heights = [math.nan if share is None else 100 * share for share in shares]
             mark = (len(axes.lines) % 3, 3)
             axes.plot(
-                range(1, len(heights) + 1), heights, label=DEFAULT_NAMES[name], markevery=mark, **_look(DEFAULTS[name])
+                range(1, len(heights) + 1), heights, label=DEFAULT_NAMES[name], markevery=mark, **look(DEFAULTS[name])
             )
         axes.set(title=f"batches of {strategy_name(strategy)}", xlabel="iteration", ylim=(-3, 105))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -201,7 +205,7 @@ def reliability(study: Study, data: str, protocol: str) -> Figure:
             error, _ = mean_and_deviation(row[f"ece_{when}"] for row in chosen)
             errors.append("–" if error is None else f"{error:.3f}")
             points = _pooled([one for row in chosen for one in row[f"bins_{when}"]])
-            axes.plot(points[:, 0], points[:, 1], label=f"{when} the temperature", **_look(style))
+            axes.plot(points[:, 0], points[:, 1], label=f"{when} the temperature", **look(style))
         axes.set(title=f"{symptom}\nerror {errors[0]} before, {errors[1]} after", xlabel="predicted probability")
         axes.set(aspect="equal", xlim=(-0.04, 1.04), ylim=(-0.04, 1.04), xticks=FIFTHS, yticks=FIFTHS)
     grid[0].set_ylabel("share of frames that show it")
@@ -260,14 +264,15 @@ def _line(
     middle = factor * np.array([math.nan if mean is None else mean for mean, _ in found])
     spread = factor * np.array([deviation or 0.0 for _, deviation in found])
     # Markers on every third round, from another one for each strategy: where lines meet, each is still seen.
-    axes.plot(across, middle, label=label, markevery=(len(axes.lines) % 3, 3), **_look(style))
+    axes.plot(across, middle, label=label, markevery=(len(axes.lines) % 3, 3), **look(style))
     lower, upper = np.clip(middle - spread, 0, factor), np.clip(middle + spread, 0, factor)
     # Many bands lie on each other: pale inside, and edged, so that each can be followed.
     edge: dict[str, Any] = {"edgecolor": (style.colour, 0.5), "linestyle": style.dashes, "linewidth": 0.6}
     axes.fill_between(across, lower, upper, facecolor=(style.colour, 0.07), **edge)
 
 
-def _look(style: Style) -> dict[str, Any]:
+def look(style: Style) -> dict[str, Any]:
+    """How matplotlib draws a line of this style."""
     return {
         "color": style.colour,
         "linestyle": style.dashes,

@@ -6,9 +6,9 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 from skactiveml.classifier import SklearnClassifier
 from skactiveml.pool import Badge, CoreSet, ProbCover, TypiClust
+from sklearn.linear_model import LogisticRegression
 
 Rows = NDArray[np.intp]
 MISSING = -1
@@ -33,8 +33,8 @@ def peer(name: str, seed: int) -> Peer:
     def choose(units: NDArray[np.float32], combinations: Rows, count: int) -> Rows:
         if name != "badge":
             found = made.query(units, combinations, batch_size=count)
-        elif not (combinations != MISSING).any():  # it needs a classifier, and that needs answers
-            found = np.random.default_rng(seed).permutation(len(units))[:count]
+        elif len(np.unique(combinations[combinations != MISSING])) < 2:  # it needs a classifier, and that two classes
+            found = np.random.default_rng(seed).permutation(np.flatnonzero(combinations == MISSING))[:count]
         else:
             found = made.query(units, combinations, clf=_classifier(combinations, seed), batch_size=count)
         return np.asarray(found, np.intp)

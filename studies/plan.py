@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -16,15 +16,22 @@ from numpy.typing import NDArray
 from ml_backend.errors import NotEnoughLabels
 from ml_backend.msml.finetune import BATCH_SIZE, passes
 from ml_backend.tsal.split import held_out
+from studies import pool
 from studies.dataset import ClipSet
 from studies.simulation import Way
+from studies.team import CLIPS, Sizes
 
 PROTOCOLS = ("frames", "patients")
-STRATEGIES = ("random", "mle", "lc", "mlm", "mlm-diverse", "adaptive")
+POOL = "pool"
+STRATEGIES = ("random", "mle", "lc", "mlm", "mlm-diverse", "adaptive", "cover", pool.MEMORY_ALONE)
+COVERS = ("cover", pool.MEMORY_ALONE)
 TEST_SHARE = 0.3
 SMALLEST_BATCH = 2
 ANEW = 10_000  # added to the seed of a split that left one side empty
 COMPARED = ("VGG16", "ResNet34", "ResNet50", "ResNet101", "POCOVID-Net", "NNBD-style")
+REFRESH = 4  # refreshes of the memory in every batch
+AUDIT = 0.15  # share of a batch that is drawn uniformly, as in the product
+HOLD_OUT = 0.2  # share of the pool's patients that judge a version, as in the product
 ABLATIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("augmentation", "on", {}),
     ("augmentation", "off", {"augmented": False}),
@@ -43,7 +50,7 @@ class Preset:
 
     ``every``: seconds between frames; ``k_max``: frames a batch, or ``k_share`` of the pool where it is None; ``seeds``
     of the main runs and ``side_seeds`` of the ablations; ``clips``: so many clips only; ``compared_epochs``: passes of
-    the comparison networks.
+    the comparison networks; ``budget``: share of the pool that may be answered in the protocol `pool`.
     """
 
     name: str
@@ -58,6 +65,7 @@ class Preset:
     way: Way = field(default_factory=Way)
     compared_epochs: int = 10
     views: int = 4
+    budget: float = 0.3
 
     def updates(self, pool: int) -> int:
         """Updates that a run takes over its rounds; a network trained on all labels at once gets as many, or more."""
@@ -74,6 +82,11 @@ class Preset:
         """
         return self.k_max or max(SMALLEST_BATCH, round(self.k_share * pool))
 
+    def sizes(self, pool: int) -> Sizes:
+        """Answers between fine-tunes and between refreshes."""
+        batch = self.batch(pool)
+        return Sizes(batch, math.ceil(batch / REFRESH), AUDIT)
+
 
 PRESETS = {
     "default": Preset(
@@ -88,8 +101,8 @@ PRESETS = {
 class Part:
     """One piece of work whose result is kept under its key.
 
-    ``kind``: run, full, compared, ablation, rare, trained layers, calibration or maps; ``what``: strategy, method or
-    variant.
+    ``kind``: run, pool, full, compared, ablation, rare, trained layers, calibration or maps; ``what``: strategy,
+    method or variant.
     """
 
     kind: str
@@ -115,6 +128,9 @@ def parts(preset: Preset, data: str, compared: Sequence[tuple[str, str | None]])
             yield Part("full", data, protocol, seed, "MSML")
             for strategy in STRATEGIES:
                 yield Part("run", data, protocol, seed, strategy)
+        for clips in CLIPS:
+            for strategy in pool.strategies(clips):
+                yield Part("pool", data, POOL, seed, strategy, {"clips": clips})
     for seed in preset.side_seeds:
         for protocol in preset.side_protocols:
             for part, variant, options in ABLATIONS:
@@ -133,12 +149,25 @@ def parts(preset: Preset, data: str, compared: Sequence[tuple[str, str | None]])
     yield Part("maps", data, "patients", preset.seeds[0], "MSML")
 
 
+def only(parts: Iterable[Part], protocols: Sequence[str], strategies: Sequence[str]) -> list[Part]:
+    """The parts of these protocols and strategies; all where none is named."""
+    return [
+        part
+        for part in parts
+        if (not protocols or part.protocol in protocols)
+        and (not strategies or (part.kind in ("run", "pool") and part.what in strategies))
+    ]
+
+
 def split(clips: ClipSet, protocol: str, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Divide the frames into pool and test rows.
 
     ``frames``: at random, as the paper did: near-copies of test frames lie in the pool. ``patients``: by patient;
-    of few patients all may fall on one side, then they are divided anew. Raises NotEnoughLabels for a single patient.
+    of few patients all may fall on one side, then they are divided anew. `pool`: everything is pool. Raises
+    NotEnoughLabels for a single patient.
     """
+    if protocol == POOL:
+        return np.arange(len(clips)), np.empty(0, np.intp)
     if protocol == "frames":
         test: NDArray[np.bool_] = np.zeros(len(clips), bool)
         test[np.random.default_rng([seed, 0]).permutation(len(clips))[: round(TEST_SHARE * len(clips))]] = True

@@ -17,10 +17,17 @@ from studies.team import Clips, PaperTeam, PeerTeam, RandomTeam, Sizes, Team, To
 
 MEMORY_ALONE = "cover-memory"
 STRATEGIES = ("cover", MEMORY_ALONE, "random", "mlm", *PEERS)
+"""Cover with and without a network, random with the same memory, the paper's loop, and peers with the same memory."""
+
 ERROR, ALPHA, DRAWS = 0.03, 0.05, 200
 AUDITED = 10
 RIGHT_ENOUGH = 0.99
 _CERTIFICATES = 7
+
+
+def strategies(clips: Clips) -> tuple[str, ...]:
+    """Those of `STRATEGIES` to run: the paper's loop does not know clips, and peers see a sweep as they see clips."""
+    return {"known": STRATEGIES, "hidden": (*STRATEGIES[:3], *PEERS), "sweeps": STRATEGIES[:3]}[clips]
 
 
 def team(material: Material, strategy: str, clips: Clips, sizes: Sizes, seed: int, way: Way) -> Team:
@@ -87,7 +94,7 @@ def _right(team: Team, told: Told) -> NDArray[np.bool_]:
 
 
 def _certificates(team: Team, told: Told, forecast: Forecast, frames: int) -> dict[str, Any]:
-    """Draw the audit `DRAWS` times over: decisions in all, how right the pool ends, how often more is wrong than said."""
+    """Draw the audit `DRAWS` times: decisions in all, the error that is left, how often it is more than certified."""
     wrong, people = ~_right(team, told), len(team.answered)
     decisions, errors, failures = [], [], 0
     for draw in range(DRAWS):

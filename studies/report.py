@@ -11,6 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from ml_backend.store.files import write_aside
 from studies import tables
 from studies.figures import Row, Study, here, mean_and_deviation, strategy_name
+from studies.plan import POOL
 from studies.tables import percent
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -27,6 +28,7 @@ def write(study: Study, folder: Path) -> Path:
         tables=tables,
         places=tables.places(study),
         answers=answers(study),
+        pooled=any(row["protocol"] == POOL for row in study["summary"]),
         gaps=gaps(study),
         reached=sum(one["holds"] is True for one in study["targets"]),
         embedded=lambda name: _embedded(folder / name),

@@ -16,9 +16,11 @@ from ml_backend.store.quantised import restore
 from ml_backend.tsal import adaptive, metrics
 from ml_backend.tsal.acquisition import DIVERSE
 from ml_backend.tsal.audit import AuditSample
+from ml_backend.tsal.belief import Audited, believe
 from ml_backend.tsal.correlation import CorrelationTable, build, plain_labels
 from ml_backend.tsal.judgement import compare, matches
 from ml_backend.tsal.likeness import Places
+from ml_backend.tsal.memory import Remembered
 from ml_backend.tsal.rarity import positive_weights
 from ml_backend.tsal.round import Batch, Known, Pool, Rows, Rules, choose, generator
 from ml_backend.tsal.split import NOBODY, Split, held_out, set_aside
@@ -176,6 +178,7 @@ def simulate(
     rest: Rows = pool.copy()
     labelled: Rows = np.empty(0, np.intp)
     audited: Rows = np.empty(0, np.intp)
+    said: list[NDArray[np.float32]] = []  # of the audited rows, before they were answered
     trials: list[adaptive.Trial] = []
     history: list[dict[str, Any]] = []
     for _ in range(rounds):
@@ -194,14 +197,19 @@ def simulate(
         chosen = batch.order[:k_max]
         batch_rows = rest[chosen]
         if probabilities is not None:
-            row["manual"] = _manual(learner, probabilities[chosen], truth[batch_rows], row["validator"])
             drawn = rest[batch.audit]
-            row["manual_audit"] = _manual(learner, probabilities[batch.audit], truth[drawn], row["validator"])
+            ticks = _memory(learner, rest, labelled, (audited, said), probabilities)
+            row["manual"] = _manual(learner, probabilities[chosen], truth[batch_rows], row["validator"], ticks[chosen])
+            row["manual_audit"] = _manual(
+                learner, probabilities[batch.audit], truth[drawn], row["validator"], ticks[batch.audit]
+            )
             sample = AuditSample.of(drawn.tolist(), batch_rows.tolist(), probabilities[chosen], truth[batch_rows])
             trial = adaptive.trial(sample, learner.tables, generator(seed, learner.version))
             trials += [trial] if trial else []
         labelled = np.sort(np.concatenate([labelled, batch_rows]))  # by task, as in the product
         audited = np.concatenate([audited, rest[batch.audit]])
+        blank = np.full((len(batch.audit), truth.shape[1]), np.nan, np.float32)
+        said += list(blank if probabilities is None else probabilities[batch.audit])
         rest = np.delete(rest, chosen)
         if learner.learn(labelled, batch_rows, audited) == "held back" and probabilities is not None:
             trials = trials[:before]  # the choice stays that of the version that serves
@@ -210,19 +218,43 @@ def simulate(
     return history
 
 
-def figures(clips: ClipSet, test: Rows, probabilities: NDArray[np.float32]) -> dict[str, Any]:
-    """Exact match, macro AUC (None where no symptom has both kinds of frames) and the figures of each symptom."""
-    truth, plain = clips.labels[test], plain_labels(probabilities)
+def figures(
+    clips: ClipSet, test: Rows, probabilities: NDArray[np.float32] | None, ticks: NDArray[np.uint8] | None = None
+) -> dict[str, Any]:
+    """Exact match, macro AUC (None where no symptom has both kinds of frames) and the figures of each symptom.
+
+    Of the ``ticks``, or of the network's plain labels; the area is the network's, None without one.
+    """
+    truth = clips.labels[test]
+    labels = plain_labels(probabilities) if ticks is None and probabilities is not None else ticks
+    if labels is None:
+        raise ValueError("figures need probabilities or ticks")
     areas = [
         roc_auc_score(truth[:, column], probabilities[:, column])
         for column in range(truth.shape[1])
-        if 0 < truth[:, column].sum() < len(truth)
+        if probabilities is not None and 0 < truth[:, column].sum() < len(truth)
     ]
     return {
-        "exact": metrics.exact_match(truth, plain),
+        "exact": metrics.exact_match(truth, labels),
         "auc": float(np.mean(areas)) if areas else None,
-        "symptoms": metrics.per_label(truth, plain, clips.symptoms),
+        "symptoms": metrics.per_label(truth, labels, clips.symptoms),
     }
+
+
+def _memory(
+    learner: Learner,
+    rest: Rows,
+    labelled: Rows,
+    audit: tuple[Rows, list[NDArray[np.float32]]],
+    probabilities: NDArray[np.float32],
+) -> NDArray[np.uint8]:
+    """What the memory validator would tick on the rows ``rest``; ``audit``: audited rows, what the network had said."""
+    material = learner.material
+    labels = material.clips.labels[labelled]
+    remembered = Remembered(material.places[labelled], labels, np.ones(labels.shape, bool))
+    said = np.array(audit[1], np.float32).reshape(-1, labels.shape[1])
+    audited = Audited(np.searchsorted(labelled, audit[0]), said)
+    return believe(material.places[rest], remembered, audited, probabilities, learner.tables).labels
 
 
 def _batch(
@@ -248,9 +280,16 @@ def _batch(
 
 
 def _manual(
-    learner: Learner, probabilities: NDArray[np.float32], truth: NDArray[np.uint8], validator: str
+    learner: Learner,
+    probabilities: NDArray[np.float32],
+    truth: NDArray[np.uint8],
+    validator: str,
+    remembered: NDArray[np.uint8],
 ) -> dict[str, float | None] | None:
-    """Share of frames that each validator leaves to correct; None without frames."""
+    """Share of frames that each validator leaves to correct; None without frames.
+
+    ``remembered`` (n, l) is what the memory would tick.
+    """
     if not len(truth):
         return None
     offered = np.ones(len(truth), bool)
@@ -259,6 +298,7 @@ def _manual(
         for name, validate in VALIDATORS.items()
     }
     without = learner.table_without_rule_9.validate(probabilities)[0]
+    shares["memory"] = metrics.manual_share(truth, remembered, offered)
     return {
         **shares,
         "table without rule (9)": metrics.manual_share(truth, without, offered),

@@ -13,8 +13,9 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
+from fractions import Fraction
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,8 @@ from ml_backend.errors import SettingsError
 from ml_backend.msml.backbones import RANDOM
 from ml_backend.progress import Progress
 from ml_backend.store.files import write_aside
-from studies import figures, report, summary
-from studies.plan import COMPARED, PRESETS, TEST_SHARE, Part, Preset, parts
+from studies import figures, pool, pool_figures, pool_summary, report, summary
+from studies.plan import COMPARED, POOL, PRESETS, PROTOCOLS, STRATEGIES, TEST_SHARE, Part, Preset, only, parts
 from studies.work import PRECISION, Bench, Setting, do_all
 
 NOT_RUN = (
@@ -40,14 +41,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study, or what of it is not done yet, and write report.html, study.json and figures."""
     options = _parser().parse_args(arguments)
     started = time.monotonic()
-    preset = PRESETS["quick" if options.quick else options.preset]
+    preset = _preset(options)
     setting = Setting(preset, options.output, options.backbone, options.weights)
     folders = _folders(options.data)
     compared, not_run = _compared(options.compare)
     benches = [_prepared(setting, folder) for folder in folders.values()]
     todo: list[Part] = []
     for name in folders:
-        todo += parts(preset, name, compared)
+        todo += only(parts(preset, name, compared), options.protocol, options.strategy)
+    if not todo:
+        raise SettingsError("no part of the study has this protocol and this strategy")
     with tqdm(total=len(todo), unit="part", disable=None) as bar:
 
         def done(part: Part) -> None:
@@ -56,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         results = do_all(setting, folders, todo, options.workers, done)
     collected = summary.collect(todo, results)
-    rows = summary.summary(collected)
+    rows, pooled = summary.summary(collected), pool_summary.summary(collected["pool"])
     content = {
         "format": 1,
         "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -70,8 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "data": [_described(bench, preset) for bench in benches],
         "not_run": not_run,
         "decisions": summary.decisions(collected, rows),
-        "targets": summary.targets(collected),
-        "summary": rows,
+        "targets": pool_summary.targets(pooled) + summary.targets(collected),
+        "summary": pooled + rows,
     }
     for run_ in collected["runs"]:
         run_ |= {"backbone": setting.backbone, "weights": options.weights or "ImageNet"}
@@ -80,8 +83,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     content |= collected
     write_aside(options.output / "study.json", json.dumps(content, indent=1, default=float))
     figures.write(content, options.output)
+    pool_figures.write(content, options.output)
     print(f"report: {report.write(content, options.output)}")
     return 0
+
+
+def _preset(options: argparse.Namespace) -> Preset:
+    preset = PRESETS["quick" if options.quick else options.preset]
+    if options.every is not None:
+        preset = replace(preset, every=options.every)
+    if options.seeds:
+        preset = replace(preset, seeds=options.seeds, side_seeds=options.seeds[: len(preset.side_seeds)])
+    return preset
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    """Read `10-14` or `0,3,5-7`."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return tuple(found)
 
 
 def _folders(given: Sequence[Path]) -> dict[str, Path]:
@@ -141,6 +163,18 @@ def _parser() -> argparse.ArgumentParser:
         help="default: 1.4%% of the pool a batch, 5 seeds; paper: more frames, batches of 100, 3 seeds (hours)",
     )
     parser.add_argument("--quick", action="store_true", help="a few clips and rounds: shows that it runs, no more")
+    parser.add_argument(
+        "--protocol", nargs="+", choices=[*PROTOCOLS, POOL], default=[], help="only the parts of these protocols"
+    )
+    parser.add_argument(
+        "--strategy",
+        nargs="+",
+        choices=list(dict.fromkeys([*STRATEGIES, *pool.STRATEGIES])),
+        default=[],
+        help="only the runs of these strategies",
+    )
+    parser.add_argument("--seeds", type=_seeds, default=(), metavar="10-14", help="these seeds instead of the preset's")
+    parser.add_argument("--every", type=Fraction, metavar="SECONDS", help="between frames, like 1/7; 0: all frames")
     parser.add_argument("--backbone", default="efficientnet_lite0", help="(efficientnet_lite0)")
     parser.add_argument("--weights", default=None, help="file with its ImageNet weights, or random")
     parser.add_argument(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from studies.figures import t_interval
-from studies.plan import ABLATIONS, RARE, STRATEGIES, Part
+from studies.plan import ABLATIONS, COVERS, RARE, STRATEGIES, Part
 
 EFFUSION = "Pleural effusion"
 EARLY_SHARE = 0.2
@@ -31,6 +31,7 @@ def collect(parts: Sequence[Part], results: Sequence[Mapping[str, Any]]) -> dict
     for part, result in zip(parts, results, strict=True):
         by_kind[part.kind].append(dict(result))
     runs = [row | {"strategy": row["what"]} for row in by_kind["run"]]
+    pools = [dict(row) for row in by_kind["pool"]]
     own = [row for row in runs if row["strategy"] == "mlm-diverse"]
     sides = {(row["data"], row["protocol"], row["seed"]) for row in by_kind["rare"] + by_kind["ablation"]}
     plain = [row for row in own if _place(row) in sides]
@@ -41,6 +42,7 @@ def collect(parts: Sequence[Part], results: Sequence[Mapping[str, Any]]) -> dict
     ]
     return {
         "runs": runs,
+        "pool": pools,
         "full": [row | {"method": "MSML"} for row in by_kind["full"]],
         "methods": [row | {"method": row["what"], "share": 1.0} for row in by_kind["compared"]],
         "ablation": _ablation(by_kind["ablation"], plain, by_kind["trained layers"], runs),
@@ -86,7 +88,7 @@ def _by_seed(runs: Sequence[Row]) -> dict[str, list[float | None]]:
         "final_share": [run["rounds"][-1]["share"] for run in runs],
         "effusion_sensitivity_at_20": [_effusion(run) for run in runs],
     }
-    for name in ("plain", "table", "strengths", "validated"):
+    for name in ("plain", "table", "strengths", "memory", "validated"):
         validator = "chosen" if name == "validated" else name
         figures[f"manual_share_{name}"] = [_manual(run, validator) for run in runs]
         figures[f"manual_audit_{name}"] = [_manual(run, validator, "manual_audit") for run in runs]
@@ -102,7 +104,7 @@ def targets(collected: Mapping[str, Any]) -> list[Row]:
         if not {"mlm", "mlm-diverse", "random", "adaptive"} <= by.keys():
             continue
         mlm, own, chance, adaptive = (by[name] for name in ("mlm", "mlm-diverse", "random", "adaptive"))
-        best = max(row["mean_exact"] for name, row in by.items() if name != "adaptive")
+        best = max(row["mean_exact"] for name, row in by.items() if name not in ("adaptive", *COVERS))
         shares = [adaptive[f"manual_share_{name}"] for name in ("plain", "table", "strengths")]
         least = None if None in shares else min(shares)
         reached = own["label_share_to_reach_mlm_final"]
@@ -156,7 +158,7 @@ def decisions(collected: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, st
         here = {
             row["strategy"]: row["mean_exact"] for row in rows if (row["data"], row["protocol"]) == (data, protocol)
         }
-        if None in here.values():  # nobody in the test
+        if None in here.values() or "adaptive" not in here:  # nobody in the test, or not all was run
             continue
         best = max(here, key=lambda name: here[name])
         by_place["strategy"].append(f"{data}, {protocol}: {best} ({here[best]:.3f}, adaptive {here['adaptive']:.3f})")
@@ -329,7 +331,7 @@ def _curve(run: Row) -> Any:
 
 
 def _manual(run: Row, validator: str, sample: str = "manual") -> float | None:
-    return _mean(one[sample][validator] for one in run["rounds"] if one.get(sample))
+    return _mean(one[sample].get(validator) for one in run["rounds"] if one.get(sample))
 
 
 def _early(run: Row) -> Row:

@@ -20,7 +20,7 @@ from studies.figures import (
     mean_and_deviation,
     strategy_name,
 )
-from studies.plan import COMPARED, PROTOCOLS, STRATEGIES
+from studies.plan import COMPARED, POOL, PROTOCOLS, STRATEGIES
 
 UNDEFINED = "–"
 MINUS = "−"
@@ -102,7 +102,7 @@ def targets(study: Study) -> Table:
 def summary(study: Study) -> Table:
     """A row per data set, protocol and strategy."""
     rows = []
-    for one in study["summary"]:
+    for one in (row for row in study["summary"] if row["protocol"] in PROTOCOLS):
         rows.append(
             [
                 *(one["data"], one["protocol"], strategy_name(one["strategy"]), one["seeds"]),
@@ -114,6 +114,28 @@ def summary(study: Study) -> Table:
     return _table("summary", caption, [*head, *_SUMMARY.values()], rows, words=3)
 
 
+def pool(study: Study) -> Table:
+    """A row per data set, kind of clips and strategy of the protocol `pool`."""
+    rows = []
+    for one in (row for row in study["summary"] if row["protocol"] == POOL):
+        cells = [one["data"], one["clips"], strategy_name(one["strategy"]), one["seeds"]]
+        cells += [_with_interval(one, key) for key in _POOL if key != "certificate_wrong"]
+        wrong = UNDEFINED if one["certificate_wrong"] is None else percent(one["certificate_wrong"])
+        rows.append([*cells, f"{wrong} of {one['certificate_draws']}"])
+    caption = "Decisions, in percent of the pool: mean, and its 95% interval over the seeds (Student’s t)."
+    return _table("pool", caption, ["data", "clips", "strategy", "seeds", *_POOL.values()], rows, words=3)
+
+
+_POOL = {
+    "decisions_to_95": "to 95% right",
+    "decisions_to_97": "to 97%",
+    "decisions_to_99": "to 99%",
+    "corrections_per_frame": "corrections until 97%",
+    "calibration_error": "calibration error at 97%",
+    "certificate_decisions": "to a certificate of 3% at 95%",
+    "certificate_error": "wrong in the certified pool",
+    "certificate_wrong": "draws whose certificate was wrong, %",
+}
 _TARGET_HEAD = ["target", "measured", "aimed at", "outcome", "why, where missed"]
 _SUMMARY = {
     "full_data_exact": "exact match, all labels",

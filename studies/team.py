@@ -18,6 +18,7 @@ from studies.peers import Peer
 from studies.simulation import Learner, Material, Way
 
 Clips = Literal["known", "hidden", "sweeps"]
+CLIPS: tuple[Clips, ...] = ("known", "hidden", "sweeps")
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Sizes:
 class Told:
     """What annotators are told of n frames, in the order of the rows told of.
 
-    ``labels`` (n, l); ``confidence`` (n,) in [0, 1]: how sure the whole combination is right; ``belief`` where they come
-    from a memory.
+    ``labels`` (n, l); ``confidence`` (n,) in [0, 1]: how sure the whole combination is right; ``belief`` where they
+    come from a memory.
     """
 
     labels: NDArray[np.uint8]

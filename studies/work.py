@@ -24,9 +24,12 @@ from ml_backend.tsal.acquisition import margin
 from ml_backend.tsal.likeness import Places
 from ml_backend.tsal.split import held_out
 from studies import calibration, comparison, dataset
+from studies import pool as pools
 from studies.maps import draw
-from studies.plan import MAPS, Part, Preset, split
+from studies.plan import HOLD_OUT, MAPS, Part, Preset, split
 from studies.simulation import Learner, Material, State, figures, simulate
+from studies.team import Team
+from studies.tested import simulate_tested
 
 TRAINED_LAYERS_STEPS = 50
 CALIBRATION_SHARE = 0.3
@@ -52,7 +55,7 @@ class Setting:
     def settings(self, data: Path) -> dict[str, Any]:
         """Everything but the part itself that a result on the clips of ``data`` depends on."""
         return {
-            "preset": repr(self.preset),
+            "preset": repr(replace(self.preset, seeds=(), side_seeds=())),  # each part says its own seed
             "backbone": self.backbone,
             "weights": self.weights,
             "precision": PRECISION,
@@ -98,6 +101,7 @@ class Bench:
         started = time.monotonic()
         work = {
             "run": self._run,
+            "pool": self._pool,
             "ablation": self._run,
             "rare": self._run,
             "full": self._full,
@@ -110,8 +114,19 @@ class Bench:
         seconds = round(time.monotonic() - started, 1)
         return named | {"what": part.what, "pool": len(pool), "test": len(test), "seconds": seconds} | found
 
+    def _pool(self, part: Part, pool: NDArray[np.intp], test: NDArray[np.intp]) -> dict[str, Any]:
+        preset, clips = self.setting.preset, part.options["clips"]
+        way = replace(preset.way, hold_out=HOLD_OUT)
+        made = pools.team(self.material, part.what, clips, preset.sizes(len(pool)), part.seed, way)
+        return {"clips": clips, "strategy": part.what} | pools.simulate_pool(made, preset.budget)
+
     def _run(self, part: Part, pool: NDArray[np.intp], test: NDArray[np.intp]) -> dict[str, Any]:
         preset = self.setting.preset
+        if part.what in ("cover", pools.MEMORY_ALONE):
+            way = None if part.what == pools.MEMORY_ALONE else preset.way
+            sizes = preset.sizes(len(pool))
+            asked = Team(self.material, self.material.places, pool, test, sizes, part.seed, way)
+            return {"rounds": simulate_tested(asked, part.what, preset.rounds)}
         strategy = part.what if part.kind == "run" else "mlm-diverse"
         way = replace(preset.way, **part.options)
         rounds = simulate(self.material, pool, test, strategy, preset.batch(len(pool)), preset.rounds, part.seed, way)

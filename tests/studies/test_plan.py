@@ -8,7 +8,9 @@ import pytest
 
 from ml_backend.errors import NotEnoughLabels
 from studies import dataset
-from studies.plan import ABLATIONS, PRESETS, PROTOCOLS, RARE, STRATEGIES, Part, parts, split
+from studies.plan import ABLATIONS, PRESETS, PROTOCOLS, RARE, STRATEGIES, Part, only, parts, split
+from studies.pool import strategies
+from studies.team import CLIPS, Sizes
 from tests.studies.clips import write_clips
 
 
@@ -72,6 +74,7 @@ def test_all_is_planned_once() -> None:
     kinds = {kind: sum(part.kind == kind for part in planned) for kind in {part.kind for part in planned}}
     assert kinds == {
         "run": 5 * 2 * len(STRATEGIES),
+        "pool": 5 * sum(len(strategies(clips)) for clips in CLIPS),
         "full": 10,
         "ablation": 2 * sum(bool(options) for _, _, options in ABLATIONS),
         "rare": 2 * sum(bool(options) for _, options in RARE),
@@ -82,6 +85,23 @@ def test_all_is_planned_once() -> None:
     }
     assert len({part.key({}) for part in planned}) == len(planned)
     assert {part.options["weights"] for part in planned if part.what == "VGG16"} == {"random"}
+
+
+def test_a_part_of_the_study_can_be_asked_for() -> None:
+    planned = list(parts(PRESETS["default"], "made", []))
+    some = only(planned, ["pool"], ["cover", "random"])
+    assert {(part.kind, part.protocol, part.what) for part in some} == {
+        ("pool", "pool", "cover"),
+        ("pool", "pool", "random"),
+    }
+    assert {part.kind for part in only(planned, ["frames"], [])} == {"run", "full"}
+    assert {part.kind for part in only(planned, [], ["random"])} == {"run", "pool"}
+    assert only(planned, [], []) == planned
+
+
+def test_the_memory_learns_four_times_a_batch() -> None:
+    assert PRESETS["paper"].sizes(6839) == Sizes(100, 25, 0.15)
+    assert PRESETS["default"].sizes(796) == Sizes(11, 3, 0.15)
 
 
 def test_a_key_changes_with_everything_that_matters() -> None:

@@ -51,7 +51,7 @@ def test_it_learns_from_what_is_confirmed(material: Material) -> None:
     assert rounds[-1]["symptoms"]["B-line"] == {"accuracy": 1.0, "sensitivity": 1.0, "specificity": 1.0}
     assert rounds[0]["manual"] is None
     assert rounds[-1]["manual"]["plain"] == 0.0
-    assert set(rounds[1]["manual"]) == {"plain", "table", "strengths", "table without rule (9)", "chosen"}
+    assert set(rounds[1]["manual"]) == {"plain", "table", "strengths", "memory", "table without rule (9)", "chosen"}
 
 
 def test_the_same_seed_gives_the_same_run_and_another_another(material: Material) -> None:

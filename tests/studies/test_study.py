@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from studies import study
+from studies import pool, study
 from tests.studies.clips import HEADER, write_clips
 
 
@@ -24,8 +24,10 @@ def test_every_row_of_table_1_runs_and_nothing_is_done_twice(
     assert {(row["protocol"], row["strategy"]) for row in content["summary"]} == {
         (protocol, strategy)
         for protocol in ("frames", "patients")
-        for strategy in ("random", "mle", "lc", "mlm", "mlm-diverse", "adaptive")
-    }
+        for strategy in ("random", "mle", "lc", "mlm", "mlm-diverse", "adaptive", "cover", "cover-memory")
+    } | {("pool", strategy) for strategy in pool.STRATEGIES}
+    assert {row["clips"] for row in content["summary"] if row["protocol"] == "pool"} == {"known", "hidden", "sweeps"}
+    assert (tmp_path / "out" / "figures" / "decisions.png").exists()
     required = {"mean_exact", "final_exact", "full_data_exact", "label_share_to_reach_mlm_final"}
     required |= {"effusion_sensitivity_at_20", "manual_share_plain", "manual_share_validated"}
     assert all(required <= row.keys() for row in content["summary"])
