@@ -15,7 +15,7 @@ DRAWS = 2000
 
 
 class Interval(NamedTuple):
-    """The two ends of a confidence interval of a share, ``0 <= low <= high <= 1``."""
+    """The two ends of a confidence interval of a share, in [0, 1], or of a difference of shares, in [-1, 1]."""
 
     low: float
     high: float
@@ -37,6 +37,23 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
     middle = share + spread / 2
     half = z * sqrt(share * (1 - share) / n + spread / (4 * n))
     return Interval(max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread)))
+
+
+def newcombe(first: tuple[int, int], second: tuple[int, int], confidence: float = 0.95) -> Interval:
+    """Return Newcombe's hybrid score interval of the first share minus the second (1998, method 10).
+
+    ``first`` and ``second`` are the successes and the number of two independent series of trials. With shares p1, p2
+    and their Wilson intervals l1 to u1, l2 to u2, the ends are p1 - p2 - sqrt((p1 - l1)^2 + (u2 - p2)^2) and
+    p1 - p2 + sqrt((u1 - p1)^2 + (p2 - l2)^2). [-1, 1] where one series has no trial.
+    """
+    one, other = wilson(*first, confidence), wilson(*second, confidence)
+    if not (first[1] and second[1]):
+        return Interval(-1.0, 1.0)
+    p1, p2 = first[0] / first[1], second[0] / second[1]
+    return Interval(
+        max(-1.0, p1 - p2 - sqrt((p1 - one.low) ** 2 + (other.high - p2) ** 2)),
+        min(1.0, p1 - p2 + sqrt((one.high - p1) ** 2 + (p2 - other.low) ** 2)),
+    )
 
 
 def by_patient(

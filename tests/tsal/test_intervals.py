@@ -5,7 +5,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from ml_backend.tsal.intervals import by_patient, wilson
+from ml_backend.tsal.intervals import by_patient, newcombe, wilson
 
 Z95 = 1.959963984540054
 
@@ -46,6 +46,51 @@ def test_wilson_holds_the_truth_about_as_often_as_it_says(share):
         if low <= share <= high:
             covered += comb(n, hits) * share**hits * (1 - share) ** (n - hits)
     assert 0.93 < covered < 0.97
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "ends"),
+    [
+        ((56, 70), (48, 80), (0.0524, 0.3339)),
+        ((9, 10), (3, 10), (0.1705, 0.8090)),
+        ((6, 7), (2, 7), (0.0582, 0.8062)),
+        ((5, 56), (0, 29), (-0.0381, 0.1926)),
+        ((0, 10), (0, 20), (-0.1611, 0.2775)),
+        ((0, 10), (0, 10), (-0.2775, 0.2775)),
+        ((10, 10), (0, 20), (0.6791, 1.0)),
+        ((10, 10), (0, 10), (0.6075, 1.0)),
+    ],
+)
+def test_newcombe_gives_the_published_intervals(first, second, ends):
+    """Newcombe, Statistics in Medicine 17 (1998) 873-890, table II, method 10."""
+    assert newcombe(first, second) == pytest.approx(ends, abs=5e-5)
+
+
+def test_newcombe_by_hand():
+    # 8 of 10 has the Wilson interval 0.490163 to 0.943318, 5 of 10 0.236593 to 0.763407 (both worked above or alike):
+    # 0.3 - sqrt(0.309837^2 + 0.263407^2) and 0.3 + sqrt(0.143318^2 + 0.263407^2).
+    assert newcombe((8, 10), (5, 10)) == pytest.approx((-0.106673, 0.599870), abs=1e-5)
+
+
+def test_newcombe_mirrors_the_two_shares():
+    low, high = newcombe((3, 17), (9, 20))
+    assert newcombe((9, 20), (3, 17)) == pytest.approx((-high, -low))
+
+
+@pytest.mark.parametrize("missing", [((0, 0), (3, 5)), ((3, 5), (0, 0))])
+def test_a_difference_needs_trials_on_both_sides(missing):
+    assert newcombe(*missing) == (-1.0, 1.0)
+
+
+def test_newcombe_holds_the_truth_about_as_often_as_it_says():
+    covered = 0.0
+    for one in range(31):
+        for other in range(21):
+            low, high = newcombe((one, 30), (other, 20))
+            if low <= 0.9 - 0.7 <= high:
+                chance = comb(30, one) * 0.9**one * 0.1 ** (30 - one)
+                covered += chance * comb(20, other) * 0.7**other * 0.3 ** (20 - other)
+    assert 0.93 < covered < 0.98
 
 
 def test_two_patients_enumerated_by_hand():
@@ -109,6 +154,7 @@ def test_by_patient_holds_the_truth_where_frames_of_a_patient_agree(patients_eac
         lambda: wilson(3, 2),
         lambda: wilson(-1, 2),
         lambda: wilson(1, 2, 1.0),
+        lambda: newcombe((3, 2), (1, 2)),
         lambda: by_patient([0.5], ["a", "b"], rng()),
         lambda: by_patient([0.5, 1.5], ["a", "b"], rng()),
         lambda: by_patient([0.5, float("nan")], ["a", "b"], rng()),
