@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_backend.tsal.arrays import Labels, Probabilities, label_matrix, probability_matrix, require_same_shape
+from ml_backend.tsal.reliability import calibration_error
+from ml_backend.tsal.reliability import reliability as tsal_reliability
 
-BINS = 10
 TEMPERATURES = np.geomspace(0.1, 10.0, 201)
 _SMALLEST = 1e-6
 
@@ -41,18 +42,13 @@ def reliability(probabilities: NDArray[np.floating], truth: NDArray[np.integer])
 
     Returns (mean probability, observed share, frames) of every bin that holds frames, in ascending order.
     """
-    bins = np.minimum((np.asarray(probabilities) * BINS).astype(int), BINS - 1)
-    return [
-        (float(probabilities[bins == one].mean()), float(truth[bins == one].mean()), int((bins == one).sum()))
-        for one in np.unique(bins)
-    ]
+    bins = tsal_reliability(probabilities, np.asarray(truth) == 1)
+    return [(one.confidence, one.right.count / one.right.frames, one.right.frames) for one in bins]
 
 
 def expected_calibration_error(probabilities: NDArray[np.floating], truth: NDArray[np.integer]) -> float | None:
     """Average distance between probability and observed share over the bins, by their frames; None without frames."""
-    rows = reliability(probabilities, truth)
-    total = sum(count for _, _, count in rows)
-    return sum(abs(mean - share) * count for mean, share, count in rows) / total if total else None
+    return calibration_error(tsal_reliability(probabilities, np.asarray(truth) == 1))
 
 
 def _logits(values: Probabilities) -> NDArray[np.float64]:

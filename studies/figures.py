@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from studies.calibration import BINS
+from ml_backend.tsal.reliability import BINS
 
 Study = Mapping[str, Any]
 Row = Mapping[str, Any]
