@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ml_backend import __version__
-from ml_backend.commands import demo, finish, import_frames, order, phantom, processes, setup, suspects, versions
+from ml_backend.commands import audit, demo, finish, import_frames, order, phantom, processes, setup, suspects, versions
 from ml_backend.commands.command import run
 
 __all__ = ["app", "run"]
@@ -31,6 +31,7 @@ app.command()(setup.config)
 app.add_typer(versions.app)
 app.command()(order.order)
 app.command()(finish.finish)
+app.command()(audit.audit)
 app.command()(suspects.suspects)
 app.command()(processes.backend)
 app.command()(processes.worker)

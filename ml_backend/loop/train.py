@@ -17,7 +17,7 @@ from ml_backend.errors import FrameUnreadable, NotEnoughLabels
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.predictor import Predictor
 from ml_backend.logs import event
-from ml_backend.loop import trials
+from ml_backend.loop import audit, trials
 from ml_backend.loop.collect import Collected, Labelled, Material, Report, changed_since, collect, read
 from ml_backend.loop.judge import judge, split, ticks
 from ml_backend.msml import finetune
@@ -119,7 +119,7 @@ def fine_tune(
         strengths=tables.strengths.to_json(),
         metrics=figures,
         batch=batch,
-        ticks=figures_of_ticks,
+        ticks=figures_of_ticks | audit.figures(services, project, collected.labelled, configuration),
         **trials.chosen(store, start.parent, trial),
         losses=tuple(losses),
         seconds={name: round(seconds, 3) for name, seconds in took.items()},

@@ -111,6 +111,12 @@ class FinishStore:
         standing = self.standing()
         return standing if standing is not None and standing.state == "open" else None
 
+    def counted(self) -> list[Finish]:
+        """The draws whose audit was counted, oldest first, also those that are void by now."""
+        numbers = sorted(int(path.stem) for path in self._folder.glob("*.json") if path.stem.isdigit())
+        found = [Finish.model_validate_json(self.path(number).read_bytes()) for number in numbers]
+        return [one for one in found if one.outcome is not None]
+
     def page(self, number: int) -> Path:
         """Where the page that a person reads lies."""
         return self._folder / f"{number:03}.html"

@@ -84,6 +84,7 @@ class _State(Collector):
             active,
             lambda one: one.batch.get("manual_share_validated"),
         )
+        yield from _audit(active)
         yield _gauge(
             "tsal_fine_tune_seconds", "Time that the active version took.", active, lambda one: one.seconds.get("total")
         )
@@ -106,6 +107,19 @@ class _State(Collector):
         )
 
 
+def _audit(active: Mapping[str, Manifest]) -> Iterator[Metric]:
+    """What audit frames said of the ticks when the active version was trained; nothing for versions from before."""
+    yield _gauge(
+        "tsal_calibration_error",
+        "Expected calibration error of the ticks' confidence on audit frames.",
+        active,
+        lambda one: one.ticks.get("calibration_error"),
+    )
+    for end, about in (("value", "Automation bias on audit frames."), ("low", "Lower end."), ("high", "Upper end.")):
+        name = "tsal_automation_bias" + ("" if end == "value" else f"_{end}")
+        yield _gauge(name, about, active, _bias(end))
+
+
 def _jobs(queued: Mapping[str, int], counted: Mapping[str, float]) -> Iterator[Metric]:
     """What the sidecar and the workers do."""
     waiting = GaugeMetricFamily("tsal_queue_jobs", "Fine-tunes under way, by how far.", labels=["state"])
@@ -124,6 +138,14 @@ def _jobs(queued: Mapping[str, int], counted: Mapping[str, float]) -> Iterator[M
 
 def _end(name: str, end: str) -> Callable[[Manifest], float | None]:
     return lambda manifest: getattr(manifest.figure(name), end, None)
+
+
+def _bias(end: str) -> Callable[[Manifest], float | None]:
+    def of(manifest: Manifest) -> float | None:
+        bias = manifest.ticks.get("automation_bias", {})
+        return bias.get(end) if bias.get("value") is not None else None
+
+    return of
 
 
 def _gauge(name: str, about: str, projects: Mapping[str, One], value: Callable[[One], float | None]) -> Metric:

@@ -27,6 +27,7 @@ COMMANDS = [
     "versions",
     "order",
     "finish",
+    "audit",
     "suspects",
     "backend",
     "worker",

@@ -14,6 +14,7 @@ from ml_backend.frames.predictor import Predictor
 from ml_backend.loop import confirm
 from ml_backend.loop import train as training
 from ml_backend.msml.network import Network
+from ml_backend.store.audits import AuditTold
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.payloads import Prediction, prediction_payload
 from ml_backend.tsal.judgement import Figure, figure
@@ -227,4 +228,17 @@ class TestTicks:
 
     def test_without_an_audit_the_ticks_are_not_measured(self, confirmed: Installation) -> None:
         ticks = confirmed.trained().ticks
-        assert ticks == {"frames": 0, "stood": None, "manual_share_validated": None, "manual_share_plain": None}
+        assert ticks["frames"] == 0
+        measured = ("stood", "manual_share_validated", "manual_share_plain", "calibration_error")
+        assert [ticks[name] for name in measured] == [None] * 4
+        assert ticks["automation_bias"]["value"] is None
+
+    def test_a_version_keeps_what_the_audit_said_of_confidence_and_bias(self, confirmed: Installation) -> None:
+        confirmed.audit(1, 2, 3)
+        one = AuditTold(ticks=tuple(CONFIGURATION.label_set.decode(labels_of(1))), confidence=0.75, source="memory")
+        told = {1: one, 2: one, 3: one.model_copy(update={"blind": True}), 4: one}  # 4 was never drawn
+        confirmed.services().audits(PROJECT).note_told(told)
+        ticks = confirmed.trained().ticks
+        # Frames 2 and 3 have other labels: 1 of 3 is right at a confidence of 0.75; changed 1 of 2, hidden 1 of 1.
+        assert ticks["calibration_error"] == pytest.approx(0.75 - 1 / 3)
+        assert ticks["automation_bias"]["value"] == pytest.approx(0.5)

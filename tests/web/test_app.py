@@ -49,6 +49,7 @@ from tests.studio.site import running_site
 from tests.studio_stand_in import StudioStandIn
 
 JOB = f"finetune-{PROJECT}-after-nothing"
+AUDITED = {"calibration_error": 0.125, "automation_bias": {"value": 0.2, "low": -0.05, "high": 0.4}}
 SENT_PROJECT = f"{PROJECT}.1795374234"
 SECRET, USER, PASSWORD = "a-secret", "label-studio", "a-password"
 
@@ -623,7 +624,7 @@ class TestMetrics:
         assert not any(name.startswith("tsal_versions") for name in found)
         store = services.versions(PROJECT)
         for seen in (1, 2):
-            changes = {"batch": {"manual_share_validated": 0.25}, "seconds": {"total": 12.5}}
+            changes = {"batch": {"manual_share_validated": 0.25}, "seconds": {"total": 12.5}, "ticks": AUDITED}
             version = store.create(manifest_of(seen, **changes), write_no_weights).version
         store.activate(version, by="a test")
         for number in (3, 4, 5, 6):
@@ -634,6 +635,12 @@ class TestMetrics:
         assert found[f"tsal_exact_match {PROJECT}"] == 0.5
         assert found[f"tsal_manual_share {PROJECT}"] == 0.25
         assert found[f"tsal_fine_tune_seconds {PROJECT}"] == 12.5
+        assert found[f"tsal_calibration_error {PROJECT}"] == 0.125
+        ends = [found[f"tsal_automation_bias{end} {PROJECT}"] for end in ("", "_low", "_high")]
+        assert ends == [0.2, -0.05, 0.4]
+        unknown = {"calibration_error": None, "automation_bias": {"value": None, "low": -1.0, "high": 1.0}}
+        store.activate(store.create(manifest_of(3, ticks=unknown), write_no_weights).version, by="a test")
+        assert not any("bias" in name or "calibration" in name for name in self.figures(client))
         assert found[f"tsal_confirmed {PROJECT}"] == 4
         assert found["tsal_queue_jobs queued"] == 1
 
