@@ -92,7 +92,7 @@ PRESETS = {
     "default": Preset(
         "default", Fraction(1, 4), None, 0.014, 20, (0, 1, 2, 3, 4), (0, 1), ("patients",), None, Way(minimum_steps=60)
     ),
-    "paper": Preset("paper", Fraction(1, 7), 100, 0, 20, (0, 1, 2), (0,), ("patients",), None),
+    "paper": Preset("paper", Fraction(1, 7), 100, 0, 20, (0, 1, 2), (0,), ("patients",), None, budget=0.2),
     "quick": Preset("quick", Fraction(2), None, 0.1, 3, (0,), (0,), ("patients",), 10, Way(1, 2), compared_epochs=1),
 }
 

@@ -20,7 +20,6 @@ STRATEGIES = ("cover", MEMORY_ALONE, "random", "mlm", *PEERS)
 """Cover with and without a network, random with the same memory, the paper's loop, and peers with the same memory."""
 
 ERROR, ALPHA, DRAWS = 0.03, 0.05, 200
-AUDITED = 10
 RIGHT_ENOUGH = 0.99
 _CERTIFICATES = 7
 
@@ -42,22 +41,23 @@ def team(material: Material, strategy: str, clips: Clips, sizes: Sizes, seed: in
     return kind(material, places, pool, nothing, sizes, seed, None if strategy == MEMORY_ALONE else way)
 
 
-def due(team: Team, rounds: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether to finish now: another batch no longer lowers the expected number of all decisions.
+def due(rounds: Sequence[Mapping[str, Any]], batch: int) -> bool:
+    """Whether to finish now, from what a lead can see; ``batch``: answers in one.
 
-    Known only once some audit answers say how far the confidence can be trusted.
+    So much is believed to be right that the audit may find a few wrong, and another batch did not lower the forecast.
     """
     now = rounds[-1]
-    earlier = [row for row in rounds if row["answered"] <= now["answered"] - team.sizes.k_max]
-    return team.audited >= AUDITED and bool(earlier) and now["decisions"] >= earlier[-1]["decisions"]
+    earlier = [row for row in rounds if row["answered"] <= now["answered"] - batch]
+    return bool(earlier) and now["doubt"] <= ERROR / 2 and now["decisions"] >= earlier[-1]["decisions"]
 
 
 def simulate_pool(team: Team, budget: float) -> dict[str, Any]:
     """Ask and answer until nearly all is right and a certificate is due, or a share ``budget`` of the pool is answered.
 
     Returns a row a refresh: ``answered`` and its ``share``, ``accuracy`` of the whole pool (answered frames are right),
-    ``corrected`` frames so far, ``calibration_error`` of the confidence on the frames nobody answered, and the forecast
-    of all ``decisions`` to a certificate; and what the certificate took, None where none was due.
+    ``corrected`` frames so far, ``doubt``, the share of the pool believed to be wrong, ``calibration_error`` of the
+    confidence on the frames nobody answered, and the forecast of all ``decisions`` to a certificate; and what the
+    certificate took, None where none was due.
     """
     frames = len(team.rest)
     rounds: list[dict[str, Any]] = []
@@ -66,7 +66,7 @@ def simulate_pool(team: Team, budget: float) -> dict[str, Any]:
         told = team.tell()
         row, forecast = _measured(team, told, frames)
         rounds.append(row)
-        if found is None and due(team, rounds):
+        if found is None and due(rounds, team.sizes.k_max):
             found = _certificates(team, told, forecast, frames)
         ready = row["accuracy"] >= RIGHT_ENOUGH and found is not None
         if ready or not len(team.rest) or row["share"] >= budget:
@@ -82,6 +82,7 @@ def _measured(team: Team, told: Told, frames: int) -> tuple[dict[str, Any], Fore
         "share": answered / frames,
         "accuracy": (answered + int(right.sum())) / frames,
         "corrected": team.corrected,
+        "doubt": float((1.0 - told.confidence).sum()) / frames,
         "calibration_error": expected_calibration_error(told.confidence, right.astype(np.uint8)),
         "decisions": answered + forecast.answers,
     }

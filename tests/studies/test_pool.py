@@ -5,7 +5,7 @@ import pytest
 
 from studies.pool import due, simulate_pool, team
 from studies.simulation import Way
-from studies.team import Sizes, Team
+from studies.team import Sizes
 from tests.studies.pools import LABELS, material
 
 pytestmark = pytest.mark.unit
@@ -13,27 +13,20 @@ SIZES = Sizes(k_max=8, refresh=4, audit=0.5)
 MADE = material(np.tile(LABELS, (4, 1)))  # 32 clips, 160 frames
 
 
-def row(answered: int, decisions: float) -> dict[str, float]:
-    return {"answered": answered, "decisions": decisions}
+def row(answered: int, decisions: float, doubt: float = 0.015) -> dict[str, float]:
+    return {"answered": answered, "decisions": decisions, "doubt": doubt}
 
 
-@pytest.fixture
-def audited(monkeypatch: pytest.MonkeyPatch) -> Team:
-    monkeypatch.setattr(Team, "audited", 10)
-    return team(MADE, "cover-memory", "known", SIZES, 0, Way())
+def test_a_finish_is_due_when_another_batch_no_longer_lowers_the_forecast() -> None:
+    assert not due([row(0, 100)], 8)
+    assert not due([row(0, 100), row(4, 100)], 8)  # half a batch says nothing
+    assert not due([row(0, 100), row(4, 90), row(8, 99)], 8)
+    assert due([row(0, 100), row(4, 120), row(8, 100)], 8)
+    assert due([row(0, 200), row(4, 90), row(8, 100), row(12, 95)], 8)  # against the row a batch ago
 
 
-def test_a_finish_is_due_when_another_batch_no_longer_lowers_the_forecast(audited: Team) -> None:
-    assert not due(audited, [row(0, 100)])
-    assert not due(audited, [row(0, 100), row(4, 100)])  # half a batch says nothing
-    assert not due(audited, [row(0, 100), row(4, 90), row(8, 99)])
-    assert due(audited, [row(0, 100), row(4, 120), row(8, 100)])
-    assert due(audited, [row(0, 200), row(4, 90), row(8, 100), row(12, 95)])  # against the row a batch ago
-
-
-def test_a_finish_is_not_due_before_the_audit_says_anything(audited: Team, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Team, "audited", 9)
-    assert not due(audited, [row(0, 100), row(8, 100)])
+def test_a_finish_is_not_due_while_more_than_half_of_the_error_is_believed_to_be_there() -> None:
+    assert not due([row(0, 100), row(8, 100, doubt=0.016)], 8)
 
 
 def test_a_pool_is_measured_until_it_is_right_and_certified() -> None:
