@@ -14,6 +14,7 @@ import torch
 from ml_backend.errors import StudioRefused
 from ml_backend.studio.client import ConfirmedAnnotation, Counts, ProjectInfo, Task
 from ml_backend.studio.configuration import Configuration
+from ml_backend.studio.connections import Webhook
 from ml_backend.studio.payloads import choices_result
 from tests.installation import PROJECT, XML, task_with_frame
 
@@ -83,6 +84,9 @@ class StudioStandIn:
     def delete_model_version(self, project: int, model_version: str) -> None:
         assert model_version != self.model_version
         self.predictions = [one for one in self.predictions if one["model_version"] != model_version]
+
+    def webhooks(self, project: int) -> list[Webhook]:
+        return []
 
     def served(self) -> list[Mapping[str, Any]]:
         """Predictions of the version that the project shows, in the order in which it serves their tasks."""

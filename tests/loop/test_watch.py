@@ -1,0 +1,122 @@
+"""The watch and the memory: an answer that is changed or deleted leaves the memory within one refresh."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ml_backend.loop import confirm
+from ml_backend.loop.watch import FULL_POLL, Watched, look
+from ml_backend.services import Services
+from tests.installation import PROJECT
+from tests.loop.test_order import TASKS, Installation, folder, installed, predictor, studio
+from tests.loop.test_remember import A, B, served
+from tests.studio_stand_in import one_thread
+
+__all__ = ["folder", "installed", "one_thread", "predictor", "studio"]
+FIRST, SECOND = TASKS[0], TASKS[1]
+
+
+@pytest.fixture
+def watching(installed: Installation, redis_url: str) -> Services:
+    """A project of which one frame is answered, after the first look of the watch."""
+    made = installed.services(
+        strategy="cover", validator="memory", redis_url=redis_url, poll_seconds=3600, k_max=100, refresh=2
+    )
+    installed.studio.confirm(FIRST, A)
+    return made
+
+
+@pytest.fixture
+def state(watching: Services) -> Watched:
+    state = Watched()
+    look(watching, PROJECT, state)
+    return state
+
+
+def webhook(action: str, annotation: int, **fields: Any) -> tuple[str, dict[str, Any]]:
+    """What Label Studio sends of one annotation."""
+    if action == confirm.DELETED:
+        return action, {"annotations": [{"id": annotation}]}
+    return action, {"annotation": {"id": annotation, "task": annotation, "was_cancelled": False, **fields}}
+
+
+def polled(services: Services, state: Watched) -> None:
+    """The next poll, as if its time had come."""
+    state.polled = float("-inf")
+    look(services, PROJECT, state)
+
+
+def ticks(installed: Installation) -> set[tuple[int, ...] | None]:
+    return {None if one is None else tuple(one) for one in served(installed).values()}
+
+
+def test_a_change_that_a_webhook_announces_is_in_the_next_order(
+    installed: Installation, watching: Services, state: Watched
+) -> None:
+    assert ticks(installed) == {tuple(A)}
+    installed.studio.change(FIRST, B, "later")
+    look(watching, PROJECT, state)
+    assert ticks(installed) == {tuple(A)}  # nothing was announced, and no poll is due
+    confirm.record(watching, PROJECT, *webhook(confirm.CHANGED, FIRST))
+    look(watching, PROJECT, state)
+    assert ticks(installed) == {tuple(B)}
+    order = watching.orders(PROJECT).current_name()
+    look(watching, PROJECT, state)
+    assert watching.orders(PROJECT).current_name() == order
+
+
+def test_a_deletion_that_a_webhook_announces_is_in_the_next_order(
+    installed: Installation, watching: Services, state: Watched
+) -> None:
+    installed.studio.annotations.clear()
+    confirm.record(watching, PROJECT, *webhook(confirm.DELETED, FIRST))
+    look(watching, PROJECT, state)
+    assert ticks(installed) == {None}
+    assert FIRST in served(installed)
+
+
+def test_a_deletion_whose_webhook_was_lost_is_found_by_the_next_poll(
+    installed: Installation, watching: Services, state: Watched
+) -> None:
+    installed.studio.annotations.clear()
+    polled(watching, state)
+    assert ticks(installed) == {None}
+    assert FIRST in served(installed)
+
+
+def test_a_change_whose_webhook_was_lost_is_found_within_ten_polls(
+    installed: Installation, watching: Services, state: Watched
+) -> None:
+    installed.studio.change(FIRST, B, "later")
+    for _ in range(FULL_POLL - 1):
+        polled(watching, state)
+    assert ticks(installed) == {tuple(A)}
+    polled(watching, state)
+    assert ticks(installed) == {tuple(B)}
+
+
+def test_an_answer_that_was_skipped_afterwards_is_forgotten(
+    installed: Installation, watching: Services, state: Watched
+) -> None:
+    installed.studio.annotations.clear()  # skipped ones are not among the confirmed
+    confirm.record(watching, PROJECT, *webhook(confirm.CHANGED, FIRST, was_cancelled=True))
+    look(watching, PROJECT, state)
+    assert ticks(installed) == {None}
+
+
+def test_of_several_changes_between_two_looks_the_last_counts(
+    installed: Installation, watching: Services, state: Watched
+) -> None:
+    installed.studio.confirm(SECOND, B)
+    confirm.record(watching, PROJECT, *webhook("ANNOTATION_CREATED", SECOND))
+    for labels in (A, B):
+        installed.studio.change(FIRST, labels, f"later with {labels}")
+        confirm.record(watching, PROJECT, *webhook(confirm.CHANGED, FIRST))
+    look(watching, PROJECT, state)
+    assert ticks(installed) == {tuple(B)}
+    remembered = watching.orders(PROJECT).current()
+    assert remembered is not None
+    assert remembered.told is not None
+    assert set(remembered.told.remembered) == {FIRST, SECOND}
