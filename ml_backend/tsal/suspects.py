@@ -74,7 +74,8 @@ def suspects(
 def nearest_others(places: Places, scale: Scale, trust: Trust) -> tuple[Rows, Similarity]:
     """Find the `NEIGHBOURS` frames most like each of m frames: their rows and how alike they are, both (m, k).
 
-    The most similar comes first, of equally similar ones the earlier row; k is less where there are fewer others.
+    The most similar comes first, of equally similar ones the earlier row; k is less where there are fewer others. Which
+    of equally similar ones are left out is not defined.
     """
     count = max(0, min(NEIGHBOURS, len(places) - 1))
     rows, found = np.empty((len(places), count), np.intp), np.empty((len(places), count), np.float32)
@@ -82,8 +83,10 @@ def nearest_others(places: Places, scale: Scale, trust: Trust) -> tuple[Rows, Si
         some = slice(start, min(start + _AT_ONCE, len(places)))
         alike = likeness(places[some], places, scale, trust)
         alike[np.arange(len(alike)), np.arange(some.start, some.stop)] = -np.inf
-        best = np.argsort(-alike, axis=1, kind="stable")[:, :count]
-        rows[some], found[some] = best, np.take_along_axis(alike, best, axis=1)
+        best = np.sort(np.argpartition(-alike, count, axis=1)[:, :count], axis=1)
+        likest = np.take_along_axis(alike, best, axis=1)
+        order = np.argsort(-likest, axis=1, kind="stable")
+        rows[some], found[some] = np.take_along_axis(best, order, axis=1), np.take_along_axis(likest, order, axis=1)
     return rows, found
 
 
