@@ -119,7 +119,7 @@ class Settings(BaseSettings):
     k_max: int = Field(100, ge=1, description="newly confirmed annotations that start a fine-tune")
     strategy: str = Field(
         "cover",
-        description="what the queue is ordered by: `cover` (what is least like anything confirmed), `adaptive`, or "
+        description="what the queue is ordered by: `cover` (what is like nothing confirmed), `adaptive`, or "
         "`mlm`, `lc`, `mle`, `binmin`, `random` or one that a package adds, each of these also with `-diverse`",
     )
     validator: Literal["memory", "adaptive", "table", "plain", "strengths"] = Field(

@@ -1,4 +1,4 @@
-"""Cover a pool: ask next for the frames that are least like anything confirmed (k-centre greedy, farthest first)."""
+"""Cover a pool: ask next for the frames that make most of it like something confirmed (facility location)."""
 
 from __future__ import annotations
 
@@ -11,57 +11,58 @@ from numpy.typing import NDArray
 from ml_backend.tsal.belief import Belief
 from ml_backend.tsal.likeness import Places, Rows, Scale, Similarity, Trust, likeness
 
-_BLOCK = 1024
+_CANDIDATES, _JUDGES = 4096, 4096
+_NOT_ALIKE = 0.0
+"""The cosine of two frames that have nothing in common: being less like something than this is no worse."""
 
 
 def cover(
-    pool: Places,
-    similarity: Similarity,
-    open_: Rows,
-    count: int,
-    scale: Scale,
-    trust: Trust,
-    rng: Generator,
+    pool: Places, similarity: Similarity, open_: Rows, count: int, scale: Scale, trust: Trust, rng: Generator
 ) -> Rows:
-    """Choose ``count`` of the rows ``open_``, each the one whose most similar known or chosen frame is least similar.
+    """Choose ``count`` of the rows ``open_``, each the one that gains most.
 
-    ``similarity`` (n,): how alike each frame of the pool is to what is known already, -inf where nothing is. The first
-    frame of a pool of which nothing is known is drawn; of equally distant ones the first row counts. The result is that
-    of the plain algorithm, which compares every frame with every chosen one; but likeness to what is known only grows,
-    so a frame whose last figure is not the smallest need not be compared yet (a lazy greedy search).
+    ``similarity`` (n,): how alike each frame of the pool is to what is known already, -inf where nothing is. A frame's
+    gain is a sum over the pool: the square of what it would add to each frame's likeness to the known or chosen frame
+    most like it. So large groups that are like nothing known come first, then small ones, and what is well known gains
+    nothing. Of equal gains the first row counts. Beyond `_JUDGES` frames the sum is over a draw of them and the frame
+    itself; beyond `_CANDIDATES` open rows half of the candidates are those least alike to anything known, half a draw.
     """
-    bound = np.full(len(pool), np.inf, np.float32)
-    bound[open_] = similarity[open_]
-    counted = np.zeros(len(pool), np.intp)  # how many of the chosen frames a frame's bound counts
+    rows = _candidates(similarity, open_, rng)
+    judges = _drawn(np.arange(len(pool)), _JUDGES, rng)
+    alike = likeness(pool[rows], pool[judges], scale, trust)
+    known = np.maximum(similarity[judges], _NOT_ALIKE).astype(np.float32)
+    own = np.square(1.0 - np.clip(similarity[rows], _NOT_ALIKE, 1.0))
+    own[np.isin(rows, judges)] = 0.0  # counted among the judges
+
+    def gain(one: NDArray[np.float32]) -> NDArray[np.float32]:
+        added = np.maximum(one - known, 0.0)
+        return np.asarray(np.einsum("...i,...i->...", added, added))
+
+    bound, counted = gain(alike) + own, np.zeros(len(rows), np.intp)
     chosen: list[int] = []
-    while len(chosen) < min(count, len(open_)):
-        least = int(bound.argmin())
-        if np.isneginf(bound[least]) and not chosen:
-            least = int(rng.choice(open_[np.isneginf(similarity[open_])]))
-        elif counted[least] < len(chosen):
-            _bring_up_to_date(pool, bound, counted, chosen, scale, trust)
+    while len(chosen) < min(count, len(rows)):
+        best = int(bound.argmax())
+        # Gains only fall as more is chosen, so one that leads with what it has now is the largest (a lazy search).
+        if counted[best] < len(chosen):
+            bound[best], counted[best] = gain(alike[best]) + own[best], len(chosen)
             continue
-        chosen.append(least)
-        bound[least] = np.inf
-    return np.array(chosen, np.intp)
+        chosen.append(best)
+        bound[best] = -np.inf
+        np.maximum(known, alike[best], out=known)
+    return rows[chosen]
 
 
-def _bring_up_to_date(
-    pool: Places, bound: Similarity, counted: Rows, chosen: list[int], scale: Scale, trust: Trust
-) -> None:
-    """Compare the frames with the smallest bounds with the frames chosen since; all frames if none was compared yet."""
-    if np.isneginf(bound.min()):
-        rows = np.flatnonzero(np.isneginf(bound))
-    else:
-        size = min(_BLOCK, len(bound))
-        rows = np.argpartition(bound, size - 1)[:size]
-        rows = rows[(counted[rows] < len(chosen)) & np.isfinite(bound[rows])]
-    oldest = int(counted[rows].min())
-    new = pool[np.array(chosen[oldest:], np.intp)]
-    for start in range(0, len(rows), 8 * _BLOCK):
-        some = np.sort(rows[start : start + 8 * _BLOCK])
-        bound[some] = np.maximum(bound[some], likeness(pool[some], new, scale, trust).max(axis=1))
-        counted[some] = len(chosen)
+def _candidates(similarity: Similarity, open_: Rows, rng: Generator) -> Rows:
+    """The rows to choose among, in ascending order."""
+    if len(open_) <= _CANDIDATES:
+        return np.sort(open_)
+    half = _CANDIDATES // 2
+    least: Rows = open_[np.argpartition(similarity[open_], half)[:half]]
+    return np.sort(np.concatenate([least, _drawn(np.setdiff1d(open_, least), half, rng)]))
+
+
+def _drawn(rows: Rows, count: int, rng: Generator) -> Rows:
+    return rows if len(rows) <= count else np.sort(rng.choice(rows, count, replace=False))
 
 
 _UNSURE = 4
@@ -70,7 +71,7 @@ _UNSURE = 4
 _RARE = 10
 """One in so many places of a batch goes to frames that seem to show the rarest symptom."""
 
-_CANDIDATES = 10
+_DOUBTFUL = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,12 +109,12 @@ def cover_batch(
         for rows, part in pool.chunks():
             similarity[rows] = np.maximum(similarity[rows], likeness(part, pool[audit], scale, trust).max(axis=1))
     doubtful = open_[np.lexsort((belief.recall.margin[open_], belief.confidence[open_]))]
-    unsure = take(doubtful[: _CANDIDATES * (count // _UNSURE)], count // _UNSURE) if some_known else audit[:0]
+    unsure = take(doubtful[: _DOUBTFUL * (count // _UNSURE)], count // _UNSURE) if some_known else audit[:0]
     rare = audit[:0]
     if some_known and positives is not None:
         symptom = 1 + int(np.argmin(positives[1:]))
         shows = doubtful[(belief.labels[doubtful, symptom] == 1) & np.isin(doubtful, open_)]
-        rare = take(shows[: _CANDIDATES * (count // _RARE)], count // _RARE)
+        rare = take(shows[: _DOUBTFUL * (count // _RARE)], count // _RARE)
     different = take(open_, count - len(unsure) - len(rare))
     return Covered(_mixed(different, np.concatenate([unsure, rare])), unsure, rare)
 

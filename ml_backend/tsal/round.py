@@ -139,7 +139,7 @@ def choose(pool: Pool, known: Known, rules: Rules) -> Batch:
 def _by_cover(
     pool: Pool, known: Known, rows: Rows, audit: Rows, rules: Rules, reasons: NDArray[np.str_]
 ) -> tuple[Rows, Scores]:
-    """Frames least like anything confirmed, doubtful ones and rare symptoms; then the rest, least sure first.
+    """Frames that cover the pool, doubtful ones and rare symptoms; then the rest, least sure first.
 
     Raises ValueError without a belief.
     """

@@ -1,0 +1,13 @@
+from pathlib import Path
+
+from PIL import Image
+
+from studies import pictures
+
+
+def test_the_pictures_of_the_method_are_drawn(tmp_path: Path) -> None:
+    assert pictures.main([str(tmp_path)]) == 0
+    for name in ("memory", "certificate"):
+        with Image.open(tmp_path / f"method-{name}.png") as picture:
+            low, high = picture.convert("L").getextrema()
+            assert low < 50 < 200 < high
