@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from ml_backend.errors import FinishStands
+from ml_backend.errors import FinishStands, RedisUnavailable
 from ml_backend.frames.scores import validator_of
 from ml_backend.logs import changed, event
 from ml_backend.loop.collect import symptoms
@@ -121,7 +121,7 @@ def needs_refresh(
         newest = services.versions(project).newest()
         if services.settings.audit and not services.audits(project).of_batch(newest.version if newest else None):
             return "no audit frames are drawn for this batch"
-        answered = services.pending(project).count() - order.about.pending if order.told else 0
+        answered = _answered_since(services, project, order)
         if answered >= services.settings.refresh:
             return f"{answered} newly confirmed frames to remember"
     if look_for_changes and order is not None and order.told is not None:
@@ -136,6 +136,17 @@ def needs_refresh(
         if unknown:
             return f"{unknown} new frames"
     return None
+
+
+def _answered_since(services: Services, project: int, order: Order) -> int:
+    """How many frames were confirmed since an order was made with a memory.
+
+    Zero where Redis cannot be reached: a command may run where only the sidecar knows it.
+    """
+    try:
+        return services.pending(project).count() - order.about.pending if order.told else 0
+    except RedisUnavailable:
+        return 0
 
 
 def uses_memory(basis: Basis) -> bool:

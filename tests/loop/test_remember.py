@@ -125,6 +125,11 @@ def test_enough_new_answers_refresh_the_memory(
     assert (reason(installed, changes=False) is not None) == due
 
 
+def test_a_command_without_redis_finds_the_queue_in_order(installed: Installation) -> None:
+    refreshed(services(installed))
+    assert ordering.needs_refresh(installed.services(strategy="cover", validator="memory"), PROJECT, True) is None
+
+
 def test_an_order_keeps_what_it_tells(installed: Installation) -> None:
     installed.studio.confirm(TASKS[0], A)
     made = services(installed)
