@@ -49,7 +49,7 @@ def _facts(finish: Finish) -> list[tuple[str, str]]:
         ("Version", finish.version or "none: the memory alone"),
         ("Error asked for", f"{100 * finish.epsilon:g}% of {finish.pool} frames"),
         ("Confidence", f"{100 * finish.confidence:g}%; this draw spends {finish.alpha:.4f} of the rest"),
-        ("Frames that cannot be read", str(finish.unreadable)),
+        ("Frames left out: unreadable, or with answers that do not count", str(len(finish.outside))),
         ("Symptoms", ", ".join(finish.symptoms)),
     ]
     if finish.outcome is not None:

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 
 import numpy as np
 
-from ml_backend.errors import InvalidRequest, NotEnoughLabels
+from ml_backend.errors import FinishStands, InvalidRequest, NotEnoughLabels
 from ml_backend.logs import event
 from ml_backend.loop import order as ordering
 from ml_backend.loop.certificate_page import page_of
@@ -65,6 +65,7 @@ def offer(
     told = np.flatnonzero(~np.isnan(order.told.confidence))
     uncertainty = 1.0 - order.told.confidence[told].astype(np.float64)
     people, number = len(order.told.remembered), services.finishes(project).count() + 1
+    inside = {*order.told.remembered, *order.tasks[told].tolist()}
     rows = MachineRows(order.tasks[told], order.told.labels[told], uncertainty, np.zeros(len(told), bool))
     alpha = spend(1 - confidence, number)
     prospect = Prospect(uncertainty, 1.0 - uncertainty, people)
@@ -81,7 +82,7 @@ def offer(
         symptoms=order.about.symptoms,
         pool=people + len(told),
         people=people,
-        unreadable=len(order.tasks) - len(told),
+        outside=tuple(task.id for task in services.studio.tasks(project) if task.id not in inside),
         remembered=order.told.remembered,
         drawn=(),
         expected_answers=forecast.answers,
@@ -90,7 +91,18 @@ def offer(
 
 
 def begin(services: Services, project: int, offered: Offer) -> Finish:
-    """Draw the audit, write it down, and put it first in the queue."""
+    """Draw the audit, write it down, and put it first in the queue.
+
+    Raises:
+        FinishStands: where another process has drawn since the offer; what it wrote down stays.
+    """
+    with services.finishes(project).alone():
+        if services.finishes(project).count() >= offered.finish.number:
+            raise FinishStands(f"project {project}: certificate {offered.finish.number} was drawn meanwhile")
+        return _begun(services, project, offered)
+
+
+def _begun(services: Services, project: int, offered: Offer) -> Finish:
     finish, rows = offered.finish, offered.rows
     plan = Plan.draw(
         rows.uncertainty,
@@ -140,8 +152,17 @@ def advance(services: Services, project: int) -> Finish | None:
     Returns the finish as it stands now, None where there is none.
     """
     store = services.finishes(project)
-    finish = store.newest()
-    if finish is None or finish.state == "void":
+    if store.count() == 0:
+        return None
+    with store.alone():
+        finish = store.newest()
+        return None if finish is None else _advanced(services, project, finish)
+
+
+def _advanced(services: Services, project: int, finish: Finish) -> Finish:
+    if finish.state != "open":
+        _publish(services, project, finish)  # a crash may have come between the record and the page
+    if finish.state == "void":
         return finish
     configuration = services.configuration(services.studio.project(project).label_config)
     labelled = {one.annotation.task: one for one in looked_at(services, project, configuration)}
@@ -161,10 +182,11 @@ def give_up(services: Services, project: int) -> Finish:
     Raises:
         InvalidRequest: where none stands.
     """
-    standing = services.finishes(project).standing()
-    if standing is None:
-        raise InvalidRequest(f"no certificate of project {project} stands")
-    return _void(services, project, standing, "it was given up")
+    with services.finishes(project).alone():
+        standing = services.finishes(project).standing()
+        if standing is None:
+            raise InvalidRequest(f"no certificate of project {project} stands")
+        return _void(services, project, standing, "it was given up")
 
 
 def answered(services: Services, project: int, finish: Finish) -> int:
@@ -196,9 +218,8 @@ def _voided(
     tasks = {task.id for task in services.studio.tasks(project)}
     if not known <= tasks:
         return "frames of the pool were deleted"
-    if len(tasks) > finish.pool + finish.unreadable:
-        return f"{len(tasks) - finish.pool - finish.unreadable} frames were added to the pool"
-    return ""
+    added = tasks - known - set(finish.outside)
+    return f"{len(added)} frames were added to the pool" if added else ""
 
 
 def _count(services: Services, project: int, finish: Finish, labelled: dict[int, Labelled]) -> Finish:
@@ -207,7 +228,9 @@ def _count(services: Services, project: int, finish: Finish, labelled: dict[int,
     rows = store.rows(finish)
     row_of = {task: row for row, task in enumerate(rows.tasks.tolist())}
     drawn = np.array([row_of[task] for task in finish.drawn], np.intp)
-    truth = np.array([labelled[task].labels for task in finish.drawn], np.uint8).reshape(len(drawn), -1)
+    truth = np.array([labelled[task].labels for task in finish.drawn], np.uint8).reshape(
+        len(drawn), len(finish.symptoms)
+    )
     wrong = (truth != rows.labels[drawn]).any(axis=1)
     plan = Plan(rows.uncertainty, finish.people, finish.epsilon, finish.alpha, drawn)
     found = certify(plan, wrong)
@@ -222,7 +245,7 @@ def _count(services: Services, project: int, finish: Finish, labelled: dict[int,
         }
     )
     store.save(done, replace(rows, kept=kept))
-    write_aside(store.page(done.number), page_of(project, done))
+    _publish(services, project, done)
     event(logger, "pool certified", project=project, number=done.number, **(done.outcome or found).__dict__)
     ask_first(services, project, done)
     return done
@@ -243,11 +266,17 @@ def _outcome(finish: Finish, found: Certificate) -> Outcome:
 
 def _void(services: Services, project: int, finish: Finish, reason: str) -> Finish:
     gone = finish.model_copy(update={"state": "void", "void": reason})
-    store = services.finishes(project)
-    store.save(gone)
-    write_aside(store.page(gone.number), page_of(project, gone))
+    services.finishes(project).save(gone)
+    _publish(services, project, gone)
     event(logger, "finish void", level=logging.WARNING, project=project, number=finish.number, reason=reason)
     return gone
+
+
+def _publish(services: Services, project: int, finish: Finish) -> None:
+    """Write the page that a person reads, unless it says the same already."""
+    path, page = services.finishes(project).page(finish.number), page_of(project, finish)
+    if not path.exists() or path.read_text(encoding="utf-8") != page:
+        write_aside(path, page)
 
 
 def asks(services: Services, project: int, finish: Finish) -> bool:

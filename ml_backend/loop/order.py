@@ -216,13 +216,15 @@ def prune(services: Services, project: int, busy: bool = False) -> str | None:
     with orders.alone():
         current = orders.current_name()
         served = studio.project(project).model_version
-        ours = [name for name in studio.model_versions(project) if NAME.match(name) and name not in (current, served)]
+        finish = services.finishes(project).standing()
+        needed = {current, served, finish.order if finish else None}
+        ours = [name for name in studio.model_versions(project) if NAME.match(name) and name not in needed]
         ours.sort(key=lambda name: _age(services, project, name))
         surplus = 1 + len(ours) - keep
         if surplus <= (PILE if busy else 0):
             return None
         studio.delete_model_version(project, ours[0])
-        orders.prune([*ours[1:], served or ""])
+        orders.prune([*ours[1:], *(name for name in needed if name)])
     event(logger, "old predictions removed", project=project, order=ours[0])
     return ours[0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from ml_backend.store.files import write_aside, written_aside
+from ml_backend.store.locks import alone
 
 
 class Outcome(BaseModel):
@@ -34,9 +36,9 @@ class Finish(BaseModel):
 
     ``epsilon`` and ``confidence`` are what was asked for, ``alpha`` the part of 1 - confidence that this draw spends.
     ``pool``: frames of the project, ``people`` of them answered before the draw, ``remembered`` their {task: mark};
-    ``unreadable`` frames are outside of it all. ``drawn``: the audit, in the order in which it is asked; ``blind``:
-    those of it that are asked without ticks. ``answers``: {task: symptoms} of the audit once it is counted. ``void``:
-    why this proves nothing any more.
+    ``outside``: the other frames of the project; they cannot be read, or their answers do not count. ``drawn``: the
+    audit, in the order in which it is asked; ``blind``: those of it that are asked without ticks. ``answers``: {task:
+    symptoms} of the audit once it is counted. ``void``: why this proves nothing any more.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -53,7 +55,7 @@ class Finish(BaseModel):
     symptoms: tuple[str, ...]
     pool: int
     people: int
-    unreadable: int
+    outside: tuple[int, ...] = ()
     remembered: dict[int, int]
     drawn: tuple[int, ...]
     blind: tuple[int, ...] = ()
@@ -83,6 +85,10 @@ class FinishStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "finish"
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Wait until no other process takes a finish of this project a step on, and keep the others waiting."""
+        return alone(self._folder / ".lock")
 
     def count(self) -> int:
         """How many draws were made."""

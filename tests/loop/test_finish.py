@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from threading import Thread
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from ml_backend.services import Services
 from ml_backend.store.finishes import Finish
 from ml_backend.studio.payloads import default_of
 from tests.installation import CONFIGURATION, PROJECT
-from tests.loop.test_order import TASKS, Installation, folder, installed, predictor, silent, studio
+from tests.loop.test_order import TASKS, Installation, folder, installed, lose, predictor, silent, studio
 from tests.loop.test_remember import A, B, services
 from tests.studio_stand_in import Died, one_thread
 
@@ -176,6 +178,76 @@ def test_an_audit_that_nobody_looked_at_is_not_answered(installed: Installation)
     ]
     assert advanced(made).state == "open"
     assert finishing.answered(made, PROJECT, finish) == 0
+
+
+def test_two_draws_at_once_leave_the_one_that_was_written_down_first(installed: Installation) -> None:
+    installed.studio.confirm(FIRST, A)
+    made = services(installed)
+    first, second = (finishing.offer(made, PROJECT, epsilon, 0.8, None, silent) for epsilon in (0.2, 0.3))
+    finish = finishing.begin(made, PROJECT, first)
+    with pytest.raises(FinishStands):
+        finishing.begin(made, PROJECT, second)
+    assert made.finishes(PROJECT).newest() == finish
+
+
+def test_a_finish_that_is_given_up_while_it_is_counted_stays_void(
+    installed: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, finish = begun(installed)
+    answer(installed, finish)
+    giving_up = Thread(target=finishing.give_up, args=(made, PROJECT))
+    look = finishing.looked_at
+
+    def looked_at(*known: Any) -> Any:
+        giving_up.start()
+        giving_up.join(0.5)  # it ends here only where nothing keeps it waiting
+        return look(*known)
+
+    monkeypatch.setattr(finishing, "looked_at", looked_at)
+    finishing.advance(made, PROJECT)
+    giving_up.join()
+    newest = made.finishes(PROJECT).newest()
+    assert newest is not None
+    assert newest.state == "void"
+
+
+def test_the_order_that_a_finish_rests_on_is_kept_until_it_is_void(installed: Installation) -> None:
+    made, finish = begun(installed, keep_pushed=1)
+    assert ordering.prune(made, PROJECT) is None
+    answer(installed, finish, B)
+    assert advanced(made).state == "certified"
+    assert finishing.asks(made, PROJECT, advanced(made))
+    while ordering.prune(made, PROJECT):
+        assert made.orders(PROJECT).get(finish.order) is not None
+    finishing.give_up(made, PROJECT)
+    assert ordering.prune(made, PROJECT) == finish.order
+
+
+def test_frames_outside_of_the_pool_leave_a_finish_and_new_ones_in_their_place_do_not(installed: Installation) -> None:
+    unseen, broken = TASKS[5], TASKS[6]
+    installed.studio.confirm(unseen, B)
+    installed.studio.annotations = [replace(one, accepted_unseen=True) for one in installed.studio.annotations]
+    lose(installed.studio, broken)
+    made, finish = begun(installed)
+    assert finish.outside == (unseen, broken)
+    assert finish.pool == len(TASKS) - 2
+    assert advanced(made).state == "open"
+    del installed.studio.task_data[broken]
+    assert advanced(made).state == "open"
+    installed.studio.add(installed.folder, 900)
+    assert advanced(made).state == "void"
+
+
+def test_where_fewer_frames_are_left_than_may_be_wrong_nothing_is_drawn_and_all_stand(installed: Installation) -> None:
+    for task in TASKS[:-2]:
+        installed.studio.confirm(task, A)
+    made = services(installed)
+    finish = finishing.begin(made, PROJECT, finishing.offer(made, PROJECT, 0.2, 0.8, None, silent))
+    assert finish.drawn == ()
+    done = advanced(made)
+    assert done.outcome is not None
+    assert (done.outcome.by_people, done.outcome.by_machine, done.outcome.to_people) == (len(TASKS) - 2, 2, 0)
+    assert done.outcome.at_most_wrong == 2
 
 
 def test_a_budget_buys_what_it_can(installed: Installation) -> None:
