@@ -9,7 +9,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from ml_backend.tsal.belief import Belief
-from ml_backend.tsal.likeness import Places, Rows, Scale, Similarity, Trust, likeness
+from ml_backend.tsal.likeness import Likeness, Places, Rows, Scale, Similarity, Trust, likeness
 
 _CANDIDATES, _JUDGES = 4096, 4096
 _NOT_ALIKE = 0.0
@@ -96,18 +96,21 @@ def cover_batch(
     similarity = belief.recall.similarity.copy()
     some_known = bool((belief.recall.row >= 0).any())
 
+    def count_in(rows: Rows) -> None:
+        like = Likeness(pool[rows], scale, trust)
+        for piece, part in pool.chunks():
+            similarity[piece] = np.maximum(similarity[piece], like(part).max(axis=1))
+
     def take(among: Rows, wanted: int) -> Rows:
         nonlocal open_
         found = cover(pool, similarity, among, wanted, scale, trust, rng)
         if len(found):
-            alike = [likeness(part, pool[found], scale, trust).max(axis=1) for _, part in pool.chunks()]
-            np.maximum(similarity, np.concatenate(alike), out=similarity)
+            count_in(found)
         open_ = np.setdiff1d(open_, found)
         return found
 
     if len(audit):
-        for rows, part in pool.chunks():
-            similarity[rows] = np.maximum(similarity[rows], likeness(part, pool[audit], scale, trust).max(axis=1))
+        count_in(audit)
     doubtful = open_[np.lexsort((belief.recall.margin[open_], belief.confidence[open_]))]
     unsure = take(doubtful[: _DOUBTFUL * (count // _UNSURE)], count // _UNSURE) if some_known else audit[:0]
     rare = audit[:0]

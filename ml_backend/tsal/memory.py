@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_backend.tsal.arrays import Labels, label_matrix, require_same_shape
-from ml_backend.tsal.likeness import NO_TRUST, Places, Scale, Similarity, Trust, likeness
+from ml_backend.tsal.likeness import NO_TRUST, Likeness, Places, Scale, Similarity, Trust, likeness
 
 Rows = NDArray[np.intp]
 NOTHING = -1
@@ -64,8 +64,9 @@ class Nearest:
         """
         if not len(added):
             return
+        like = Likeness(added, scale, trust)
         for rows, part in pool.chunks():
-            self.compare(rows, likeness(part, added, scale, trust), combinations)
+            self.compare(rows, like(part), combinations)
         self._count += len(added)
 
     def compare(self, rows: slice, alike: Similarity, combinations: Rows) -> None:

@@ -2,6 +2,8 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ml_backend.tsal.likeness import NO_TRUST, TIME_SECONDS, Places, Scale, Trust, likeness
 
@@ -30,6 +32,22 @@ def test_frames_of_a_clip_are_more_alike_and_more_so_in_the_same_moment():
     second = places([[1, 0]] * 4, [4, 4, 5, 4], [1.0, 1.0 + TIME_SECONDS, 1.0, np.nan])
     found = likeness(first, second, PLAIN, Trust(0.5, 0.25))
     assert np.allclose(found, [[1.75, 1.5 + 0.25 * np.exp(-1), 1.0, 1.5]])
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 6), st.integers(1, 6))
+def test_every_pair_of_one_clip_is_found_and_no_other(seed, count, others):
+    rng = np.random.default_rng(seed)
+    first, second = (
+        places(rng.standard_normal((n, 2)), rng.integers(0, 4, n), np.where(rng.random(n) < 0.3, np.nan, rng.random(n)))
+        for n in (count, others)
+    )
+    found = likeness(first, second, PLAIN, Trust(0.5, 0.25))
+    for row, column in itertools.product(range(count), range(others)):
+        plain = likeness(first, second, PLAIN, NO_TRUST)[row, column]
+        apart = abs(first.times[row] - second.times[column])
+        bonus = 0.5 + (0 if np.isnan(apart) else 0.25 * np.exp(-apart / TIME_SECONDS))
+        same = first.clips[row] == second.clips[column]
+        assert found[row, column] == pytest.approx(plain + same * bonus, abs=1e-6)
 
 
 def test_a_scale_gives_every_column_that_varies_the_same_weight():
