@@ -31,7 +31,8 @@ import torch
 from numpy.typing import NDArray
 from rq import Worker
 
-from benchmarks import studio_push, workload
+from benchmarks import large_pools, memory_refresh, studio_push, workload
+from benchmarks.report import Report
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.predictor import Predictor
 from ml_backend.frames.scores import concatenate
@@ -64,31 +65,6 @@ XML = (
 POOL = 6836  # frames, as many as the paper's data set
 
 
-class Report:
-    """Rows for people and for `runs/bench.json`."""
-
-    def __init__(self) -> None:
-        self.measured: list[dict[str, Any]] = []
-        self.bars: list[dict[str, Any]] = []
-
-    def row(self, what: str, unit: str, values: list[float], note: str = "") -> float:
-        """Keep a measurement; returns its median."""
-        median = statistics.median(values)
-        spread = (max(values) - min(values)) if len(values) > 1 else 0.0
-        self.measured.append({"what": what, "unit": unit, "median": median, "spread": spread, "note": note})
-        print(f"  {what:<66} {median:>12,.3f} {unit:<9} ±{spread / 2:,.3f}  {note}", flush=True)
-        return median
-
-    def bar(self, name: str, value: float, bar: float, *, at_least: bool) -> None:
-        """Keep a bar and whether it holds."""
-        holds = value >= bar if at_least else value <= bar
-        self.bars.append({"name": name, "value": value, "bar": bar, "holds": holds})
-        print(
-            f"{'HOLDS' if holds else 'MISSED'}  {name}: {value:,.3f} ({'≥' if at_least else '≤'} {bar:,.3f})",
-            flush=True,
-        )
-
-
 def main() -> int:
     """Run the benchmarks, print a table and write `runs/bench.json`."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -99,12 +75,16 @@ def main() -> int:
     report = Report()
     parts: dict[str, Callable[[Report, bool, Path], None]] = {
         "selection": selection,
+        "large-pool": large_pools.large_pool,
+        "core-set": large_pools.against_core_set,
         "augmentation": augmentation,
         "network": network_parts,
         "memory": memory,
         "workers": workers,
         "serving": serving,
         "push": push,
+        "first-pass": memory_refresh.first_pass,
+        "refresh": memory_refresh.refresh,
     }
     for name, part in parts.items():
         if options.only and name not in options.only:

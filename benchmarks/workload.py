@@ -30,14 +30,15 @@ SIZE = (600, 800)
 
 
 class Files(Fetcher):
-    """Frames by name: some real files, under as many names as are asked for."""
+    """Frames by name: some real pictures, each name with content of its own, or the cache would know it."""
 
     def __init__(self, contents: list[bytes]) -> None:
         self._contents = contents
 
     def fetch(self, url: str, task: int | None = None) -> bytes:
         """The file of a name that ends in its number."""
-        return self._contents[int(url.rsplit("/", 1)[1]) % len(self._contents)]
+        # A JPEG may carry anything behind its end.
+        return self._contents[int(url.rsplit("/", 1)[1]) % len(self._contents)] + url.encode()
 
 
 def pictures(count: int, seed: int) -> list[bytes]:

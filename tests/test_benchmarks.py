@@ -7,15 +7,18 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks import run, workload
+from benchmarks import large_pools, run, workload
+from benchmarks.report import Report
 from ml_backend.frames.predictor import Predictor
 from ml_backend.frames.scores import concatenate
 from ml_backend.phantom.clips import generate
 from ml_backend.settings import load
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.versions import VersionStore
+from ml_backend.tsal.likeness import Scale
 from tests.studio_stand_in import one_thread
 
 __all__ = ["one_thread"]
@@ -23,7 +26,7 @@ __all__ = ["one_thread"]
 
 class TestReport:
     def test_a_row_is_a_median_with_its_spread(self, capsys: pytest.CaptureFixture[str]) -> None:
-        report = run.Report()
+        report = Report()
         assert report.row("rescoring", "s", [3.0, 1.0, 10.0], "a note") == 3.0
         assert report.row("once", "ms", [2.0]) == 2.0
         assert report.measured == [
@@ -50,7 +53,7 @@ class TestReport:
     def test_a_bar_holds_or_not(
         self, value: float, at_least: bool, holds: bool, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        report = run.Report()
+        report = Report()
         report.bar("times faster", value, 10, at_least=at_least)
         (bar,) = report.bars
         assert (bar["name"], bar["bar"], bar["holds"]) == ("times faster", 10, holds)
@@ -118,3 +121,22 @@ class TestWorkload:
         for labels, patient in zip(truth.tolist(), patients, strict=True):
             row = rows[patient]
             assert labels == [int(row[name]) for name in ("a_line", "b_line", "pleural_lesion", "pleural_effusion")]
+
+
+class TestLargePools:
+    def test_a_frame_is_as_far_away_as_the_nearest_chosen(self) -> None:
+        angles = np.radians([0, 60, 90, 180])
+        directions = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+        half = 2 * np.sin(np.pi / 12)  # between 60 and 90 degrees
+        np.testing.assert_allclose(large_pools.distances(directions, np.array([0, 2])), [0, half, 0, 2**0.5], atol=1e-3)
+
+    def test_a_made_up_pool_has_clips_that_are_alike(self, tmp_path: Path) -> None:
+        pool = large_pools.made_up(tmp_path / "vectors", 150)
+        assert pool.embeddings.shape == (150, 512)
+        assert np.bincount(pool.clips).tolist() == [60, 60, 30]
+        assert pool.times[[0, 59, 60]].tolist() == [0, 29.5, 0]
+        units = Scale.of(pool.embeddings).units(pool.embeddings)
+        alike, same = units @ units.T, pool.clips[:, None] == pool.clips
+        assert alike[same].min() > alike[~same].max()
+        again = large_pools.mapped(tmp_path / "vectors", 150)
+        np.testing.assert_array_equal(again.embeddings, pool.embeddings)

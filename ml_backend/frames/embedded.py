@@ -27,7 +27,7 @@ class Embedder:
 
     def kept(self, digests: Sequence[bytes]) -> dict[bytes, Vector]:
         """The embeddings (512,) that are in the store, by digest of the content."""
-        rows = self._store.rows([key(digest, self._made_by) for digest in digests])
+        rows = self._store.rows(self._keys(digests))
         vectors = self._store.vectors
         return {digest: vectors[row] for digest, row in zip(digests, rows, strict=True) if row != ABSENT}
 
@@ -44,5 +44,12 @@ class Embedder:
         if lacking:
             places = [others[row] for row in lacking]
             found[places] = self._network.embed(chunk.activations[lacking])
-            self._store.add([key(chunk.digests[place], self._made_by) for place in places], found[places])
+            self.keep([chunk.digests[place] for place in places], found[places])
         return found
+
+    def keep(self, digests: Sequence[bytes], vectors: NDArray[np.float16]) -> None:
+        """Give the store the embeddings (m, 512) of contents."""
+        self._store.add(self._keys(digests), vectors)
+
+    def _keys(self, digests: Sequence[bytes]) -> list[bytes]:
+        return [key(digest, self._made_by) for digest in digests]

@@ -1,0 +1,31 @@
+"""What the benchmarks tell: rows, and bars that hold or not."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+
+class Report:
+    """Rows for people and for `runs/bench.json`."""
+
+    def __init__(self) -> None:
+        self.measured: list[dict[str, Any]] = []
+        self.bars: list[dict[str, Any]] = []
+
+    def row(self, what: str, unit: str, values: list[float], note: str = "") -> float:
+        """Keep a measurement; returns its median."""
+        median = statistics.median(values)
+        spread = (max(values) - min(values)) if len(values) > 1 else 0.0
+        self.measured.append({"what": what, "unit": unit, "median": median, "spread": spread, "note": note})
+        print(f"  {what:<66} {median:>12,.3f} {unit:<9} ±{spread / 2:,.3f}  {note}", flush=True)
+        return median
+
+    def bar(self, name: str, value: float, bar: float, *, at_least: bool) -> None:
+        """Keep a bar and whether it holds."""
+        holds = value >= bar if at_least else value <= bar
+        self.bars.append({"name": name, "value": value, "bar": bar, "holds": holds})
+        print(
+            f"{'HOLDS' if holds else 'MISSED'}  {name}: {value:,.3f} ({'≥' if at_least else '≤'} {bar:,.3f})",
+            flush=True,
+        )
