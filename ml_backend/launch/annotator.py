@@ -223,7 +223,7 @@ def _round(number: int, manifest: Manifest, order: Order, in_order: float) -> di
         "seconds": {
             "finetune": manifest.seconds["finetune"],
             "scoring": order.about.seconds["scoring"],
-            "refresh": order.about.seconds["refresh"],
+            "refresh": order.about.seconds.get("refresh"),  # written down after Label Studio serves the order
         },
     }
 
