@@ -395,12 +395,21 @@ class TestValidators:
         self, make: Make, frames: list[Frame], said: Said, validator: str
     ) -> None:
         version = said.version(choice={"strategy": "mlm", "validator": validator})
-        np.testing.assert_array_equal(scored(make(), frames, version).labels, said.labels[validator])
+        adaptive = make(validator="adaptive")
+        np.testing.assert_array_equal(scored(adaptive, frames, version).labels, said.labels[validator])
 
     def test_a_version_without_a_choice_uses_the_papers_validator(
         self, make: Make, frames: list[Frame], said: Said
     ) -> None:
-        np.testing.assert_array_equal(scored(make(), frames, said.version(choice={})).labels, said.labels["table"])
+        adaptive = make(validator="adaptive")
+        np.testing.assert_array_equal(scored(adaptive, frames, said.version(choice={})).labels, said.labels["table"])
+
+    @pytest.mark.parametrize("choice", [{}, {"strategy": "mlm", "validator": "plain"}])
+    def test_the_network_alone_speaks_by_the_papers_validator_where_the_memory_ticks(
+        self, make: Make, frames: list[Frame], said: Said, choice: dict[str, str]
+    ) -> None:
+        scores = scored(make(validator="memory"), frames, said.version(choice=choice))
+        np.testing.assert_array_equal(scores.labels, said.labels["table"])
 
     @pytest.mark.parametrize(("validator", "used"), [("plain", "plain"), ("table", "table"), ("strengths", "table")])
     def test_a_version_from_before_there_were_strengths(
@@ -409,7 +418,8 @@ class TestValidators:
         version = said.version(strengths={})
         np.testing.assert_array_equal(scored(make(validator=validator), frames, version).labels, said.labels[used])
         chosen = said.version(strengths={}, choice={"strategy": "mlm", "validator": validator})
-        np.testing.assert_array_equal(scored(make(), frames, chosen).labels, said.labels[used])
+        adaptive = make(validator="adaptive")
+        np.testing.assert_array_equal(scored(adaptive, frames, chosen).labels, said.labels[used])
 
 
 @pytest.mark.parametrize(
