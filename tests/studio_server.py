@@ -84,7 +84,7 @@ def running_studio(program: Path, folder: Path, environment: dict[str, str] | No
         "FRONTEND_SENTRY_DSN": "",
     }
     inherited = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
-    command = [program, "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(port)]
+    command = [str(program), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,

@@ -20,6 +20,7 @@ from label_studio_ml.api import _server as framework
 from label_studio_ml.api import init_app
 from label_studio_ml.model import SimpleJobManager
 from label_studio_sdk.label_interface.objects import PredictionValue
+from numpy.typing import NDArray
 
 from ml_backend import model
 from ml_backend.errors import ConfigurationUnusable, InvalidRequest, VersionUnknown
@@ -113,7 +114,9 @@ def said(results: list[dict[str, Any]]) -> list[list[str] | None]:
     return [one["result"][0]["value"]["choices"] if one["result"] else None for one in results]
 
 
-def expected(services: Services, tasks: list[dict[str, Any]], manifest: Manifest) -> tuple[list[list[str]], np.ndarray]:
+def expected(
+    services: Services, tasks: list[dict[str, Any]], manifest: Manifest
+) -> tuple[list[list[str]], NDArray[np.float32]]:
     """What a version says, past the hook: stored choices and probabilities."""
     frames = [Frame(task["id"], task["data"]["image"]) for task in tasks]
     pieces = list(services.predictor.scores(frames, manifest, services.versions(PROJECT)))

@@ -146,14 +146,16 @@ def the_study(
     ticked: list[list[list[int]]] = []
     batches: list[Batch] = []
     outcomes: list[str] = []
-    manual, learn = simulation._manual, Learner.learn
+    manual: Any = simulation._manual
+    learn: Any = Learner.learn
 
     def noted(learner: Learner, probabilities: Any, truth: Any, validator: str) -> Any:
         ticked.append(VALIDATORS[validator](probabilities, learner.tables).tolist())
         return manual(learner, probabilities, truth, validator)
 
     def learnt(self: Learner, labelled: Rows, batch: Rows, audited: Rows) -> str:
-        shown = ticked[0] if ticked else [None] * len(batch)  # the whole batch comes before its audit frames
+        nothing: list[Any] = [None] * len(batch)
+        shown = ticked[0] if ticked else nothing  # the whole batch comes before its audit frames
         batches.append([(tasks[row], labels) for row, labels in zip(batch.tolist(), shown, strict=True)])
         ticked.clear()
         outcomes.append(learn(self, labelled, batch, audited))

@@ -125,7 +125,13 @@ def test_a_project_trains_and_chooses_with_it(tmp_path: Path) -> None:
         studio.add(tmp_path, task)
     for task in range(1, 7):
         studio.confirm(task, labels_of(task))
-    common = {"weights": "random", "backbone": "mobilenet_v2", "hold_out": 0, "audit": 0, "minimum_steps": 4}
+    common: dict[str, Any] = {
+        "weights": "random",
+        "backbone": "mobilenet_v2",
+        "hold_out": 0,
+        "audit": 0,
+        "minimum_steps": 4,
+    }
     installation = Installation(
         tmp_path, tmp_path / "data", studio, Services(settings_in(tmp_path, **common)).predictor
     )

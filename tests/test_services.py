@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ def test_projects_do_not_share_their_state(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cache_dir", [None, "elsewhere"])
 def test_the_cache_lies_where_the_settings_say_within_its_budget(tmp_path: Path, cache_dir: str | None) -> None:
     folder = tmp_path / cache_dir if cache_dir else tmp_path / "data" / "features"
-    changes = {"cache_dir": folder} if cache_dir else {}
+    changes: dict[str, Any] = {"cache_dir": folder} if cache_dir else {}
     services = Services(settings_in(tmp_path, compute_threads=1, cache_gigabytes=0.25, **changes))
     features = services.predictor._features
     features.put_many({b"name": torch.ones(3).numpy()})
@@ -59,6 +60,7 @@ def test_a_process_computes_on_as_many_cores_as_it_may(tmp_path: Path) -> None:
 def test_jobs_travel_as_json(tmp_path: Path, redis_url: str) -> None:
     services = Services(settings_in(tmp_path, redis_url))
     job = services.queue("tsal-test").enqueue_call("builtins.print", args=(1,))
+    stored: Any
     (stored,) = [services.redis.hget(key, "data") for key in services.redis.scan_iter("rq:job:*")]
     assert job.serializer.loads(zlib.decompress(stored)) == ["builtins.print", None, [1], {}]
     with pytest.raises(TypeError):

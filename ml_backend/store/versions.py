@@ -114,7 +114,7 @@ class VersionStore:
     def create(
         self,
         manifest: Manifest,
-        write_tail: Callable[[Path], None],
+        write_tail: Callable[[Path], object],
         number: int | None = None,
         by: str | None = None,
         expected: str | EllipsisType | None = ...,

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import imagehash
 import numpy as np
 import pydicom
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 
 from ml_backend.__main__ import main
 from ml_backend.errors import BackendError, InvalidRequest, StudioUnavailable
-from ml_backend.ingest import duplicates
 from ml_backend.ingest import importer as importing
 from ml_backend.ingest.clip_table import read_clip_table
 from ml_backend.ingest.duplicates import distinct
@@ -107,7 +108,7 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-def scene(seed: int, height: int = 64, width: int = 80) -> np.ndarray:
+def scene(seed: int, height: int = 64, width: int = 80) -> NDArray[np.uint8]:
     """A smooth random picture, unlike that of any other seed."""
     coarse = np.random.default_rng(seed).integers(0, 255, (16, 16), np.uint8)
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
@@ -129,7 +130,7 @@ def write_still(path: Path, seed: int) -> Path:
 def write_identified(path: Path, seeds: Sequence[int], **tags: object) -> Path:
     """Write a DICOM clip that says who the patient is, wherever a header can say it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    identity: dict[str, object] = {
+    identity: dict[str, Any] = {
         "PatientName": "DOE^JANE",
         "PatientID": "PAT-4711",
         "PatientBirthDate": "19700131",
@@ -273,7 +274,7 @@ def test_a_dry_run_counts_and_writes_nothing(place: Place) -> None:
     write_gif(place.clips / "clip.gif", [1, 2, 3])
     report = place.run(dry_run=True)
     assert report.imported == 2
-    assert place.studio.rows == place.studio.storages == []
+    assert (place.studio.rows, place.studio.storages) == ([], [])
     assert not place.frames.exists()
 
 
@@ -324,7 +325,7 @@ def test_near_duplicates_of_any_earlier_frame_are_dropped() -> None:
 def test_kept_frames_differ_and_dropped_frames_are_near_copies(seeds: list[int], distance: int) -> None:
     frames = frames_like(*seeds)
     kept = list(distinct(frames, distance))
-    bits = {frame.frame: duplicates.imagehash.phash(frame.picture, hash_size=16) for frame in frames}
+    bits = {frame.frame: imagehash.phash(frame.picture, hash_size=16) for frame in frames}
     for earlier, later in itertools.combinations(kept, 2):
         assert bits[earlier.frame] - bits[later.frame] > distance
     for frame in frames:

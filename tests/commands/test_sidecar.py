@@ -19,6 +19,7 @@ from PIL import Image
 from ml_backend.errors import StudioUnavailable
 from ml_backend.launch.processes import free_port
 from ml_backend.loop import jobs, watch
+from ml_backend.loop import order as ordering
 from ml_backend.loop import train as training
 from ml_backend.loop.watch import Watched, look, try_look
 from ml_backend.model import LungUltrasoundModel
@@ -379,7 +380,7 @@ def test_a_corrected_patient_counts_from_the_next_refresh(services: Services, se
         json={"data": {**data, "patient": held}},
         headers={"Authorization": f"Token {settings.token()}"},
     ).raise_for_status()
-    watch.ordering.refresh(three_tenths, empty, lambda stage, done, total: None)
+    ordering.refresh(three_tenths, empty, lambda stage, done, total: None)
     assert sorted(last()) == sorted([wrong, tasks[names.index(held)]])
 
 
@@ -401,7 +402,7 @@ def test_a_poll_removes_old_orders_but_never_the_current_one(services: Services,
     state = Watched()
     names = []
     for _ in range(4):
-        watch.ordering.refresh(services, project, lambda stage, done, total: None)
+        ordering.refresh(services, project, lambda stage, done, total: None)
         names.append(order(services, project).about.name)
     for _ in range(4):
         state.polled = float("-inf")
@@ -574,7 +575,7 @@ def test_a_failing_order_does_not_block_training(
         services.studio.submit(task.id, [choices_result(labels, configuration)])
     state = Watched()
     with monkeypatch.context() as broken:
-        broken.setattr(watch.ordering, "refresh_if_needed", fail)
+        broken.setattr(ordering, "refresh_if_needed", fail)
         try_look(services, trained, state)
     assert jobs.queue(services).job_ids == [f"finetune-{trained}-after-{services.versions(trained).active()}"]
     # Nothing new is told, and still it is tried again before the next poll.

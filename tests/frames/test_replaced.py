@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from ml_backend.frames import activations as activations_module
@@ -19,6 +20,7 @@ from ml_backend.frames.activations import Chunk
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.predictor import Predictor
 from ml_backend.loop import score as scoring
+from ml_backend.msml import frames as msml_frames
 from ml_backend.services import Services
 from tests.installation import PROJECT, settings_in
 from tests.studio.site import Site, running_site
@@ -78,7 +80,7 @@ def seen(services: Services, frame: Frame = LOCAL, check: bool = True) -> bytes:
 
 def assert_activations_of(services: Services, chunk: Chunk, content: bytes) -> None:
     def distance(content: bytes) -> float:
-        pixels = activations_module.msml_frames.decode(content)[None]
+        pixels = msml_frames.decode(content)[None]
         given = services.predictor.network(3).activations(pixels).reshape(chunk.activations.shape)
         return float(np.abs(chunk.activations - given).mean())
 
@@ -122,7 +124,7 @@ class TestLocal:
         put(OLD, 1000)
         seen(services)
         put(OLD, 2000)
-        monkeypatch.setattr(activations_module.msml_frames, "decode", None)
+        monkeypatch.setattr(msml_frames, "decode", None)
         (chunk,) = services.predictor.activations([LOCAL], 3, check=True)
         assert chunk.digests == [digest_of(OLD)]
         assert told(caplog) == 0
@@ -140,7 +142,7 @@ class TestLocal:
         assert seen(services) == digest_of(NEW)
 
     def test_scoring_notices_it(self, services: Services, put: Callable[[bytes, int], None]) -> None:
-        def embedded() -> np.ndarray:
+        def embedded() -> NDArray[np.float16]:
             return scoring.embed(services, PROJECT, [LOCAL], 3, lambda *_: None).features
 
         put(OLD, 1000)

@@ -6,6 +6,7 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import av
 import numpy as np
@@ -13,6 +14,7 @@ import pydicom
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 from pydicom import encaps, uid
 
@@ -27,7 +29,7 @@ ALL = Fraction(0)
 HALF = Fraction(1, 2)
 
 
-def grey(level: int, height: int = 48, width: int = 64) -> np.ndarray:
+def grey(level: int, height: int = 48, width: int = 64) -> NDArray[np.uint8]:
     """A frame that tells its number by its grey."""
     return np.full((height, width, 3), level, np.uint8)
 
@@ -53,7 +55,9 @@ def write_video(
     return path
 
 
-def write_dicom(path: Path, values: np.ndarray, *, syntax: str = uid.ExplicitVRLittleEndian, **tags: object) -> Path:
+def write_dicom(
+    path: Path, values: NDArray[np.generic], *, syntax: str = uid.ExplicitVRLittleEndian, **tags: object
+) -> Path:
     """Write stored values of shape (frames, height, width[, 3]) as an ultrasound DICOM file."""
     meta = pydicom.dataset.FileMetaDataset()
     meta.MediaStorageSOPClassUID = uid.UltrasoundMultiFrameImageStorage
@@ -81,13 +85,13 @@ def encapsulated(*frames: bytes) -> dict[str, object]:
     return {"PixelData": encaps.encapsulate(list(frames))}
 
 
-def encoded(picture: np.ndarray, form: str, **options: object) -> bytes:
+def encoded(picture: NDArray[np.uint8], form: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, form, **options)
     return buffer.getvalue()
 
 
-def ramp(count: int = 4) -> np.ndarray:
+def ramp(count: int = 4) -> NDArray[np.uint8]:
     """Stored values (count, 8, 12) of one byte: frame i is full of 40 i + 10."""
     return np.stack([np.full((8, 12), 40 * number + 10, np.uint8) for number in range(count)])
 
@@ -331,7 +335,7 @@ def test_a_stills_metadata_stays_behind_and_its_orientation_is_undone(tmp_path: 
     Image.fromarray(half).save(path, exif=exif, icc_profile=b"JANE DOE", comment=b"JANE DOE", quality=95)
     (frame,) = read(path)
     assert frame.picture.size == (48, 64)
-    assert frame.picture.getpixel((24, 5)) > 250
+    assert frame.picture.convert("L").getpixel((24, 5)) in range(251, 256)
     assert frame.picture.info == {}
     assert not frame.picture.getexif()
 
@@ -412,7 +416,7 @@ def test_content_counts_before_the_suffix(tmp_path: Path) -> None:
         ({}, [0, 0.04, 0.08, 0.12]),
     ],
 )
-def test_dicom_frame_times(tmp_path: Path, tags: dict[str, object], times: list[float]) -> None:
+def test_dicom_frame_times(tmp_path: Path, tags: dict[str, Any], times: list[float]) -> None:
     frames = read(write_dicom(tmp_path / "clip.dcm", ramp(), **tags))
     assert [frame.time for frame in frames] == times
     assert levels(frames) == [10, 50, 90, 130]
@@ -436,7 +440,7 @@ def test_dicom_shades(tmp_path: Path) -> None:
 
     deep = np.full((1, 4, 4), 2048, np.uint16)
     assert levels(read(write_dicom(tmp_path / "deep.dcm", deep, BitsStored=12, HighBit=11))) == [128]
-    window = {"BitsStored": 12, "HighBit": 11, "WindowCenter": "2048", "WindowWidth": "10"}
+    window: dict[str, Any] = {"BitsStored": 12, "HighBit": 11, "WindowCenter": "2048", "WindowWidth": "10"}
     assert levels(read(write_dicom(tmp_path / "window.dcm", deep + 100, **window))) == [255]
     window["RescaleSlope"], window["RescaleIntercept"] = "1", "-200"
     assert levels(read(write_dicom(tmp_path / "rescaled.dcm", deep + 100, **window))) == [0]
@@ -456,7 +460,7 @@ def test_dicom_colours(tmp_path: Path) -> None:
     (frame,) = read(write_dicom(tmp_path / "ybr.dcm", luma, PhotometricInterpretation="YBR_FULL"))
     assert frame.picture.getpixel((3, 3)) == pytest.approx((200, 100, 50), abs=3)
 
-    table = {
+    table: dict[str, Any] = {
         f"{name}PaletteColorLookupTable{part}": value
         for name, level in (("Red", 200), ("Green", 100), ("Blue", 50))
         for part, value in (("Descriptor", [256, 0, 16]), ("Data", np.full(256, level * 257, "<u2").tobytes()))

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 import numpy as np
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from ml_backend.launch.label_studio_environment import installed_program

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
+from numpy.typing import NDArray
 
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.predictor import Predictor
@@ -38,7 +39,7 @@ class Installation:
     predictor: Predictor
 
     def services(self, **changes: object) -> Services:
-        values = {
+        values: dict[str, Any] = {
             "data_dir": self.data,
             "strategy": "adaptive",
             "validator": "adaptive",
@@ -59,7 +60,7 @@ class Installation:
         draw = Draw(order="a test", version=None, newest=None, drawn_at="then", seed=0, pool=len(TASKS), tasks=tasks)
         self.services().audits(PROJECT).add(draw)
 
-    def tail(self, manifest: Manifest) -> dict[str, np.ndarray]:
+    def tail(self, manifest: Manifest) -> dict[str, NDArray[np.float32]]:
         return safetensors.numpy.load_file(self.services().versions(PROJECT).tail(manifest.version))
 
     def digest(self, manifest: Manifest) -> str:
@@ -71,7 +72,7 @@ class Installation:
             network.load_tail(self.services().versions(PROJECT).tail(manifest.version))
         return network
 
-    def probabilities(self, manifest: Manifest, tasks: Sequence[int]) -> np.ndarray:
+    def probabilities(self, manifest: Manifest, tasks: Sequence[int]) -> NDArray[np.float32]:
         frames = [Frame(task, str(self.studio.task_data[task]["image"])) for task in tasks]
         (chunk,) = self.predictor.activations(frames, len(COMBINATIONS[0]))
         return self.network(manifest).probabilities(chunk.activations)
@@ -82,7 +83,7 @@ def silent(stage: str, done: int, total: int) -> None:
 
 
 def labels_of(task: int) -> list[int]:
-    return COMBINATIONS[task % len(COMBINATIONS)].tolist()
+    return [int(label) for label in COMBINATIONS[task % len(COMBINATIONS)]]
 
 
 def tasks_of(seen: Sequence[Any]) -> set[int]:

@@ -16,6 +16,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
+from typing_extensions import Self
+
 from ml_backend.loop import finish as finishing
 from ml_backend.loop import watch
 from ml_backend.services import Services
@@ -38,7 +40,7 @@ class KeptStudio(StudioStandIn):
     path: Path
 
     @classmethod
-    def of(cls, path: Path) -> KeptStudio:
+    def of(cls, path: Path) -> Self:
         studio = cls()
         studio.path = path
         if path.exists():

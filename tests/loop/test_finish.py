@@ -13,6 +13,7 @@ import pytest
 from ml_backend.errors import FinishStands, InvalidRequest, NotEnoughLabels
 from ml_backend.loop import finish as finishing
 from ml_backend.loop import order as ordering
+from ml_backend.loop.remember import looked_at as read
 from ml_backend.services import Services
 from ml_backend.store.finishes import Finish
 from ml_backend.studio.payloads import default_of
@@ -196,12 +197,11 @@ def test_a_finish_that_is_given_up_while_it_is_counted_stays_void(
     made, finish = begun(installed)
     answer(installed, finish)
     giving_up = Thread(target=finishing.give_up, args=(made, PROJECT))
-    look = finishing.looked_at
 
     def looked_at(*known: Any) -> Any:
         giving_up.start()
         giving_up.join(0.5)  # it ends here only where nothing keeps it waiting
-        return look(*known)
+        return read(*known)
 
     monkeypatch.setattr(finishing, "looked_at", looked_at)
     finishing.advance(made, PROJECT)

@@ -67,7 +67,7 @@ class Installation:
 
     def services(self, **changes: object) -> Services:
         """Services on this data folder; without ``changes`` a strategy alone makes the order."""
-        settings = {
+        settings: dict[str, Any] = {
             "data_dir": self.data,
             "strategy": "adaptive",
             "validator": "adaptive",

@@ -127,7 +127,12 @@ def test_an_audit_frame_answered_during_a_refresh_is_not_released(
     for task in installed.services().audits(PROJECT).tasks() - {second}:
         installed.studio.confirm(task, [1, 0, 0])
     installed.version(seed=2)
-    monkeypatch.setattr(installed.studio, "tasks", lambda *of, **which: (listed.append(1), tasks(*of, **which))[1])
+
+    def counted(*of: Any, **which: Any) -> Any:
+        listed.append(1)
+        return tasks(*of, **which)
+
+    monkeypatch.setattr(installed.studio, "tasks", counted)
     refreshed(installed.services(audit=SHARE))
     assert len(listed) == 1
     assert draws(installed)[2].released == ()

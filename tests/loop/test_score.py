@@ -14,16 +14,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from redis import Redis
+from numpy.typing import NDArray
 from rq import Queue, SimpleWorker, Worker
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
 from ml_backend.frames.activations import CHUNK
 from ml_backend.frames.frame import Frame
+from ml_backend.frames.scores import Scores
 from ml_backend.launch.processes import Processes, tsal
 from ml_backend.loop import score as scoring
 from ml_backend.services import Services
@@ -52,7 +54,7 @@ class Pool:
     services: Services
     manifest: Manifest
     frames: list[Frame]
-    scores: scoring.Scores
+    scores: Scores
     embeddings: scoring.Embeddings
 
 
@@ -99,7 +101,7 @@ def silent(stage: str, done: int, total: int) -> None:
     return None
 
 
-def assert_as_alone(found: tuple[scoring.Scores, scoring.Embeddings], pool: Pool) -> None:
+def assert_as_alone(found: tuple[Scores, scoring.Embeddings], pool: Pool) -> None:
     """Scores and embeddings are those that one process has found."""
     for one, other in zip(found, (pool.scores, pool.embeddings), strict=True):
         assert_same(one, other)
@@ -141,7 +143,7 @@ def registered_workers(services: Services, count: int = 2) -> list[Worker]:
     return workers
 
 
-def jobs_left(services: Services) -> list[bytes]:
+def jobs_left(services: Services) -> list[bytes | str]:
     return list(services.redis.keys("rq:job:*"))
 
 
@@ -162,11 +164,12 @@ def running(queue: Queue) -> list[Job]:
 def let_signs_of_life_lapse(services: Services) -> None:
     """Put the registry into the state of a minute later."""
     registry = services.queue(scoring.QUEUE).started_job_registry
-    for entry in services.redis.zrange(registry.key, 0, -1):
+    entries: Any = services.redis.zrange(registry.key, 0, -1)
+    for entry in entries:
         services.redis.zadd(registry.key, {entry: 1})
 
 
-def texts(redis: Redis) -> Iterator[bytes]:
+def texts(redis: Any) -> Iterator[bytes]:
     """Everything that Redis holds, unpacked where RQ packs it."""
     for key in redis.scan_iter():
         yield key
@@ -278,7 +281,7 @@ class TestWorkers:
         registered_workers(services)
         jobs: list[int] = []
 
-        def embedded(frames: list[Frame]) -> np.ndarray:
+        def embedded(frames: list[Frame]) -> NDArray[np.float16]:
             found = scoring.embed(
                 services, PROJECT, frames, 3, lambda *_: jobs.append(services.queue(scoring.QUEUE).count)
             )
@@ -342,7 +345,11 @@ class TestWorkers:
 
     def test_jobs_that_redis_has_forgotten_are_done_here(self, pool: Pool, alone: Services) -> None:
         registered_workers(alone)
-        found = scoring.score(alone, PROJECT, pool.frames, pool.manifest, lambda *_: alone.redis.flushall())
+
+        def forget(*_: object) -> None:
+            alone.redis.flushall()
+
+        found = scoring.score(alone, PROJECT, pool.frames, pool.manifest, forget)
         assert_as_alone(found, pool)
 
     def test_no_job_stays_behind_when_scoring_fails(self, pool: Pool, alone: Services) -> None:

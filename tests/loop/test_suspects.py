@@ -145,7 +145,6 @@ def _finish(drawn: tuple[int, ...]) -> Finish:
         symptoms=CONFIGURATION.label_names,
         pool=12,
         people=10,
-        unreadable=0,
         remembered={},
         drawn=drawn,
         expected_answers=2.0,

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -346,7 +347,12 @@ class TestGuard:
         # While the weights are written, and in the last moment before the lock is taken.
         if moment == "tail":
             save = Network.save_tail
-            monkeypatch.setattr(Network, "save_tail", lambda *args: (save(*args), activate_elsewhere()))
+
+            def saved(*given: Any) -> None:
+                save(*given)
+                activate_elsewhere()
+
+            monkeypatch.setattr(Network, "save_tail", saved)
         else:
 
             def waiting(path: Path) -> AbstractContextManager[None]:

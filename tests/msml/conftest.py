@@ -98,6 +98,9 @@ def _fill(model: nn.Module) -> None:
         elif isinstance(layer, nn.BatchNorm2d):
             layer.weight.data.uniform_(0.3, 0.6, generator=generator)
             layer.bias.data.uniform_(-0.2, 0.2, generator=generator)
+            assert layer.running_mean is not None
+            assert layer.running_var is not None
+            assert layer.num_batches_tracked is not None
             layer.running_mean.uniform_(-0.2, 0.2, generator=generator)
             layer.running_var.uniform_(0.8, 1.2, generator=generator)
             layer.num_batches_tracked.zero_()

@@ -6,6 +6,7 @@ import pickle
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,7 +62,8 @@ def test_lite0_knows_an_everyday_photograph_best_with_its_own_normalisation() ->
 
 
 def test_real_weights_come_with_the_package(lite_weights: dict[str, torch.Tensor]) -> None:
-    _, trunk, body = backbones.load(LITE)
+    loaded: Any = backbones.load(LITE)
+    _, trunk, body = loaded
     assert torch.equal(trunk[0].weight, lite_weights["_conv_stem.weight"])
     assert torch.equal(body[1].weight, lite_weights["_conv_head.weight"])
     assert not trunk.training
@@ -80,7 +82,8 @@ def test_weights_from_a_file(suffix: str, tmp_path: Path, lite_weights: dict[str
         safetensors.torch.save_file(kept, path)
     network = build(LITE, 4, weights=str(path))
     assert network.trunk_key == lite.trunk_key
-    assert network.tail.body[1].weight.dtype == torch.float32
+    body: Any = network.tail.body
+    assert body[1].weight.dtype == torch.float32
 
 
 def test_random_weights_only_by_name_and_always_the_same(images: NDArray[np.uint8]) -> None:

@@ -29,8 +29,9 @@ def _silence(network: Network) -> None:
     # The last normalisation gives 0 and the classifier's weights are 0: logits are the classifier's bias whatever
     # the frame, and the bias is the only weight with a gradient.
     with torch.no_grad():
-        network.tail.body[2].weight.zero_()
-        network.tail.body[2].bias.zero_()
+        last: Any = network.tail.body
+        last[2].weight.zero_()
+        last[2].bias.zero_()
         network.tail.classifier.weight.zero_()
 
 
@@ -156,7 +157,8 @@ def test_every_epoch_visits_every_frame_once_in_batches(lite: Network, bank: NDA
 
     def sample(rows: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.floating[Any]]:
         visited.append(rows.tolist())
-        return bank[rows, 0]
+        views: NDArray[np.floating[Any]] = bank[rows, 0]
+        return views
 
     calls: list[tuple[int, int, float]] = []
     losses = finetune(
@@ -188,7 +190,7 @@ def test_few_frames_get_more_epochs(
 
 
 def test_default_hyperparameters_are_the_papers(lite: Network, bank: NDArray[np.float16]) -> None:
-    defaults = finetune.__kwdefaults__
+    defaults: Any = finetune.__kwdefaults__
     assert (defaults["learning_rate"], defaults["momentum"], defaults["batch_size"]) == (2e-3, 0.9, 32)
     assert defaults["minimum_steps"] == MINIMUM_STEPS
 

@@ -188,7 +188,7 @@ def _blob(column: int, row: int) -> NDArray[np.uint8]:
 def _place(frame: NDArray[np.uint8]) -> complex:
     weights = frame[..., 0].astype(float)
     rows, columns = np.mgrid[0:224, 0:224] - 111.5
-    return complex((weights * columns).sum(), (weights * rows).sum()) / weights.sum()
+    return complex((weights * columns).sum(), (weights * rows).sum()) / float(weights.sum())
 
 
 def test_augmentation_rotates_up_to_ten_degrees_and_mirrors_every_other_time() -> None:

@@ -175,7 +175,8 @@ def test_an_empty_pool_is_no_special_case(lite: Network) -> None:
 def test_activations_beyond_float16_stay_finite(images: NDArray[np.uint8]) -> None:
     network = build("efficientnet_lite0", 2)
     with torch.no_grad():
-        network.trunk[-1]._project_conv.weight *= 1e6
+        trunk: Any = network.trunk
+        trunk[-1]._project_conv.weight *= 1e6
     activations = network.activations(images)
     assert np.isfinite(activations).all()
     assert activations.max() == np.finfo(np.float16).max

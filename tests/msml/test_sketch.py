@@ -92,7 +92,9 @@ def test_the_input_stays_as_it_is_and_maps_of_another_form_are_refused() -> None
 
 def test_what_the_cache_keeps_gives_nearly_what_the_trunk_gave(lite: Network, images: NDArray[np.uint8]) -> None:
     fresh = lite.activations(images)
-    found, kept = (sketch(each).astype(np.float64) for each in (fresh, restore(quantise(fresh), lite.activation_shape)))
+    found, kept = (
+        sketch(each).astype(np.float64) for each in (fresh, restore(list(quantise(fresh)), lite.activation_shape))
+    )
     np.testing.assert_allclose(kept, found, atol=0.005 * float(np.ptp(fresh)))
     assert (
         np.einsum("ij,ij->i", kept, found) > 0.9999 * np.linalg.norm(kept, axis=1) * np.linalg.norm(found, axis=1)

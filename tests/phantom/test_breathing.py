@@ -38,7 +38,8 @@ def clip(seed: int, labels: Labels = ALL) -> BreathingClip:
 
 def smooth(echoes: NDArray[np.float32]) -> NDArray[np.float32]:
     """The echoes without most of the speckle."""
-    return gaussian_filter(echoes, (3, 2))
+    smooth: NDArray[np.float32] = gaussian_filter(echoes, (3, 2))
+    return smooth
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -58,7 +59,7 @@ def test_a_frame_not_labelled_with_a_finding_is_that_of_the_same_place_without_i
     for symptom in range(4):
         time = next((time for time in TIMES if not clip(seed).labels_at(time)[symptom]), None)
         if time is not None:
-            other = clip(seed, tuple(int(place != symptom) for place in range(4)))  # type: ignore[arg-type]
+            other = clip(seed, tuple(int(place != symptom) for place in range(4)))
             assert clip(seed).labels_at(time) == other.labels_at(time)
             np.testing.assert_array_equal(clip(seed).echoes(time), other.echoes(time))
 
@@ -108,7 +109,7 @@ def test_neighbouring_frames_look_alike_and_distant_ones_less(seed: int) -> None
 def test_a_patient_breathes_the_same_way_in_every_clip() -> None:
     def depth(person: int, seed: int) -> float:
         shown = BreathingClip(patient(person), ALL, seed)
-        return max(abs(shown.view(time).breath) for time in np.arange(0, 5, 0.02))
+        return max(abs(shown.view(time).breath) for time in np.arange(0, 5, 0.02).tolist())
 
     depths = [{round(depth(person, seed), 2) for seed in range(6)} - {0.0} for person in range(4)]
     assert [len(found) for found in depths] == [1, 1, 1, 1]

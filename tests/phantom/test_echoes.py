@@ -28,7 +28,8 @@ def echoes(shown: phantom.Clip) -> NDArray[np.float32]:
 def grey_at(shown: phantom.Clip, depth: NDArray[np.float32]) -> NDArray[np.float32]:
     """Grey level of every beam at its own depth in mm."""
     rows = np.round(depth / shown.person.probe.depth * (phantom.DEPTH_SAMPLES - 1)).astype(int)
-    return np.take_along_axis(echoes(shown), np.clip(rows, 0, phantom.DEPTH_SAMPLES - 1), axis=0)[0]
+    (found,) = np.take_along_axis(echoes(shown), np.clip(rows, 0, phantom.DEPTH_SAMPLES - 1), axis=0)
+    return np.asarray(found, np.float32)
 
 
 def line_contrast(shown: phantom.Clip, beams: slice = MIDDLE) -> float:
@@ -117,7 +118,9 @@ def test_frames_move_slowly_and_never_stand_still() -> None:
 
 def test_the_lung_slides_under_the_chest_wall() -> None:
     shown = clip(B_LINE, 5)
-    bottoms = np.stack([shown.echoes(time)[300:].mean(axis=0) for time in np.arange(0, shown.person.breath, 0.25)])
+    bottoms = np.stack(
+        [shown.echoes(float(time))[300:].mean(axis=0) for time in np.arange(0, shown.person.breath, 0.25)]
+    )
     places = bottoms.argmax(axis=1) * 2 * shown.person.probe.half_width_at(shown.person.pleura) / phantom.BEAMS
     assert shown.person.slide < np.ptp(places) < 4 * shown.person.slide
     skins = [shown.echoes(time)[:20] for time in (0.0, 1.0)]

@@ -403,7 +403,10 @@ def test_answers_count_until_the_first_version(services: Services, project: int)
 
 @pytest.mark.usefixtures("backend")
 def test_missing_data_keys_are_reported_with_the_keys_that_are_there(services: Services, project: int) -> None:
-    tasks = [{"image": "/data/1.png", "pat": "P1", "clip": "one"}, {"image": "/data/2.png", "clip": "", "time": 0}]
+    tasks: list[dict[str, Any]] = [
+        {"image": "/data/1.png", "pat": "P1", "clip": "one"},
+        {"image": "/data/2.png", "clip": "", "time": 0},
+    ]
     services.studio.import_tasks(project, tasks)
     states = {(finding.text.split(" (key ")[0], finding.state) for finding in data_keys(services, project)}
     assert ("0 of 2 tasks name a patient", "change") in states

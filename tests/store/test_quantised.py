@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 
 from ml_backend.store.quantised import quantise, restore
 
@@ -47,8 +48,9 @@ def test_a_constant_frame_stays_as_it_is(value: float) -> None:
         elements=FLOATS,
     )
 )
-def test_no_value_is_off_by_more_than_half_a_step(frames: np.ndarray) -> None:
-    restored = restore(list(quantise(frames)), frames.shape[1:])
+def test_no_value_is_off_by_more_than_half_a_step(frames: NDArray[np.float16]) -> None:
+    channels, height, width = frames.shape[1:]
+    restored = restore(list(quantise(frames)), (channels, height, width))
     assert restored.shape == frames.shape
     exact = frames.astype(np.float64)
     for frame, again in zip(exact, restored, strict=True):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, TimeoutError
 from contextlib import suppress
 from datetime import datetime
@@ -41,7 +42,7 @@ def manifest(**changes: object) -> Manifest:
     return Manifest.model_validate(fields | changes)
 
 
-def write_tail(content: bytes):
+def write_tail(content: bytes) -> Callable[[Path], object]:
     return lambda path: path.write_bytes(content)
 
 

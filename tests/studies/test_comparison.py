@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -83,10 +83,11 @@ def test_pocovid_net_is_vgg16_with_its_last_convolution_and_head_trained() -> No
     assert {name: value.shape for name, value in network.trainable_state().items()} == expected | statistics
     assert sum(int(np.prod(shape)) for shape in expected.values()) == 2_392_963 + 65
     assert sum(value.numel() for value in network.parameters()) == 14_747_971 - 128 + 65
-    assert _layers(network.tail.head) == [
+    head: Any = network.tail.head
+    assert _layers(head) == [
         "MaxPool2d", "AvgPool2d", "Flatten", "Linear", "_Normalisation", "ReLU", "Dropout",
     ]  # fmt: skip
-    assert network.tail.head[-1].p == 0.5
+    assert head[-1].p == 0.5
     assert network.activation_shape == (512, 14, 14)
 
 
@@ -205,7 +206,8 @@ def test_dropout_is_on_in_training_and_drawn_from_the_seed() -> None:
         network.load_trainable_state(start)
         # Equal rows leave nothing after normalisation but its bias, which must be more than nothing to be dropped.
         with torch.no_grad():
-            network.tail.head[4].bias.fill_(1.0)
+            head: Any = network.tail.head
+            head[4].bias.fill_(1.0)
         losses = finetune(network, from_bank(rows[:, None]), LABELS, epochs=1, minimum_steps=1, seed=seed)
         first_losses.append(losses[0])
     assert first_losses[0] == first_losses[1] != first_losses[2]

@@ -90,8 +90,8 @@ def test_bins_of_all_seeds_are_put_together_by_their_frames() -> None:
 
 def test_bars_are_the_means_and_a_dash_stands_for_what_is_undefined() -> None:
     means, ends, by_hand = figures.ablation(made_up.study(), "made", "patients").axes
-    assert [bar.get_width() for bar in means.patches] == pytest.approx([60, 60])
-    assert [bar.get_width() for bar in ends.patches] == pytest.approx([60, 60])
+    drawn: Any = [means.patches, ends.patches]
+    assert [[bar.get_width() for bar in bars] for bars in drawn] == [pytest.approx([60, 60])] * 2
     assert len({bar.get_hatch() for bar in means.patches}) == 2
     assert [text.get_text() for text in by_hand.texts] == ["–", "–"]
 

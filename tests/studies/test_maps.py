@@ -19,7 +19,8 @@ def pixels() -> NDArray[np.uint8]:
 
 def _peak(row: int, column: int) -> NDArray[np.float32]:
     y, x = np.mgrid[:224, :224]
-    return np.exp(-((y - row) ** 2 + (x - column) ** 2) / 800).astype(np.float32)
+    peak: NDArray[np.float32] = np.exp(-((y - row) ** 2 + (x - column) ** 2) / 800).astype(np.float32)
+    return peak
 
 
 def _drawn(path: Path) -> NDArray[np.float64]:

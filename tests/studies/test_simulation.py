@@ -166,7 +166,7 @@ def test_each_switch_changes_what_is_learnt(material: Material) -> None:
 
     plain = weights(QUICK)
     for change in ({"augmented": False}, {"restart": True}, {"last_batch_only": True}, {"weighted": True}):
-        other = weights(replace(QUICK, **change))  # type: ignore[arg-type]
+        other = weights(replace(QUICK, **change))
         assert any(not np.array_equal(a, b) for a, b in zip(plain, other, strict=True)), change
     assert all(np.array_equal(a, b) for a, b in zip(plain, weights(QUICK), strict=True))
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ml_backend.errors import SettingsError
 from studies import pool, study
 from tests.studies.clips import HEADER, write_clips
 
@@ -56,9 +57,9 @@ def test_networks_that_would_be_downloaded_are_named_as_not_run() -> None:
 
 
 def test_a_folder_without_clips_and_two_of_one_name_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(study.SettingsError, match=r"has no clips\.csv"):
+    with pytest.raises(SettingsError, match=r"has no clips\.csv"):
         study.main([str(tmp_path)])
     for place in ("a", "b"):
         write_clips(tmp_path / place / "made", 1)
-    with pytest.raises(study.SettingsError, match="the same name"):
+    with pytest.raises(SettingsError, match="the same name"):
         study.main([str(tmp_path / "a" / "made"), str(tmp_path / "b" / "made")])

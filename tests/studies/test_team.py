@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from studies.peers import PEERS, peer
 from studies.team import PeerTeam, RandomTeam, Sizes, Team, seen_as
@@ -14,7 +15,7 @@ FRAMES = np.arange(len(MADE.clips))
 NOBODY = FRAMES[:0]
 
 
-def team(test: np.ndarray = NOBODY) -> Team:
+def team(test: NDArray[np.intp] = NOBODY) -> Team:
     return Team(MADE, MADE.places, np.setdiff1d(FRAMES, test), test, SIZES, 0, None)
 
 
@@ -55,7 +56,7 @@ def test_audit_frames_are_drawn_once_a_batch_and_kept_through_its_refreshes() ->
     assert len(drawn) == 2  # a quarter of eight
     told = asked.tell()
     rows = asked.ask(told)
-    assert np.array_equal(asked.drawn, drawn)
+    assert np.array_equal(np.asarray(asked.drawn), drawn)
     asked.answer(rows, told)
     assert asked.audited == 2
     assert set(drawn.tolist()) <= set(asked.answered.tolist())

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from studies import work
-from studies.plan import PRESETS, Part
+from ml_backend.msml.network import Network
+from studies import calibration, work
+from studies.plan import PRESETS, Part, split
 from studies.simulation import Way
 from studies.work import Bench, Setting, do_all
 from tests.studies.clips import write_clips
@@ -61,8 +63,14 @@ def test_other_labels_are_another_study(setting: Setting, tmp_path: Path) -> Non
 
 def test_layers_that_are_trained(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "TRAINED_LAYERS_STEPS", 1)
-    built, fresh = [], Bench.fresh
-    monkeypatch.setattr(Bench, "fresh", lambda *given: built.append(fresh(*given)) or built[-1])
+    built: list[Network] = []
+    fresh = Bench.fresh
+
+    def noted(*given: Any) -> Network:
+        built.append(fresh(*given))
+        return built[-1]
+
+    monkeypatch.setattr(Bench, "fresh", noted)
     for layers in ("head", "last three", "all"):
         result = bench.do(Part("trained layers", "made", "frames", 0, layers))
         assert 0.0 <= result["exact"] <= 1.0
@@ -75,7 +83,7 @@ def test_calibration_is_fitted_on_other_patients_than_it_is_tested_on(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[set[str]] = []
-    fitted = work.calibration.fit_temperatures
+    fitted = calibration.fit_temperatures
     sizes: list[int] = []
 
     def spy_trained(self: Bench, rows, seed):  # type: ignore[no-untyped-def]
@@ -88,9 +96,9 @@ def test_calibration_is_fitted_on_other_patients_than_it_is_tested_on(
 
     original = Bench._trained
     monkeypatch.setattr(Bench, "_trained", spy_trained)
-    monkeypatch.setattr(work.calibration, "fit_temperatures", spy_fitted)
+    monkeypatch.setattr(calibration, "fit_temperatures", spy_fitted)
     for seed in range(20):
-        pool, test = work.split(bench.clips, "patients", seed)
+        pool, test = split(bench.clips, "patients", seed)
         result = bench.do(Part("calibration", "made", "patients", seed, "MSML")) if len(pool) and len(test) else None
         if result and result["symptoms"]:
             break

@@ -24,7 +24,7 @@ class Site:
     def __init__(self, port: int, scheme: str) -> None:
         self.host = f"127.0.0.1:{port}"
         self.url = f"{scheme}://{self.host}"
-        self.pages: dict[str, Callable[[BaseHTTPRequestHandler], None]] = {}
+        self.pages: dict[str, Callable[[BaseHTTPRequestHandler], object]] = {}
         self.asked: list[tuple[str, str | None]] = []
         self.bodies: defaultdict[str, list[Any]] = defaultdict(list)
         self.over = threading.Event()
@@ -68,7 +68,7 @@ class Site:
 
         return self.answers(path, answer)
 
-    def answers(self, path: str, answer: Callable[[BaseHTTPRequestHandler], None]) -> str:
+    def answers(self, path: str, answer: Callable[[BaseHTTPRequestHandler], object]) -> str:
         """Answer a path with a function; returns the address."""
         self.pages[path] = answer
         return self.url + path

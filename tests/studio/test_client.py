@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from ml_backend.errors import StudioRefused
-from ml_backend.studio import annotations, tasks
+from ml_backend.studio import annotations as annotations_module
+from ml_backend.studio import tasks
 from ml_backend.studio.client import Counts, ProjectInfo, Studio
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.events import annotations_in
@@ -49,11 +51,11 @@ def data(count: int) -> list[dict[str, Any]]:
     return [{"image": f"/data/local-files/?d=a/{row}.png", "patient": f"p{row % 3}"} for row in range(count)]
 
 
-def predicted(task: int, score: float, version: str, labels: np.ndarray | None = A_LINE) -> dict[str, Any]:
+def predicted(task: int, score: float, version: str, labels: NDArray[np.uint8] | None = A_LINE) -> dict[str, Any]:
     return prediction_payload(Prediction(task, labels, score, version, {"plain": ["B-line"]}), CONFIGURATION)
 
 
-def result(labels: np.ndarray) -> list[dict[str, Any]]:
+def result(labels: NDArray[np.uint8]) -> list[dict[str, Any]]:
     return [{"id": "r", **choices_result(labels, CONFIGURATION)}]
 
 
@@ -124,7 +126,7 @@ def test_confirmed_annotations_come_with_the_predictions_shown(
     studio: Studio, project: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasks, "PAGE", 2)
-    monkeypatch.setattr(annotations, "EXPORT_PIECE", 2)
+    monkeypatch.setattr(annotations_module, "EXPORT_PIECE", 2)
     ids = studio.import_tasks(project, data(6))
     studio.import_predictions(project, [predicted(task, row / 6, "v1") for row, task in enumerate(ids[:5])])
     studio.update_project(project, model_version="v1")
@@ -300,7 +302,7 @@ def test_local_files(studio: Studio, project: int, studio_server: StudioServer) 
 
 
 def test_an_unknown_project_is_named(studio: Studio) -> None:
-    calls = [
+    calls: list[Callable[[], object]] = [
         lambda: studio.project(UNKNOWN),
         lambda: studio.counts(UNKNOWN),
         lambda: list(studio.tasks(UNKNOWN)),

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
 
@@ -13,36 +15,36 @@ NOBODY = Audited(np.empty(0, np.intp), np.empty((0, 2)))
 EMPTY = remembered(np.zeros((0, 2)), np.zeros((0, 2)))
 
 
-def tables():
+def tables() -> Tables:
     return Tables.empty(2).learn(np.array([A, B], np.uint8), np.array([[0.9, 0.1], [0.1, 0.9]]))
 
 
-def test_the_memory_alone_ticks_where_there_is_no_network():
+def test_the_memory_alone_ticks_where_there_is_no_network() -> None:
     belief = believe(places([unit(5), unit(85)]), remembered([unit(0), unit(90)], [A, B]), NOBODY, None, None)
     assert belief.labels.tolist() == [A, B]
     assert [SOURCES[source] for source in belief.source] == ["memory", "memory"]
 
 
-def test_before_any_answer_the_network_ticks():
+def test_before_any_answer_the_network_ticks() -> None:
     belief = believe(places([unit(5)]), EMPTY, NOBODY, np.array([[0.2, 0.9]]), tables())
     assert belief.labels.tolist() == [B]
     assert SOURCES[belief.source[0]] != "memory"
 
 
-def test_a_frame_near_the_border_is_less_sure():
+def test_a_frame_near_the_border_is_less_sure() -> None:
     memory = remembered([unit(0), unit(90)], [A, B])
     confidence = believe(places([unit(angle) for angle in range(-30, 121)]), memory, NOBODY, None, None).confidence
     assert confidence[35] > 0.9 > confidence[75]  # at 5 degrees, and half way
 
 
-def test_the_network_stands_in_for_a_symptom_that_the_memory_does_not_know():
+def test_the_network_stands_in_for_a_symptom_that_the_memory_does_not_know() -> None:
     known = np.array([[True, False]])
     memory = remembered([unit(0)], [A], known=known)
     recalled = recall(places([unit(0)]), memory, PLAIN, NO_TRUST)
     assert candidates(recalled, np.array([[0.6, 0.8]]), tables()).labels[0].tolist() == [[1, 1]]
 
 
-def test_the_evidence_speaks_against_a_candidate_that_the_memory_contradicts():
+def test_the_evidence_speaks_against_a_candidate_that_the_memory_contradicts() -> None:
     memory = remembered([unit(0), unit(90)], [A, B])
     recalled = recall(places([unit(10)]), memory, PLAIN, NO_TRUST)
     offered = candidates(recalled, np.array([[0.2, 0.8]]), tables())
@@ -53,7 +55,7 @@ def test_the_evidence_speaks_against_a_candidate_that_the_memory_contradicts():
     assert offered.evidence[:, 0, 3].tolist() == [0, 1, 1]
 
 
-def test_confidence_follows_what_the_audit_found():
+def test_confidence_follows_what_the_audit_found() -> None:
     rng = np.random.default_rng(0)
     margins = rng.random(4000)
     right = rng.random(4000) < 0.5 + 0.5 * margins
@@ -64,7 +66,7 @@ def test_confidence_follows_what_the_audit_found():
         assert abs(sure[inside].mean() - (0.5 + 0.5 * margins[inside]).mean()) < 0.04
 
 
-def test_the_audit_decides_whom_to_believe():
+def test_the_audit_decides_whom_to_believe() -> None:
     # Forty confirmed frames in which what a frame looks like means nothing, and the network was right each time.
     rng = np.random.default_rng(1)
     labels = np.array([A, B] * 20, np.uint8)
@@ -76,11 +78,11 @@ def test_the_audit_decides_whom_to_believe():
     assert belief.labels.tolist() == [A]
 
 
-def test_audit_frames_without_the_network_s_word_do_not_judge_it():
+def test_audit_frames_without_the_network_s_word_do_not_judge_it() -> None:
     said = np.array([[np.nan, np.nan], [0.9, 0.1]])
     assert Audited(np.array([0, 1]), said).judged.tolist() == [False, True]
 
 
-def test_an_empty_pool_is_believed_to_be_empty():
+def test_an_empty_pool_is_believed_to_be_empty() -> None:
     belief = believe(places(np.zeros((0, 2))), remembered([unit(0)], [A]), NOBODY, np.zeros((0, 2)), tables())
     assert (len(belief.labels), len(belief.confidence)) == (0, 0)

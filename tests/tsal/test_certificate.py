@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import combinations
 from math import comb, sqrt
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ml_backend.tsal import finite
 from ml_backend.tsal.certificate import Certificate, Plan, certify, pool_limit, spend
@@ -25,7 +26,7 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def plan(uncertainty, drawn, people=0, epsilon=0.2, alpha=0.1) -> Plan:  # type: ignore[no-untyped-def]
+def plan(uncertainty: ArrayLike, drawn: ArrayLike, people: int = 0, epsilon: float = 0.2, alpha: float = 0.1) -> Plan:
     return Plan(np.asarray(uncertainty, float), people, epsilon, alpha, np.asarray(drawn))
 
 
@@ -162,7 +163,7 @@ def test_an_adversary_who_knows_the_rules_reaches_alpha_and_no_more() -> None:
     """The wrong rows are the surest ones, and just one more than the audit can tell."""
     allowed = finite.allowed(int(0.03 * 3100), 300, 2800, 0.05)
     wrong = np.arange(2800) < int(0.03 * 3100) + 1 + allowed
-    share, _ = failed(np.arange(2800.0), wrong, 300, 2000)
+    share, _ = failed(np.arange(2800, dtype=np.float64), wrong, 300, 2000)
     assert 0.02 < share <= BY_CHANCE
 
 
@@ -311,11 +312,11 @@ def test_alpha_is_spent_by_three_quarters_of_the_rest() -> None:
         lambda: certify(plan([0.1, 0.2], [0]), [0, 1]),
         lambda: certify(plan([0.1, 0.2], [0]), [0.5]),
         lambda: certify(plan([0.1, 0.2], [0]), [float("nan")]),
-        lambda: certify(plan([0.1, 0.2], [0]), [None]),
+        lambda: certify(plan([0.1, 0.2], [0]), np.array([None])),
         lambda: spend(0.0, 1),
         lambda: spend(0.05, 0),
     ],
 )
-def test_unusable_values_are_refused(call) -> None:  # type: ignore[no-untyped-def]
+def test_unusable_values_are_refused(call: Callable[[], object]) -> None:
     with pytest.raises(ValueError, match="must"):
         call()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from math import comb
 
@@ -119,6 +120,6 @@ def test_the_smallest_draws_for_three_percent() -> None:
         lambda: smallest_draw(1, 0, 10, 1.0),
     ],
 )
-def test_unusable_values_are_refused(call) -> None:  # type: ignore[no-untyped-def]
+def test_unusable_values_are_refused(call: Callable[[], object]) -> None:
     with pytest.raises(ValueError, match="must be"):
         call()

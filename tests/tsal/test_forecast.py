@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ml_backend.tsal import finite, forecast
 from ml_backend.tsal.certificate import Plan, certify
@@ -19,7 +21,7 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def prospect(confidence, people: int = 0, uncertainty=None) -> Prospect:  # type: ignore[no-untyped-def]
+def prospect(confidence: ArrayLike, people: int = 0, uncertainty: ArrayLike | None = None) -> Prospect:
     sure = np.asarray(confidence, float)
     return Prospect(1 - sure if uncertainty is None else np.asarray(uncertainty, float), sure, people)
 
@@ -163,6 +165,6 @@ def test_a_pool_that_people_have_labelled_takes_nothing() -> None:
         lambda: within(prospect([0.5]), 1, 0.0),
     ],
 )
-def test_unusable_values_are_refused(call) -> None:  # type: ignore[no-untyped-def]
+def test_unusable_values_are_refused(call: Callable[[], object]) -> None:
     with pytest.raises(ValueError, match="must"):
         call()

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.unit
 def test_bins_by_hand() -> None:
     confidence, right = np.array([0.05, 0.91, 0.95, 0.99, 1.0]), np.array([False, True, False, True, True])
     low, high = reliability(confidence, right)
-    assert (low.place, low.confidence, low.right) == (0, pytest.approx(0.05), Share(0, 1))
-    assert (high.place, high.confidence, high.right) == (9, pytest.approx(0.9625), Share(3, 4))
+    assert (low.place, low.right, high.place, high.right) == (0, Share(0, 1), 9, Share(3, 4))
+    assert (low.confidence, high.confidence) == pytest.approx((0.05, 0.9625))
     # (0.05 - 0) x 1/5 + (0.9625 - 0.75) x 4/5
     assert calibration_error((low, high)) == pytest.approx(0.18)
 

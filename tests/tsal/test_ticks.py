@@ -59,7 +59,7 @@ def test_an_empty_table_gives_no_ticks() -> None:
 @pytest.mark.parametrize("name", list(VALIDATORS))
 def test_every_validator_labels_every_frame(name: str) -> None:
     labels = VALIDATORS[name](PROBABILITIES, TABLES)
-    assert (labels.shape, labels.dtype) == (LABELS.shape, np.uint8)
+    assert (labels.shape, labels.dtype) == (LABELS.shape, np.dtype(np.uint8))
 
 
 def test_strengths_are_those_of_the_paper_before_division() -> None:

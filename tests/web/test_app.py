@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,12 +26,11 @@ from werkzeug.test import TestResponse
 
 from ml_backend.errors import SettingsError
 from ml_backend.loop import confirm, jobs
+from ml_backend.model import LungUltrasoundModel
 from ml_backend.services import Services
 from ml_backend.store.counters import Counters
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.payloads import Checker
-from ml_backend.web import access
-from ml_backend.web import app as server
 from ml_backend.web.access import SECRET_HEADER
 from ml_backend.web.app import MAX_BODY_BYTES, create_app
 from tests.installation import (
@@ -196,7 +196,7 @@ class TestPredict:
         def fail(*_: object, **__: object) -> None:
             raise KeyError("insides")
 
-        monkeypatch.setattr(server.LungUltrasoundModel, "predict", fail)
+        monkeypatch.setattr(LungUltrasoundModel, "predict", fail)
         body = {"tasks": [], "project": SENT_PROJECT, "label_config": XML}
         assert "insides" not in error_of(client.post("/predict", json=body), 500)
 
@@ -348,7 +348,7 @@ class TestAuthentication:
             compared.append((one, other))
             return one == other
 
-        monkeypatch.setattr(access.hmac, "compare_digest", compare)
+        monkeypatch.setattr(hmac, "compare_digest", compare)
         client = self.client(tmp_path, redis_url, **ALL)
         client.post("/webhook?project=7", json=annotated(1), headers=SECRET_WRONG | WRONG_USER)
         assert compared == [
@@ -402,7 +402,7 @@ class TestAuthentication:
         origin = {"REMOTE_ADDR": peer, "HTTP_HOST": host}
         for method, path in (("POST", "/predict"), ("POST", "/webhook?project=7"), ("GET", "/versions")):
             predict = {"tasks": [], "project": "7", "label_config": XML}
-            sent = {"json": annotated(1) if "webhook" in path else predict} if method == "POST" else {}
+            sent: dict[str, Any] = {"json": annotated(1) if "webhook" in path else predict} if method == "POST" else {}
             response = client.open(path, method=method, headers=headers, environ_overrides=origin, **sent)
             if inside:
                 assert response.status_code == 200

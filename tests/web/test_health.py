@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
@@ -61,7 +62,7 @@ def test_a_full_disk_is_reported(services: Services, monkeypatch: pytest.MonkeyP
 
 def test_a_read_only_folder_is_reported(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     # As root everything can be written, so the system's answer is made up.
-    monkeypatch.setattr(health.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert looked(Health(services))["disk"] == "READ ONLY"
 
 
