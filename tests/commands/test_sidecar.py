@@ -158,7 +158,7 @@ def test_once_puts_the_queue_in_order_without_redis_and_ends(services: Services,
     assert ended.stdout == f"project {project}: {FRAMES + 1} frames in the order diversity.1\n"
     assert "frame unreadable" in ended.stderr
     placed = order(services, project)
-    assert placed.about.strategy == "diversity"
+    assert placed.about.strategy == "cover"
     assert placed.tasks[-1:].tolist() == missing
     assert placed.tasks.tolist() != sorted(placed.tasks.tolist())
     info = services.studio.project(project)
@@ -238,7 +238,7 @@ def test_a_new_version_leads_to_its_order_once(services: Services, trained: int)
     state = Watched()
     look(services, trained, state)
     placed = order(services, trained)
-    assert (placed.about.version, placed.about.strategy) == (services.versions(trained).active(), "mlm-diverse")
+    assert (placed.about.version, placed.about.strategy) == (services.versions(trained).active(), "cover")
     assert set(placed.tasks.tolist()) == {task.id for task in services.studio.tasks(trained, only_unlabelled=True)}
     look(services, trained, state)
     look(services, trained, Watched())
@@ -361,7 +361,7 @@ def test_a_frame_whose_annotation_was_deleted_rejoins_the_queue(
 
 
 def test_a_corrected_patient_counts_from_the_next_refresh(services: Services, settings: Settings, empty: int) -> None:
-    three_tenths = Services(settings.model_copy(update={"hold_out": 0.3, "audit": 0.0}))
+    three_tenths = Services(settings.model_copy(update={"hold_out": 0.3, "audit": 0.0, "strategy": "adaptive"}))
     names = ["p1", "p2", "p3", "p4"]
     (held,) = [name for name, kept in zip(names, held_out(names, 0.3, settings.seed), strict=True) if kept]
     tasks = add_frames(services, empty, 4, names)

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.unit
 
 
 def test_an_order_that_serves_before_its_durations_are_written_down_is_reported() -> None:
-    metrics = {"judged_on": "audit", "sample": {}, "exact_match": None}
+    metrics: dict[str, Any] = {"judged_on": "audit", "sample": {}, "exact_match": None}
     manifest = SimpleNamespace(
         version="msml-0001",
         job="job",
