@@ -81,7 +81,7 @@ def test_a_name_that_a_package_gives_is_taken_and_listed(monkeypatch: pytest.Mon
         monkeypatch.setenv(name, value)
     assert (load().strategy, load().backbone) == ("sickest-diverse", "mobilenet_v2")
     monkeypatch.setenv("TSAL_STRATEGY", "sickly")
-    with pytest.raises(SettingsError, match="'sickly' is none of adaptive, mlm, lc, mle, binmin, random, sickest; "):
+    with pytest.raises(SettingsError, match=r"TSAL_STRATEGY: .*'sickly' is none of .*, sickest; "):
         load()
     monkeypatch.setenv("TSAL_BACKBONE", "mobilenet")
     with pytest.raises(SettingsError, match=r"'mobilenet' is none of resnet50, .*, mobilenet_v2"):
