@@ -150,9 +150,6 @@ def stack(studio_server: StudioServer, tmp_path_factory: pytest.TempPathFactory)
         minimum_steps=8,
         views=2,
         k_max=K_MAX,
-        # The network's own ticks and order, which a version changes as a whole; the demo's test runs cover and memory.
-        strategy="adaptive",
-        validator="adaptive",
         largest_fall=1,  # a few frames and steps prove nothing about a version
         # The sidecar must live by what webhooks and jobs tell it; a later stage makes it poll.
         poll_seconds=3600,
