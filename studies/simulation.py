@@ -184,8 +184,8 @@ def simulate(
     for _ in range(rounds):
         if not len(rest):
             break
-        row: dict[str, Any] = {"strategy": strategy, "validator": None, "reason": "", "manual": None}
-        row["manual_audit"] = None
+        row: dict[str, Any] = {"strategy": strategy, "reason": ""}
+        row |= dict.fromkeys(("validator", "manual", "manual_audit"))
         probabilities, before = None, len(trials)
         if learner.version:
             choice = adaptive.choose(trials)
@@ -208,8 +208,7 @@ def simulate(
             trials += [trial] if trial else []
         labelled = np.sort(np.concatenate([labelled, batch_rows]))  # by task, as in the product
         audited = np.concatenate([audited, rest[batch.audit]])
-        blank = np.full((len(batch.audit), truth.shape[1]), np.nan, np.float32)
-        said += list(blank if probabilities is None else probabilities[batch.audit])
+        said += _said(probabilities, batch.audit, truth.shape[1])
         rest = np.delete(rest, chosen)
         if learner.learn(labelled, batch_rows, audited) == "held back" and probabilities is not None:
             trials = trials[:before]  # the choice stays that of the version that serves
@@ -239,6 +238,11 @@ def figures(
         "auc": float(np.mean(areas)) if areas else None,
         "symptoms": metrics.per_label(truth, labels, clips.symptoms),
     }
+
+
+def _said(probabilities: NDArray[np.float32] | None, rows: Rows, symptoms: int) -> list[NDArray[np.float32]]:
+    """What the network says of each of the rows; NaN before the first version."""
+    return list(np.full((len(rows), symptoms), np.nan, np.float32) if probabilities is None else probabilities[rows])
 
 
 def _memory(
