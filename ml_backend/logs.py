@@ -67,10 +67,13 @@ def _in_one_line(record: logging.LogRecord) -> bool:
 
 
 def event(logger: logging.Logger, what: str, *, level: int = logging.INFO, **about: object) -> None:
-    """Log one event; a value that is not a single plain word is quoted, None is left out."""
+    """Log one event; a value that is not a single plain word is quoted, None is left out.
+
+    The record also carries its name as ``event`` and the values as ``about``.
+    """
     if level >= logging.ERROR and about.get("job") is not None:
         _told.add(str(about["job"]))
-    logger.log(level, "%s", _line(what, **about))
+    logger.log(level, "%s", _line(what, **about), extra={"event": what, "about": about})
 
 
 def changed(logger: logging.Logger, what: str, *, project: int, level: int = logging.INFO, **about: object) -> None:
@@ -78,12 +81,13 @@ def changed(logger: logging.Logger, what: str, *, project: int, level: int = log
 
     ``kind`` among ``about`` tells states of the same name apart.
     """
-    line, now = _line(what, project=project, **about), time.monotonic()
+    about = {"project": project, **about}
+    line, now = _line(what, **about), time.monotonic()
     key = (what, project, about.get("kind"))
     last, told = _states.get(key, ("", now))
     if line != last or now - told > REMINDER_SECONDS:
         _states[key] = line, now
-        logger.log(level, "%s", line)
+        logger.log(level, "%s", line, extra={"event": what, "about": about})
 
 
 def _line(what: str, /, **about: object) -> str:

@@ -30,6 +30,7 @@ from ml_backend.store.orders import Order
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import AUDIT, choices_result
 from ml_backend.tsal.split import held_out
+from tests.events import events
 from tests.installation import exit_code, one_line
 from tests.studio_server import StudioServer
 
@@ -393,9 +394,8 @@ def test_the_end_of_the_loop_is_logged_once(
         for _ in range(2):
             state.polled = float("-inf")
             look(spent, trained, state)
-    told = [record.getMessage() for record in caplog.records if "the loop has ended" in record.getMessage()]
-    assert len(told) == 1
-    assert "budget of 2" in told[0]
+    (told,) = events(caplog, "the loop has ended")
+    assert "budget of 2" in told["reason"]
 
 
 def test_a_poll_removes_old_orders_but_never_the_current_one(services: Services, project: int) -> None:
@@ -421,9 +421,9 @@ def test_a_deleted_project_is_retried_later_and_logged_once(
     try_look(services, 999_999, state)  # too early: Label Studio is not asked
     state.again = float("-inf")
     try_look(services, 999_999, state)
-    (line,) = [line for line in caplog.messages if line.startswith("will try again")]
-    assert "project=999999" in line
-    assert "no such project" in line
+    (told,) = events(caplog, "will try again")
+    assert told["project"] == 999_999
+    assert str(told["reason"]).startswith("StudioRefused")
 
 
 def test_a_clock_that_is_set_back_is_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -433,7 +433,7 @@ def test_a_clock_that_is_set_back_is_logged(monkeypatch: pytest.MonkeyPatch, cap
     monkeypatch.setattr(time, "time", lambda: real() - 7200)
     offset = watch.log_clock_jump(offset)
     assert watch.log_clock_jump(offset) == pytest.approx(offset, abs=1)
-    assert caplog.messages == ["the clock jumped seconds=-7200"]
+    assert events(caplog, "the clock jumped") == [{"seconds": -7200}]
 
 
 def test_waits_grow_with_each_failure_and_end_with_success(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -472,9 +472,9 @@ def test_an_error_of_any_kind_costs_only_its_project(
             state.again = float("-inf")
             try_look(services, project, state)
     assert looked == [1, 2, 1, 2]
-    (line,) = [record for record in caplog.records if record.message.startswith("will try again project=1 ")]
-    assert "reason='IndexError: list index out of range'" in line.message
-    assert f"commands/test_sidecar.py:{fail.__code__.co_firstlineno + 3}" in line.message
+    (told,) = events(caplog, "will try again")
+    assert (told["project"], told["reason"]) == (1, "IndexError: list index out of range")
+    assert str(told["at"]).endswith(f"commands/test_sidecar.py:{fail.__code__.co_firstlineno + 3}")
     assert states[2].trouble is None
 
 
@@ -509,7 +509,7 @@ def test_a_data_folder_that_cannot_be_read_is_logged_once_and_known_projects_go_
 
     monkeypatch.setattr(Services, "projects", fail)
     assert [watch.connected(services, [3]), watch.connected(services, [3])] == [[3], [3]]
-    assert len([line for line in caplog.messages if line.startswith("data folder unreadable")]) == 1
+    assert len(events(caplog, "data folder unreadable")) == 1
 
 
 def test_a_webhook_that_was_switched_off_is_switched_on_again(
@@ -524,7 +524,7 @@ def test_a_webhook_that_was_switched_off_is_switched_on_again(
     state = Watched()
     look(services, empty, state)
     assert {one.id: one.is_active for one in services.studio.webhooks(empty)} == {ours: True, other: False}
-    assert [line for line in caplog.messages if line == f"webhook switched on again project={empty} webhook={ours}"]
+    assert events(caplog, "webhook switched on again") == [{"project": empty, "webhook": ours}]
 
 
 def test_corrections_in_an_empty_pool_are_trained_on_together_when_no_more_come(
@@ -559,8 +559,8 @@ def test_a_damaged_version_is_set_aside_at_the_next_look(
     look(services, trained, Watched())
     assert (store.names(), store.active(), store.damaged()) == ([first], first, [second])
     assert order(services, trained).about.version == first
-    (line,) = [line for line in caplog.messages if line.startswith("version damaged")]
-    assert f"project={trained} version={second} " in line
+    (told,) = events(caplog, "version damaged")
+    assert (told["project"], told["version"]) == (trained, second)
 
 
 def test_a_failing_order_does_not_block_training(
@@ -606,7 +606,7 @@ def test_a_full_disk_does_not_end_the_watch(services: Services, trained: int, ca
     orders.touch()  # the folder can neither be written to nor made
     state = Watched()
     try_look(services, trained, state)
-    assert any(line.startswith("will try again") for line in caplog.messages)
+    assert events(caplog, "will try again")
     orders.unlink()
     orders.with_name("away").rename(orders)
     assert order(services, trained).about.name == before

@@ -39,6 +39,7 @@ from ml_backend.tsal.acquisition import margin
 from ml_backend.tsal.correlation import CorrelationTable, build, plain_labels
 from ml_backend.tsal.strengths import StrengthTable
 from ml_backend.tsal.ticks import VALIDATORS
+from tests.events import events
 from tests.installation import manifest_of
 from tests.studio_stand_in import one_thread
 
@@ -248,7 +249,7 @@ class TestUnreadable:
         assert list(scores.unreadable) == [frames[row].task for row in (1, 6, 8, 9, 10, 11)]
         assert "not there" in scores.unreadable[frames[1].task]
         assert "damaged or truncated" in scores.unreadable[frames[6].task]
-        assert sum(f"task={frames[1].task} " in message for message in caplog.messages) == 1
+        assert [one["task"] for one in events(caplog, "frame unreadable")].count(frames[1].task) == 1
 
     def test_an_unreadable_frame_is_tried_again_the_next_time(
         self, make: Make, files: Files, frames: list[Frame], versions: Versions

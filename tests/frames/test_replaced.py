@@ -22,6 +22,7 @@ from ml_backend.frames.predictor import Predictor
 from ml_backend.loop import score as scoring
 from ml_backend.msml import frames as msml_frames
 from ml_backend.services import Services
+from tests.events import events
 from tests.installation import PROJECT, settings_in
 from tests.studio.site import Site, running_site
 from tests.studio_stand_in import one_thread
@@ -92,7 +93,7 @@ def digest_of(content: bytes) -> bytes:
 
 
 def told(caplog: pytest.LogCaptureFixture) -> int:
-    return caplog.text.count("files replaced tasks=1")
+    return sum(one["tasks"] == "1" for one in events(caplog, "files replaced"))
 
 
 class TestLocal:
@@ -244,4 +245,4 @@ class TestServed:
         assert (after.frames, after.digests, after.unreadable) == (before.frames, before.digests, {})
         np.testing.assert_array_equal(after.activations, before.activations)
         assert activations_module.FAILED_CHECKS <= len(asked) < 2 * activations_module.FAILED_CHECKS
-        assert caplog.text.count("files not checked") == 1
+        assert len(events(caplog, "files not checked")) == 1

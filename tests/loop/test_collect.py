@@ -13,6 +13,7 @@ from ml_backend.frames.predictor import Predictor
 from ml_backend.loop import collect
 from ml_backend.loop import train as training
 from ml_backend.store.features import FeatureStore
+from tests.events import events
 from tests.installation import CONFIGURATION, PROJECT
 from tests.loop.installed import HELD, TASKS, Installation, labels_of, silent, tasks_of
 from tests.studio_stand_in import one_thread
@@ -55,8 +56,7 @@ class TestAnnotations:
         with caplog.at_level(logging.WARNING):
             manifest = confirmed.trained()
         assert 1 not in tasks_of(manifest.seen)
-        (message,) = [message for message in caplog.messages if message.startswith("left out")]
-        assert message.endswith("count=1 ids=1")
+        assert [(one["count"], one["ids"]) for one in events(caplog, "left out")] == [(1, "1")]
         left_out = "left out 1 annotations that tick only symptoms that the configuration does not have: 1"
         assert manifest.notes[0] == left_out
 
@@ -158,9 +158,8 @@ class TestDisagreement:
     def test_a_frame_is_left_out_and_reported(self, installed: Installation, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.WARNING):
             assert self.settled(installed, "leave out", self.A, self.A, self.B) == [(201, self.A)]
-        (message,) = [message for message in caplog.messages if message.startswith("left out")]
-        assert "tasks whose annotations disagree" in message
-        assert message.endswith("count=1 ids=1")
+        (told,) = events(caplog, "left out")
+        assert (told["kind"], told["count"], told["ids"]) == ("tasks whose annotations disagree", 1, "1")
 
     def test_an_annotation_that_changes_the_majority_is_new(self, confirmed: Installation) -> None:
         services = confirmed.services(disagreement="majority")
@@ -187,7 +186,8 @@ class TestAccepted:
         assert tasks_of(manifest.seen) == set(TASKS) - {7, 8}
         assert manifest.accepted == 2
         assert manifest.batch["annotations"] == 10
-        assert [message for message in caplog.messages if "accepted unseen" in message and "count=2" in message]
+        told = [(one["kind"], one["count"]) for one in events(caplog, "left out")]
+        assert told == [("annotations that were accepted unseen", 2)]
 
     def test_annotations_accepted_unseen_do_not_count_towards_a_batch(self, accepted: Installation) -> None:
         manifest = accepted.trained()

@@ -42,6 +42,7 @@ from ml_backend.studio.client import ConfirmedAnnotation, Counts, ProjectInfo
 from ml_backend.studio.payloads import choices_result
 from ml_backend.tsal.judgement import Figure
 from ml_backend.tsal.stopping import Progress
+from tests.events import events
 from tests.installation import (
     COMBINATIONS,
     CONFIGURATION,
@@ -459,7 +460,7 @@ class TestFineTune:
         assert services.pending(PROJECT).news() == 1
         assert waiting(services) == []
         assert (job.meta["stage"], job.meta["done"]) == ("training", job.meta["total"])
-        assert [line for line in caplog.messages if line.startswith("training project=7")]
+        assert [one["project"] for one in events(caplog, "training")] == [PROJECT]
 
     def test_what_was_confirmed_meanwhile_counts_for_the_next(
         self, services: Services, studio: StandIn, tmp_path: Path
@@ -607,9 +608,9 @@ class TestFineTune:
         created(services, 1, 2, 3, 4)
         studio.down = True
         work(services)
-        (line,) = [line for line in caplog.messages if line.startswith("fine-tune failed")]
-        assert f"project={PROJECT} job={NOTHING_BEFORE} retries=3" in line
-        assert "StudioUnavailable" in line
+        (failed,) = events(caplog, "fine-tune failed")
+        assert (failed["project"], failed["job"], failed["retries"]) == (PROJECT, NOTHING_BEFORE, 3)
+        assert str(failed["reason"]).startswith("StudioUnavailable")
         job = finished(services, NOTHING_BEFORE)
         assert (job.get_status(), job.retries_left) == (JobStatus.SCHEDULED, 2)
         assert created(services, 5) == [None]
@@ -812,7 +813,7 @@ class TestTwoJobs:
             work(services)
         assert finished(services, NOTHING_BEFORE).return_value()["outcome"] == "already done"
         assert len(services.versions(PROJECT).names()) == 1
-        assert [message for message in caplog.messages if message.startswith("fine-tune already done")]
+        assert len(events(caplog, "fine-tune already done")) == 1
 
 
 class TestReconcile:

@@ -19,6 +19,7 @@ from ml_backend.store.versions import Manifest
 from ml_backend.studio.payloads import Prediction, prediction_payload
 from ml_backend.tsal.judgement import Figure, figure
 from ml_backend.tsal.split import held_out
+from tests.events import events
 from tests.installation import CONFIGURATION, PROJECT
 from tests.loop.installed import HELD, PATIENTS, SHARE, TASKS, Installation, labels_of, tasks_of
 from tests.studio_stand_in import one_thread
@@ -72,7 +73,7 @@ class TestGuard:
         assert before is not None
         assert after is not None
         assert (before.value, after.value, after.frames, after.patients) == (1.0, 22 / 27, 27, 7)
-        assert [message for message in caplog.messages if message.startswith("version held back")]
+        assert [one["version"] for one in events(caplog, "version held back")] == [second.version]
         confirm.recover(many.services(), PROJECT)
         assert store.active() == first.version
         # The next one goes on from the version that serves, with everything that was confirmed.

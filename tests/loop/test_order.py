@@ -28,6 +28,7 @@ from ml_backend.studio.payloads import Checker, default_of
 from ml_backend.tsal.acquisition import STRATEGIES, score
 from ml_backend.tsal.batch import candidates, diverse
 from ml_backend.tsal.diversity import spread
+from tests.events import events
 from tests.installation import CONFIGURATION, PROJECT, XML, make_version, settings_in, task_with_frame
 from tests.studio_stand_in import Died, StudioStandIn, one_thread
 
@@ -332,7 +333,7 @@ class TestRefresh:
         empty = [one["task"] for one in installed.studio.served() if one["result"] == []]
         assert empty == [5]
         assert len(order.tasks) == len(TASKS)
-        assert [message for message in caplog.messages if "task=5" in message and "not this one" in message]
+        assert [one["task"] for one in events(caplog, "prediction refused")] == [5]
 
 
 CLIPS = {task: f"clip {(task - 1) // 3}" for task in TASKS}  # of three frames each, the last of two
@@ -591,10 +592,11 @@ class TestActiveManifest:
         with caplog.at_level(logging.WARNING):
             found = ordering.active_manifest(installed.services(), PROJECT, Configuration.parse(ALL_OTHER))
         assert found is None
-        (message,) = caplog.messages
-        assert manifest.version in message
-        assert "it shares no symptom (Healthy, A-line, B-line) with the project now (Normal, Y-line, Z-line)" in message
-        assert "next confirmed batch" in message
+        (told,) = events(caplog, "version not used")
+        assert (told["project"], told["version"]) == (PROJECT, manifest.version)
+        assert told["reason"].startswith(
+            str(ordering.unfit(installed.services(), manifest, Configuration.parse(ALL_OTHER)))
+        )
 
     def test_a_version_of_another_backbone_is_not_used(
         self, installed: Installation, caplog: pytest.LogCaptureFixture
@@ -603,7 +605,8 @@ class TestActiveManifest:
         services = installed.services(backbone="resnet50")
         with caplog.at_level(logging.WARNING):
             assert ordering.active_manifest(services, PROJECT, CONFIGURATION) is None
-        assert "it has another backbone" in caplog.messages[0]
+        (told,) = events(caplog, "version not used")
+        assert "resnet50" in told["reason"]
 
 
 class TestPrune:

@@ -31,6 +31,7 @@ from ml_backend.loop import score as scoring
 from ml_backend.services import Services
 from ml_backend.settings import Settings
 from ml_backend.store.versions import Manifest
+from tests.events import events
 from tests.installation import PROJECT, environment_of, make_version, settings_in, task_with_frame
 from tests.studio_stand_in import one_thread
 
@@ -305,7 +306,7 @@ class TestWorkers:
         with caplog.at_level(logging.WARNING):
             assert_as_alone(scoring.score(alone, PROJECT, pool.frames, pool.manifest, report), pool)
         assert waiting == [2, 1, 0]
-        assert "part scored here" not in caplog.text
+        assert not events(caplog, "part scored here")
 
     def test_a_part_whose_job_fails_is_done_here(
         self, pool: Pool, alone: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -321,7 +322,7 @@ class TestWorkers:
             failing.work(burst=True, logging_level="CRITICAL")
 
         assert_as_alone(scoring.score(alone, PROJECT, pool.frames, pool.manifest, report), pool)
-        assert caplog.text.count("part scored here") == queue.failed_job_registry.count == 2
+        assert len(events(caplog, "part scored here")) == queue.failed_job_registry.count == 2
         failed = [queue.fetch_job(job) for job in queue.failed_job_registry.get_job_ids()]
         assert [job.retries_left for job in failed if job] == [0, 0]  # each was tried twice
         held = b"\n".join(texts(alone.redis))
@@ -341,7 +342,7 @@ class TestWorkers:
                 shared.queue(scoring.QUEUE).remove(job)
 
         assert_as_alone(scoring.score(shared, PROJECT, pool.frames, pool.manifest, report), pool)
-        assert caplog.text.count("part scored here") == caplog.text.count("status=started") == 1
+        assert [one["status"] for one in events(caplog, "part scored here")] == ["started"]
 
     def test_jobs_that_redis_has_forgotten_are_done_here(self, pool: Pool, alone: Services) -> None:
         registered_workers(alone)

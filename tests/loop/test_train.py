@@ -32,6 +32,7 @@ from ml_backend.tsal.judgement import figure
 from ml_backend.tsal.split import held_out
 from ml_backend.tsal.strengths import StrengthTable
 from ml_backend.tsal.ticks import VALIDATORS, Tables
+from tests.events import events
 from tests.installation import CONFIGURATION, PROJECT, XML, task_with_frame
 from tests.loop.installed import HELD, PATIENTS, SHARE, TASKS, Installation, labels_of, tasks_of
 from tests.studio_stand_in import one_thread
@@ -327,7 +328,8 @@ class TestGuard:
             third = training.fine_tune(confirmed.services(), PROJECT, roll_back)
         assert (third.parent, store.active()) == (second.version, first.version)
         assert third.held_back == f"{first.version} was made active while it was trained"
-        assert [message for message in caplog.messages if "version held back" in message and "made active" in message]
+        (held,) = events(caplog, "version held back")
+        assert held["version"] == third.version
         confirm.recover(confirmed.services(), PROJECT)
         assert store.active() == first.version
         assert confirmed.trained().parent == first.version
@@ -418,8 +420,7 @@ class TestGuard:
             confirm.recover(confirmed.services(), PROJECT)
             assert store.active() == store.names()[1]
             confirm.recover(confirmed.services(), PROJECT)
-        (message,) = [message for message in caplog.messages if message.startswith("version active")]
-        assert "a crash had cut this off" in message
+        assert [one["version"] for one in events(caplog, "version active")] == [store.active()]
 
 
 CLEAR = {"annotations": 60, "uniform": True} | {

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ml_backend.store.orders import About, Order, OrderStore
+from tests.events import events
 
 
 def order(name: str, version: str | None = None) -> Order:
@@ -122,8 +123,8 @@ def test_damage_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     (tmp_path / "orders" / "diversity.1.npz").write_bytes(b"")
     for _ in range(3):
         assert OrderStore(tmp_path).get("diversity.1") is None
-    (message,) = caplog.messages
-    assert message.startswith(f"order damaged order={tmp_path / 'orders' / 'diversity.1'} ")
+    (told,) = events(caplog, "order damaged")
+    assert told["order"] == tmp_path / "orders" / "diversity.1"
 
 
 def test_an_order_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
