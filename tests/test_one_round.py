@@ -149,9 +149,9 @@ def the_study(
     manual: Any = simulation._manual
     learn: Any = Learner.learn
 
-    def noted(learner: Learner, probabilities: Any, truth: Any, validator: str) -> Any:
+    def noted(learner: Learner, probabilities: Any, truth: Any, validator: str, remembered: Any) -> Any:
         ticked.append(VALIDATORS[validator](probabilities, learner.tables).tolist())
-        return manual(learner, probabilities, truth, validator)
+        return manual(learner, probabilities, truth, validator, remembered)
 
     def learnt(self: Learner, labelled: Rows, batch: Rows, audited: Rows) -> str:
         nothing: list[Any] = [None] * len(batch)
