@@ -16,7 +16,7 @@ from ml_backend.setup.machine import model_problem
 from ml_backend.store.pending import connect
 
 RESTART_SECONDS = 5.0
-LONGEST_WAIT_SECONDS = 300.0
+LONGEST_WAIT_SECONDS = 60.0
 STABLE_SECONDS = 60.0
 """A process that ran so long did not fail at its start."""
 REDIS_SECONDS = 20.0
