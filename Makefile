@@ -39,7 +39,7 @@ test: install ## all tests, two files at once; each of them computes on one core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 unit: $(VENV)/.installed ## the fast tests: nothing but our own code
-	$(BIN)/python -m pytest -m unit
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m unit --numprocesses 2
 
 coverage: install ## all tests, and which lines they run
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered

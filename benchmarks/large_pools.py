@@ -1,9 +1,8 @@
-"""Cover and memory on large pools of made-up embeddings: clips of 60 frames of 50 kinds, mapped from the disk."""
+"""Measure cover and memory on large pools: made-up embeddings of clips with 60 frames each, mapped from disk."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import timeit
 from collections.abc import Callable
@@ -13,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import workload
 from benchmarks.report import Report
 from ml_backend.msml.sketch import WIDTH
 from ml_backend.tsal.cover import cover
 from ml_backend.tsal.likeness import NO_TRUST, Likeness, Places, Scale, Similarity
 from ml_backend.tsal.memory import TRUSTS, Nearest
 
-ROOT = Path(__file__).resolve().parents[1]
 CLIP = 60
 KINDS = 50
 BATCH = 100
@@ -51,14 +50,7 @@ def large_pool(report: Report, quick: bool, folder: Path) -> None:
     """A million frames with 10,000 confirmed, in a process of its own: learn 100 new answers, choose 100 frames."""
     count = 20_000 if quick else 1_000_000
     made_up(folder / "pool", count)
-    output = subprocess.run(  # noqa: S603  our own module
-        [sys.executable, "-m", "benchmarks.large_pools", str(count), str(folder)],
-        check=True,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    ).stdout
-    found = json.loads(output)
+    found = json.loads(workload.in_own_process("benchmarks.large_pools", count, folder))
     confirmed = f"{count // BATCH:,} confirmed"
     report.row(f"memory of {count:,} frames: {confirmed}, all at once", "s", [found["confirmed"]])
     learn = report.row(f"memory of {count:,} frames: 100 more than {confirmed}", "s", found["learn"])
@@ -103,14 +95,15 @@ def _against_core_set(report: Report, pool: Places) -> None:
     fast = report.row(f"cover: 100 of {count:,}, one known", "s", seconds)
     slow = report.row(f"core-set of scikit-activeml: 100 of {count:,}, one known", "s", plain)
     report.bar(f"100 of {count:,} frames, times faster than core-set", slow / fast, 10, at_least=True)
-    means = []
+    means, largest = [], []
     for name, rows in (("cover", chosen), ("core-set", core_set)):
         away = distances(directions, np.concatenate([known, rows]))
         means.append(
             report.row(f"{name}: mean distance from {count:,} to the nearest chosen", "", [float(away.mean())])
         )
-        report.row(f"{name}: largest distance", "", [float(away.max())])
+        largest.append(report.row(f"{name}: largest distance", "", [float(away.max())]))
     report.bar("mean distance to what cover has chosen, against core-set", means[0] / means[1], 1, at_least=False)
+    report.bar("largest distance, against core-set", largest[0] / largest[1], 1, at_least=False)
 
 
 def distances(directions: NDArray[np.float32], chosen: NDArray[np.intp]) -> NDArray[np.float32]:

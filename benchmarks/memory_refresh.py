@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import secrets
 import time
 import timeit
 from collections.abc import Callable
@@ -21,8 +20,6 @@ from ml_backend.frames.addresses import Known
 from ml_backend.frames.embedded import Embedder
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.predictor import Predictor
-from ml_backend.launch import label_studio
-from ml_backend.launch.processes import Processes, free_port
 from ml_backend.loop import order as ordering
 from ml_backend.loop.queue import Refresh
 from ml_backend.loop.remember import remember
@@ -66,17 +63,7 @@ def _frames(count: int, number: int) -> list[Frame]:
 def refresh(report: Report, quick: bool, folder: Path) -> None:
     """A refresh from memory alone on a real Label Studio on SQLite: its own work, and all with listing and push."""
     count, confirmed = (300, 50) if quick else (6836, 1000)
-    port = free_port()
-    settings = load(
-        label_studio_url=f"http://127.0.0.1:{port}",
-        label_studio_token=secrets.token_hex(20),
-        data_dir=folder / "data",
-        document_root=folder / "files",
-        backbone="efficientnet_lite0",
-    )
-    with Processes(lambda name, line: None) as processes:
-        label_studio.start_studio(processes, settings, folder)
-        services = Services(settings)
+    with workload.running_studio(folder, document_root=folder / "files") as services:
         project = services.studio.create_project("refresh", render())
         _fill(services, project, folder, count, confirmed)
         whole = []

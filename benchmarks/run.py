@@ -288,13 +288,7 @@ def memory(report: Report, quick: bool, folder: Path) -> None:
     small, large = (200, 1000) if quick else (1000, 50_000)
     peaks = {}
     for count in (small, large):
-        output = subprocess.run(  # noqa: S603  our own module
-            [sys.executable, "-m", "benchmarks.scorer_memory", str(count), str(folder)],
-            check=True,
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-        ).stdout
+        output = workload.in_own_process("benchmarks.scorer_memory", count, folder)
         peaks[count] = report.row(f"anonymous memory scoring {count:,} frames", "MiB", [float(output) / 2**20])
     report.bar(
         "anonymous memory of the scorer, 1,000 against 50,000 frames, MiB apart",
@@ -311,7 +305,7 @@ def workers(report: Report, quick: bool, folder: Path) -> None:
     root = folder / "files"
     root.mkdir()
     for number in range(count):
-        # Each frame needs content of its own, or the cache would know it; a JPEG may carry anything behind its end.
+        # Each frame needs content of its own, or the cache would know it; a JPEG file may have any bytes after its end.
         (root / f"{number}.jpg").write_bytes(contents[number % len(contents)] + number.to_bytes(4, "big"))
     results = {}
     for number in (1, 2):

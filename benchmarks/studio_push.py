@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from pathlib import Path
 
@@ -12,13 +11,10 @@ import numpy as np
 from benchmarks import workload
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.scores import Scores
-from ml_backend.launch import label_studio
-from ml_backend.launch.processes import Processes, free_port
 from ml_backend.loop import order as ordering
 from ml_backend.loop import score as scoring
 from ml_backend.msml.sketch import WIDTH
 from ml_backend.services import Services
-from ml_backend.settings import load
 from ml_backend.setup.label_configuration import render
 from ml_backend.tsal.acquisition import margin
 
@@ -28,21 +24,12 @@ def measure(folder: Path, count: int) -> tuple[float, int, list[float]]:
 
     Returns the seconds and the number of requests of the second, and the seconds of some predictions sent one by one.
     """
-    port = free_port()
-    settings = load(
-        label_studio_url=f"http://127.0.0.1:{port}",
-        label_studio_token=secrets.token_hex(20),
-        data_dir=folder / "data",
-        backbone="efficientnet_lite0",
-    )
-    with Processes(lambda name, line: None) as processes:
-        label_studio.start_studio(processes, settings, folder)
-        services = Services(settings)
+    with workload.running_studio(folder) as services:
         project = services.studio.create_project("push", render())
         services.studio.import_tasks(
             project, [{"image": f"/data/local-files/?d=frames/{number:032x}.png"} for number in range(count)]
         )
-        workload.version(services.versions(project), services.predictor.network(4), settings, project)
+        workload.version(services.versions(project), services.predictor.network(4), services.settings, project)
         requests: list[httpx.Request] = []
         single = []
         original = scoring.score
@@ -58,7 +45,7 @@ def measure(folder: Path, count: int) -> tuple[float, int, list[float]]:
             scoring.score = original
         tasks = [task.id for task, _ in zip(services.studio.tasks(project), range(20), strict=False)]
         headers = {"Authorization": services.studio.authorization()}
-        with httpx.Client(base_url=settings.label_studio_url, headers=headers, timeout=60) as client:
+        with httpx.Client(base_url=services.settings.label_studio_url, headers=headers, timeout=60) as client:
             for task in tasks:
                 body = {"task": task, "model_version": "one-by-one", "score": 0.5, "result": []}
                 started = time.perf_counter()

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+import secrets
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +23,41 @@ from ml_backend.frames.frame import Fetcher, Frame
 from ml_backend.frames.predictor import Predictor
 from ml_backend.ingest.clip_table import read_clip_table
 from ml_backend.ingest.files import frames_of
+from ml_backend.launch import label_studio
+from ml_backend.launch.processes import Processes, free_port
 from ml_backend.msml.frames import decode
 from ml_backend.msml.network import Network
 from ml_backend.phantom import echoes as phantom
-from ml_backend.settings import Settings
+from ml_backend.services import Services
+from ml_backend.settings import Settings, load
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.versions import Manifest, VersionStore
 from ml_backend.tsal.correlation import build
 
 NAMES = ("A-line", "B-line", "Pleural lesion", "Pleural effusion")
 SIZE = (600, 800)
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@contextmanager
+def running_studio(folder: Path, **more: Any) -> Iterator[Services]:
+    """Run a real Label Studio on SQLite below ``folder``; ``more`` settings beside the usual ones."""
+    usual = {
+        "label_studio_url": f"http://127.0.0.1:{free_port()}",
+        "label_studio_token": secrets.token_hex(20),
+        "data_dir": folder / "data",
+        "backbone": "efficientnet_lite0",
+    }
+    settings = load(**(usual | more))
+    with Processes(lambda name, line: None) as processes:
+        label_studio.start_studio(processes, settings, folder)
+        yield Services(settings)
+
+
+def in_own_process(module: str, *arguments: object) -> str:
+    """Run one of our modules in a process of its own, whose memory is only its own; returns what it prints."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout  # noqa: S603
 
 
 class Files(Fetcher):
@@ -37,7 +68,7 @@ class Files(Fetcher):
 
     def fetch(self, url: str, task: int | None = None) -> bytes:
         """The file of a name that ends in its number."""
-        # A JPEG may carry anything behind its end.
+        # A JPEG file may have any bytes after its end.
         return self._contents[int(url.rsplit("/", 1)[1]) % len(self._contents)] + url.encode()
 
 

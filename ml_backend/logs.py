@@ -69,7 +69,7 @@ def _in_one_line(record: logging.LogRecord) -> bool:
 def event(logger: logging.Logger, what: str, *, level: int = logging.INFO, **about: object) -> None:
     """Log one event; a value that is not a single plain word is quoted, None is left out.
 
-    The record also carries its name as ``event`` and the values as ``about``.
+    The log record has the attributes ``event``, the event's name, and ``about``, its values.
     """
     if level >= logging.ERROR and about.get("job") is not None:
         _told.add(str(about["job"]))

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _frames() -> tuple[Points, Rows]:
-    """Frames of some clips, each a short walk from a place of its own, and the label combination of each clip."""
+    """Make up frames: each clip is a short random walk from its own starting point and has one label combination."""
     rng = np.random.default_rng(4)
     starts = np.array([[column, row] for column in range(3) for row in range(3)], float) + rng.normal(0, 0.12, (9, 2))
     walks = rng.normal(0, 0.055, (CLIPS, LENGTH, 2)).cumsum(axis=1)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ml_backend.errors import NotEnoughLabels
 from ml_backend.msml.finetune import BATCH_SIZE, passes
+from ml_backend.settings import Settings
 from ml_backend.tsal.split import held_out
 from studies import pool
 from studies.dataset import ClipSet
@@ -30,8 +31,8 @@ SMALLEST_BATCH = 2
 ANEW = 10_000  # added to the seed of a split that left one side empty
 COMPARED = ("VGG16", "ResNet34", "ResNet50", "ResNet101", "POCOVID-Net", "NNBD-style")
 REFRESH = 4  # refreshes of the memory in every batch
-AUDIT = 0.15  # share of a batch that is drawn uniformly, as in the product
-HOLD_OUT = 0.2  # share of the pool's patients that judge a version, as in the product
+AUDIT: float = Settings.model_fields["audit"].default
+HOLD_OUT: float = Settings.model_fields["hold_out"].default
 ABLATIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("augmentation", "on", {}),
     ("augmentation", "off", {"augmented": False}),

@@ -24,12 +24,11 @@ from ml_backend.tsal.intervals import by_patient
 from ml_backend.tsal.likeness import NO_TRUST, Rows, Scale
 from ml_backend.tsal.memory import Remembered, learnt_trust
 from ml_backend.tsal.suspects import suspects as suspects_of
-from studies.plan import PRESETS
+from studies.plan import AUDIT, PRESETS
 from studies.simulation import Learner, Material, Way
 from studies.work import Bench, Setting
 
 FLIPPED = 0.03
-AUDITED = 0.15
 CONFIRMED = (1.0, 0.5)
 WAY = Way(epochs=3, minimum_steps=60, augmented=False, audit=0.0)
 _STREAM = 5  # of the generator of a seed: which frames are confirmed, and which of their labels are wrong
@@ -43,7 +42,7 @@ def one_symptom(labels: NDArray[np.uint8], wrong: Rows, rng: np.random.Generator
 
 
 def whole_combination(labels: NDArray[np.uint8], wrong: Rows, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Give each of the ``wrong`` rows of ``labels`` (n, l) another combination that occurs among them, at random."""
+    """Give each of the ``wrong`` rows another label combination, drawn at random from those in ``labels`` (n, l)."""
     combinations, of_frame = np.unique(labels, axis=0, return_inverse=True)
     others = rng.integers(len(combinations) - 1, size=len(wrong))
     others += others >= of_frame.reshape(-1)[wrong]
@@ -79,7 +78,7 @@ def suspects(
 def _row(material: Material, seed: int, flip: str, share: float) -> dict[str, Any]:
     clips, rng = material.clips, np.random.default_rng([seed, _STREAM])
     confirmed: Rows = np.sort(rng.permutation(len(clips))[: round(share * len(clips))]).astype(np.intp)
-    audited = audit.draw(len(confirmed), round(AUDITED * len(confirmed)), rng)
+    audited = audit.draw(len(confirmed), round(AUDIT * len(confirmed)), rng)
     wrong: Rows = np.sort(rng.permutation(len(confirmed))[: max(1, round(FLIPPED * len(confirmed)))]).astype(np.intp)
     labels = FLIPS[flip](clips.labels[confirmed], wrong, rng)
     remembered = Remembered(material.places[confirmed], labels, np.ones(labels.shape, bool))

@@ -86,7 +86,7 @@ class Team:
 
     @property
     def truth(self) -> NDArray[np.uint8]:
-        """The experts' labels of all frames."""
+        """The experts' labels for all frames."""
         return self.material.clips.labels
 
     @property

@@ -1,4 +1,4 @@
-"""What was logged: events with their fields, so that no test depends on how a line reads."""
+"""Read what was logged as events with fields, so that no test depends on the wording of a line."""
 
 from __future__ import annotations
 

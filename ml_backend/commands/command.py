@@ -1,4 +1,4 @@
-"""What commands share: errors that become one line and an exit code, never a traceback, and the project's number."""
+"""What all commands share: how errors are shown (one line and an exit code, no traceback), and `--project`."""
 
 from __future__ import annotations
 

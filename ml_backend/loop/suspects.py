@@ -36,7 +36,7 @@ class Contradiction:
 
 @dataclass(frozen=True)
 class Suspect:
-    """A confirmed frame that is contradicted.
+    """A confirmed frame whose labels are contradicted.
 
     ``confirmed`` are the ticked symptoms, ``witnesses`` the tasks of the nearest frames that differ, ``link`` leads to
     the task in Label Studio; ``strength`` in [0, 1] tells how strongly memory and network contradict it.
@@ -93,7 +93,7 @@ def _network_says(
     configuration: Configuration,
     report: scoring.Report,
 ) -> NDArray[np.float64] | None:
-    """The active version's probabilities (m, l), NaN where it has no word; None without a version."""
+    """The active version's probabilities (m, l), NaN where it does not know the symptom; None without a version."""
     manifest = active_manifest(services, project, configuration)
     if manifest is None:
         return None

@@ -96,7 +96,7 @@ def cover_batch(
     similarity = belief.recall.similarity.copy()
     some_known = bool((belief.recall.row >= 0).any())
 
-    def count_in(rows: Rows) -> None:
+    def now_known(rows: Rows) -> None:
         like = Likeness(pool[rows], scale, trust)
         for piece, part in pool.chunks():
             similarity[piece] = np.maximum(similarity[piece], like(part).max(axis=1))
@@ -105,12 +105,12 @@ def cover_batch(
         nonlocal open_
         found = cover(pool, similarity, among, wanted, scale, trust, rng)
         if len(found):
-            count_in(found)
+            now_known(found)
         open_ = np.setdiff1d(open_, found)
         return found
 
     if len(audit):
-        count_in(audit)
+        now_known(audit)
     doubtful = open_[np.lexsort((belief.recall.margin[open_], belief.confidence[open_]))]
     unsure = take(doubtful[: _DOUBTFUL * (count // _UNSURE)], count // _UNSURE) if some_known else audit[:0]
     rare = audit[:0]

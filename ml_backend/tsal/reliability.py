@@ -1,6 +1,6 @@
-"""What answered audit frames say of the ticks: how often they are right, whether their confidence is, and their pull.
+"""What the audit shows: how often ticks are right, how well their confidence fits, and how far they sway people.
 
-An audit draws frames uniformly from the pool, so they are independent trials of it, however alike frames are.
+An audit draws frames uniformly from the pool, so its frames are a fair sample, however alike the pool's frames are.
 """
 
 from __future__ import annotations

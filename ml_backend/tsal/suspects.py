@@ -13,7 +13,7 @@ from ml_backend.tsal.likeness import Places, Rows, Scale, Similarity, Trust, lik
 from ml_backend.tsal.memory import Remembered
 
 NEIGHBOURS = 10
-"""So many of the most similar frames are heard. One wrong label among them is outvoted."""
+"""How many of the most similar frames vote on a frame's labels. They outvote a single wrong label."""
 
 STRONG = 2 / 3
 """A label is contradicted where more than this share of the evidence is against it: two to one."""
@@ -32,7 +32,7 @@ class Suspects:
 
     ``rows`` (k,) of the confirmed frames; ``strength`` (k,) in [0, 1]; ``memory`` (k, l) and ``network`` (k, l) in
     [0, 1]: the share of the other frames' evidence, and the network's probability, against each confirmed label,
-    ``network`` NaN where it has no word; ``contradicted`` (k, l): where ``memory`` is above `STRONG`;
+    ``network`` NaN where it does not know the symptom; ``contradicted`` (k, l): where ``memory`` is above `STRONG`;
     ``witnesses`` for each frame, the rows of the nearest frames that differ in these, the nearest first.
     """
 
@@ -93,9 +93,9 @@ def nearest_others(places: Places, scale: Scale, trust: Trust) -> tuple[Rows, Si
 def contradiction(remembered: Remembered, near: Rows, alike: Similarity, trust: Trust) -> Evidence:
     """Weigh the evidence against each confirmed label: (m, l) in [0, 1], 0.5 where there is none.
 
-    ``near`` (m, k) and ``alike`` (m, k) as `nearest_others` gives them. A wrong label speaks against its neighbours
-    too, but they have others to speak for them. So every frame is judged twice, and the second time each witness counts
-    as far as its own label was believed the first time.
+    ``near`` (m, k) and ``alike`` (m, k) as `nearest_others` gives them. A wrong label also counts against its
+    neighbours, but other frames support them. So every frame is judged twice, and the second time each neighbour counts
+    only as far as its own label was believed the first time.
     """
     weights = np.exp((alike - (1.0 + trust.clip + trust.time)) / _FADES).astype(np.float64)
     heard = remembered.known[near] & remembered.known[:, None, :]

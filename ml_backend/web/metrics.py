@@ -115,9 +115,10 @@ def _audit(active: Mapping[str, Manifest]) -> Iterator[Metric]:
         active,
         lambda one: one.ticks.get("calibration_error"),
     )
-    for end, about in (("value", "Automation bias on audit frames."), ("low", "Lower end."), ("high", "Upper end.")):
-        name = "tsal_automation_bias" + ("" if end == "value" else f"_{end}")
-        yield _gauge(name, about, active, _bias(end))
+    bias = "Automation bias on audit frames"
+    yield _gauge("tsal_automation_bias", f"{bias}.", active, _bias("value"))
+    yield _gauge("tsal_automation_bias_low", f"{bias}: lower end of the 95% interval.", active, _bias("low"))
+    yield _gauge("tsal_automation_bias_high", f"{bias}: upper end of the 95% interval.", active, _bias("high"))
 
 
 def _jobs(queued: Mapping[str, int], counted: Mapping[str, float]) -> Iterator[Metric]:

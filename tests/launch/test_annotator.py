@@ -1,11 +1,7 @@
 from types import SimpleNamespace
 from typing import Any, cast
 
-import pytest
-
 from ml_backend.launch.annotator import _round
-
-pytestmark = pytest.mark.unit
 
 
 def test_an_order_that_serves_before_its_durations_are_written_down_is_reported() -> None:

@@ -1,4 +1,4 @@
-"""A finish whose processes are killed at every step: one draw, one count, and a certificate that is honest or void."""
+"""Kill the processes of a finish at every step: it draws once, counts once, and its certificate is honest or void."""
 
 from __future__ import annotations
 

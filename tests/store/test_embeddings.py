@@ -312,6 +312,7 @@ def test_processes_append_at_once(store: EmbeddingStore, caplog: pytest.LogCaptu
     assert not warnings(caplog)
 
 
+@pytest.mark.integration  # real processes, really killed
 def test_killed_writers_leave_whole_rows_only(store: EmbeddingStore, caplog: pytest.LogCaptureFixture) -> None:
     """Killed eight times at any moment, two at once; what is there is right, and the next writer is not held up."""
     dice = random.Random(0)
@@ -385,6 +386,7 @@ print(line - 1)
 """
 
 
+@pytest.mark.integration  # real processes, really killed
 @pytest.mark.parametrize("when", ["first", "later"])
 def test_a_writer_may_be_killed_at_every_line(store: EmbeddingStore, when: str) -> None:
     """All rows of a call are there or none, those from before always, and the next writer goes on."""

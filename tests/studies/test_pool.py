@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from studies.pool import due, simulate_pool, team
 from studies.simulation import Way
 from studies.team import Sizes
 from tests.studies.pools import LABELS, material
 
-pytestmark = pytest.mark.unit
 SIZES = Sizes(k_max=8, refresh=4, audit=0.5)
 MADE = material(np.tile(LABELS, (4, 1)))  # 32 clips, 160 frames
 

@@ -6,8 +6,6 @@ import pytest
 
 from studies.pool_summary import summary, targets
 
-pytestmark = pytest.mark.unit
-
 
 def run(strategy: str, seed: int, accuracies: list[float], certificate: dict[str, Any] | None = None) -> dict[str, Any]:
     rounds = [

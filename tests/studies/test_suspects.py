@@ -1,4 +1,4 @@
-"""The search for flipped labels: what is flipped, what is counted, and the door to it."""
+"""The search for flipped labels: what it flips, what it counts, and its command line."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ from studies.peers import PEERS, peer
 from studies.team import PeerTeam, RandomTeam, Sizes, Team, seen_as
 from tests.studies.pools import LABELS, LENGTH, material
 
-pytestmark = pytest.mark.unit
 SIZES = Sizes(k_max=8, refresh=4, audit=0.25)
 MADE = material(LABELS)
 FRAMES = np.arange(len(MADE.clips))

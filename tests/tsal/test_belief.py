@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from ml_backend.tsal.belief import SOURCES, Audited, Calibration, Candidates, believe, candidates
 from ml_backend.tsal.likeness import NO_TRUST
@@ -10,7 +9,6 @@ from ml_backend.tsal.ticks import Tables
 from tests.tsal.test_likeness import PLAIN, places
 from tests.tsal.test_memory import A, B, remembered, unit
 
-pytestmark = pytest.mark.unit
 NOBODY = Audited(np.empty(0, np.intp), np.empty((0, 2)))
 EMPTY = remembered(np.zeros((0, 2)), np.zeros((0, 2)))
 

@@ -16,8 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 from ml_backend.tsal import finite
 from ml_backend.tsal.certificate import Certificate, Plan, certify, pool_limit, spend
 
-pytestmark = pytest.mark.unit
-
 ALL_DIFFERENT = tuple(range(8))
 TIED = (0, 0, 1, 1, 1, 2, 3, 3)
 
@@ -149,6 +147,7 @@ def failed(uncertainty: NDArray[np.float64], wrong: NDArray[np.bool_], size: int
 BY_CHANCE = 0.05 + 3 * sqrt(0.05 * 0.95 / 2000)
 
 
+@pytest.mark.integration  # a simulation that takes seconds
 @pytest.mark.parametrize("size", [150, 300])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_simulated_clips_break_it_no_more_often_than_alpha(seed: int, size: int) -> None:
@@ -159,6 +158,7 @@ def test_simulated_clips_break_it_no_more_often_than_alpha(seed: int, size: int)
     assert stands > 0.2
 
 
+@pytest.mark.integration  # a simulation that takes seconds
 def test_an_adversary_who_knows_the_rules_reaches_alpha_and_no_more() -> None:
     """The wrong rows are the surest ones, and just one more than the audit can tell."""
     allowed = finite.allowed(int(0.03 * 3100), 300, 2800, 0.05)
@@ -167,6 +167,7 @@ def test_an_adversary_who_knows_the_rules_reaches_alpha_and_no_more() -> None:
     assert 0.02 < share <= BY_CHANCE
 
 
+@pytest.mark.integration  # a simulation that takes seconds
 @pytest.mark.parametrize("turned", ["surest are wrong", "uninformative", "one value"])
 def test_an_uncertainty_that_misleads_costs_answers_and_not_the_guarantee(turned: str) -> None:
     uncertainty, wrong = clips(0)

@@ -16,8 +16,6 @@ from ml_backend.tsal.memory import TRUSTS, Remembered
 from tests.tsal.test_likeness import PLAIN, places
 from tests.tsal.test_memory import A, B, _random, remembered, unit
 
-pytestmark = pytest.mark.unit
-
 
 def nothing_known(count: int) -> NDArray[np.float32]:
     return np.full(count, -np.inf, np.float32)

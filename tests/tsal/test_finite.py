@@ -13,8 +13,6 @@ from scipy.stats import beta, hypergeom
 
 from ml_backend.tsal.finite import SLACK, allowed, smallest_draw, tail, upper
 
-pytestmark = pytest.mark.unit
-
 small = st.integers(0, 14).flatmap(
     lambda population: st.tuples(st.integers(0, population), st.integers(0, population), st.just(population))
 )

@@ -14,8 +14,6 @@ from ml_backend.tsal import finite, forecast
 from ml_backend.tsal.certificate import Plan, certify
 from ml_backend.tsal.forecast import Forecast, Prospect, cheapest, of_size, within
 
-pytestmark = pytest.mark.unit
-
 
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from ml_backend.tsal.likeness import NO_TRUST, TIME_SECONDS, Places, Scale, Trust, likeness
 
-pytestmark = pytest.mark.unit
 PLAIN = Scale(np.zeros(2, np.float32), np.ones(2, np.float32))
 
 

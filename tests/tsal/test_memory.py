@@ -21,7 +21,6 @@ from ml_backend.tsal.memory import (
 )
 from tests.tsal.test_likeness import PLAIN, places
 
-pytestmark = pytest.mark.unit
 A, B = [1, 0], [0, 1]
 
 

@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 from ml_backend.tsal.intervals import newcombe, wilson
 from ml_backend.tsal.reliability import AuditReport, Bias, Share, calibration_error, reliability
 
-pytestmark = pytest.mark.unit
-
 
 def test_bins_by_hand() -> None:
     confidence, right = np.array([0.05, 0.91, 0.95, 0.99, 1.0]), np.array([False, True, False, True, True])

@@ -14,7 +14,6 @@ from ml_backend.tsal.likeness import NO_TRUST, Places, Scale, Trust
 from ml_backend.tsal.memory import Remembered
 from ml_backend.tsal.suspects import NEIGHBOURS, STRONG, Suspects, nearest_others, suspects
 
-pytestmark = pytest.mark.unit
 A, B = [1, 0], [0, 1]
 PLAIN = Scale(np.zeros(2, np.float32), np.ones(2, np.float32))
 BELIEVED = Trust(0.5, 0.5)
