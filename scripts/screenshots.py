@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
+from playwright.sync_api import Page
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -21,7 +22,7 @@ from ml_backend.launch.demo_state import DemoState
 from ml_backend.launch.label_studio import EMAIL, PASSWORD, wait_until
 from ml_backend.launch.processes import Processes, tsal
 from ml_backend.store.files import written_aside
-from scripts.browser import Browser, browser
+from scripts.browser import chromium, label_all_tasks, log_in, new_page
 
 LARGEST_BYTES = 200_000
 COLOURS = 128
@@ -42,16 +43,17 @@ def main(arguments: list[str] | None = None) -> None:
             command = tsal("demo", "--unattended", "--folder", str(folder), "--report", str(report))
             if subprocess.run(command, check=False).returncode:  # noqa: S603  the command is ours
                 raise BackendError("the demo did not come to its end: see above")
-        with opened(folder) as (processes, state), browser(processes, Path(made) / "profile") as page:
-            _log_in(page, state)
+        with opened(folder) as (studio, project), chromium() as browser:
+            page = new_page(browser)
+            log_in(page, studio, EMAIL, PASSWORD)
             for name, show in PICTURES.items():
-                show(page, state)
-                save(page.picture(), options.output / f"{name}.png")
+                show(page, studio, project)
+                save(page.screenshot(), options.output / f"{name}.png")
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[tuple[Processes, DemoState]]:
-    """Open a demo again, and stop it at the end of the block."""
+def opened(folder: Path) -> Iterator[tuple[str, int]]:
+    """Open a demo again until the block ends; gives Label Studio's address and the project's number."""
     lines: list[str] = []
 
     def on_line(name: str, line: str) -> None:
@@ -64,7 +66,8 @@ def opened(folder: Path) -> Iterator[tuple[Processes, DemoState]]:
         wait_until(lambda: any(READY in line for line in lines), OPEN_SECONDS, "the demo does not come up", processes)
         state = DemoState.read(folder)
         assert state is not None
-        yield processes, state
+        assert state.project is not None
+        yield f"http://127.0.0.1:{state.studio_port}", state.project
 
 
 def save(picture: bytes, path: Path) -> None:
@@ -80,37 +83,29 @@ def save(picture: bytes, path: Path) -> None:
     print(f"{path}  {size / 1000:.0f} kB", flush=True)
 
 
-def _log_in(page: Browser, state: DemoState) -> None:
-    page.open(f"http://127.0.0.1:{state.studio_port}/user/login")
-    page.type("//input[@name='email']", EMAIL)
-    page.type("//input[@name='password']", PASSWORD)
-    page.click("//form//button[@type='submit']")
-    page.find("//*[contains(text(), 'Lung ultrasound')]")
-
-
-def _data_manager(page: Browser, state: DemoState) -> None:
+def _data_manager(page: Page, studio: str, project: int) -> None:
     """Label Studio's list of tasks."""
-    page.open(f"http://127.0.0.1:{state.studio_port}/projects/{state.project}/data")
-    page.find("//button[contains(., 'Label All Tasks')]")
-    page.wait("return [...document.images].filter(one => one.src.includes('/data/') && one.naturalWidth).length > 5")
+    page.goto(f"{studio}/projects/{project}/data")
+    page.get_by_role("button", name="Label All Tasks").wait_for()
+    page.wait_for_function(
+        "[...document.images].filter(one => one.src.includes('/data/') && one.naturalWidth).length > 5"
+    )
 
 
-def _labelling(page: Browser, state: DemoState) -> None:
+def _labelling(page: Page, studio: str, project: int) -> None:
     """The first frame of the queue, with its ticks."""
-    page.open(f"http://127.0.0.1:{state.studio_port}/projects/{state.project}/data")
-    page.click("//button[contains(., 'Label All Tasks')]")
-    page.find("//button[contains(., 'Submit')]")
-    page.wait("return document.querySelectorAll('input[type=checkbox]:checked').length > 0")
-    page.wait("return [...document.images].some(one => one.src.startsWith('blob:') && one.naturalWidth)")
+    label_all_tasks(page, studio, project)
+    page.locator("input[type=checkbox]:checked").first.wait_for(state="attached")
+    page.wait_for_function("[...document.images].some(one => one.src.startsWith('blob:') && one.naturalWidth)")
 
 
-def _model(page: Browser, state: DemoState) -> None:
+def _model(page: Page, studio: str, project: int) -> None:
     """The project's models in its settings."""
-    page.open(f"http://127.0.0.1:{state.studio_port}/projects/{state.project}/settings/ml")
-    page.find("//*[contains(text(), 'Connected')]")
+    page.goto(f"{studio}/projects/{project}/settings/ml")
+    page.get_by_text("Connected").first.wait_for()
 
 
-PICTURES: dict[str, Callable[[Browser, DemoState], None]] = {
+PICTURES: dict[str, Callable[[Page, str, int], None]] = {
     "labelling": _labelling,
     "data-manager": _data_manager,
     "model": _model,
