@@ -22,7 +22,7 @@ from ml_backend.frames.frame import Frame
 from ml_backend.frames.predictor import Predictor
 from ml_backend.loop import order as ordering
 from ml_backend.loop.queue import Refresh
-from ml_backend.loop.remember import remember
+from ml_backend.loop.remember import looked_at, remember
 from ml_backend.services import Services
 from ml_backend.settings import load
 from ml_backend.setup.label_configuration import render
@@ -109,8 +109,9 @@ def _compute(services: Services, project: int) -> None:
     tasks = services.studio.tasks(project, only_unlabelled=True)
     frames = [services.frame(task.id, task.data, configuration) for task in tasks]
     basis = ordering._basis(services, None, configuration)
-    memory = remember(services, project, configuration, _silent)
-    made = Refresh(services, project, configuration, None, None, basis, frames, "benchmark", _silent, memory)
+    scored = ordering._scored(services, project, configuration, None, frames, _silent)
+    memory = remember(services, project, configuration, looked_at(services, project, configuration), _silent)
+    made = Refresh(services, project, configuration, None, None, basis, frames, scored, "benchmark", _silent, memory)
     made.order(made.queue(), 0.0)
 
 

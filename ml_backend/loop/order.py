@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from ml_backend.errors import FinishStands, RedisUnavailable
-from ml_backend.frames.scores import validator_of
+from ml_backend.frames.frame import Frame
+from ml_backend.frames.scores import Scores, validator_of
 from ml_backend.logs import changed, event
 from ml_backend.loop.collect import symptoms
 from ml_backend.loop.queue import Refresh, Report
 from ml_backend.loop.remember import MEMORY, looked_at, marks_of, remember
+from ml_backend.loop.score import Embeddings, embed, score
 from ml_backend.services import Services
 from ml_backend.store.orders import NAME, UNTRAINED, Basis, Order
 from ml_backend.store.versions import Manifest
@@ -80,18 +84,37 @@ def _refreshed(services: Services, project: int, report: Report) -> Order | None
     name = services.orders(project).next_name(manifest.version if manifest else None, pushed)
     basis = _basis(services, manifest, configuration)
     newest = services.versions(project).newest()
-    memory = remember(services, project, configuration, report) if uses_memory(basis) else None
-    refreshing = Refresh(services, project, configuration, manifest, newest, basis, frames, name, report, memory)
+    with ThreadPoolExecutor(1, "answers") as aside:  # Label Studio finds the answers while we score
+        answers = aside.submit(looked_at, services, project, configuration) if uses_memory(basis) else None
+        scored = _scored(services, project, configuration, manifest, frames, report)
+    memory = remember(services, project, configuration, answers.result(), report) if answers else None
+    refreshing = Refresh(
+        services, project, configuration, manifest, newest, basis, frames, scored, name, report, memory
+    )
     queue = refreshing.queue()
-    scored = time.monotonic()
+    chosen = time.monotonic()
     refreshing.record_draw(queue)
     refreshing.note_told(queue)
-    order = refreshing.order(queue, round(scored - started, 3))
+    order = refreshing.order(queue, round(chosen - started, 3))
     # Saved before it is pushed, so that a full disk does not make predictions pile up in Label Studio with every
     # attempt. What an earlier attempt failed to push goes only now, so that its name is not used again.
     services.orders(project).prune([*pushed, info.model_version or ""])
     services.orders(project).save(order)
     return refreshing.push(queue, order, started)
+
+
+def _scored(
+    services: Services,
+    project: int,
+    configuration: Configuration,
+    manifest: Manifest | None,
+    frames: Sequence[Frame],
+    report: Report,
+) -> tuple[Scores | None, Embeddings]:
+    """What the active version says of the frames, None without one, and their embeddings."""
+    if manifest is not None:
+        return score(services, project, frames, manifest, report)
+    return None, embed(services, project, frames, len(configuration.label_names), report)
 
 
 def needs_refresh(

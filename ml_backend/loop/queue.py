@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.scores import Scores
 from ml_backend.logs import event
-from ml_backend.loop import score as scoring
 from ml_backend.loop.collect import changed_since
 from ml_backend.loop.push import predictions_of, serve
 from ml_backend.loop.remember import Memory, believed, places_of
+from ml_backend.loop.score import Embeddings
 from ml_backend.services import Services
 from ml_backend.store.audits import AuditTold, Draw
 from ml_backend.store.orders import About, Basis, Order, Told
@@ -53,8 +53,9 @@ class Refresh:
     """One refresh of a project's queue: what it works on, and its steps.
 
     ``manifest`` is the active version, whose scores and ticks the queue has; ``newest`` the newest one, which begins
-    the batch also where it was held back. Both are None before the first version. ``memory`` is None where neither
-    strategy nor validator uses it.
+    the batch also where it was held back. Both are None before the first version. ``scored``: what the version says of
+    the ``frames``, None without one, and their embeddings. ``memory`` is None where neither strategy nor validator uses
+    it.
     """
 
     services: Services
@@ -64,6 +65,7 @@ class Refresh:
     newest: Manifest | None
     basis: Basis
     frames: Sequence[Frame]
+    scored: tuple[Scores | None, Embeddings]
     name: str
     report: Report
     memory: Memory | None = None
@@ -79,13 +81,8 @@ class Refresh:
         return self.manifest.version if self.manifest else None
 
     def queue(self) -> Queue:
-        """Score the frames and look up their embeddings, say what is believed of them, and choose their order."""
-        scores = None
-        if self.manifest is None:
-            width = len(self.configuration.label_names)
-            embeddings = scoring.embed(self.services, self.project, self.frames, width, self.report)
-        else:
-            scores, embeddings = scoring.score(self.services, self.project, self.frames, self.manifest, self.report)
+        """Say what is believed of the frames, and choose their order."""
+        scores, embeddings = self.scored
         frame_of = {frame.task: frame for frame in self.frames}
         frames = [frame_of[task] for task in embeddings.tasks.tolist()]
         numbers: dict[str, int] = {}

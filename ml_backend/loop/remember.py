@@ -62,9 +62,14 @@ def looked_at(services: Services, project: int, configuration: Configuration) ->
     return [one for one in found if not one.annotation.accepted_unseen]
 
 
-def remember(services: Services, project: int, configuration: Configuration, report: scoring.Report) -> Memory:
-    """Read the confirmed annotations and the embeddings of their frames; those that cannot be read are left out."""
-    labelled = looked_at(services, project, configuration)
+def remember(
+    services: Services,
+    project: int,
+    configuration: Configuration,
+    labelled: Sequence[Labelled],
+    report: scoring.Report,
+) -> Memory:
+    """Look up the embeddings of the confirmed frames; those that cannot be read are left out."""
     frames = [services.frame(one.annotation.task, one.annotation.data, configuration) for one in labelled]
     found = scoring.embed(services, project, frames, len(configuration.label_names), report)
     there = dict(zip(found.tasks.tolist(), range(len(found.tasks)), strict=True))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ml_backend.frames.frame import Frame
 from ml_backend.loop import score as scoring
 from ml_backend.loop.order import active_manifest
-from ml_backend.loop.remember import Memory, places_of, remember
+from ml_backend.loop.remember import Memory, looked_at, places_of, remember
 from ml_backend.services import Services
 from ml_backend.studio.configuration import Configuration
 from ml_backend.tsal import suspects as contradicting
@@ -57,7 +57,8 @@ def suspects(services: Services, project: int, report: scoring.Report) -> list[S
     they are counted.
     """
     configuration = services.configuration(services.studio.project(project).label_config)
-    memory = _without_open_audit(services, project, remember(services, project, configuration, report))
+    labelled = looked_at(services, project, configuration)
+    memory = _without_open_audit(services, project, remember(services, project, configuration, labelled, report))
     if not memory.labelled:
         return []
     places = places_of(memory.frames, memory.embeddings, {})

@@ -11,7 +11,7 @@ from ml_backend.errors import StudioRefused
 from ml_backend.studio.calls import Resource
 
 PAGE = 1000  # tasks a request, when reading
-PIECE = 5000  # tasks or predictions a request, when writing: Label Studio recounts the whole project after each
+PIECE = 5000  # tasks a request, when importing
 
 
 @dataclass(frozen=True)

@@ -33,12 +33,14 @@ def cover(
     known = np.maximum(similarity[judges], _NOT_ALIKE).astype(np.float32)
     own = np.square(1.0 - np.clip(similarity[rows], _NOT_ALIKE, 1.0))
     own[np.isin(rows, judges)] = 0.0  # counted among the judges
+    added = np.empty_like(known)
 
-    def gain(one: NDArray[np.float32]) -> NDArray[np.float32]:
-        added = np.maximum(one - known, 0.0)
-        return np.asarray(np.einsum("...i,...i->...", added, added))
+    def gain(one: NDArray[np.float32]) -> float:
+        np.subtract(one, known, out=added)
+        np.maximum(added, 0.0, out=added)
+        return float(added @ added)
 
-    bound, counted = gain(alike) + own, np.zeros(len(rows), np.intp)
+    bound, counted = np.array([gain(one) for one in alike], np.float32) + own, np.zeros(len(rows), np.intp)
     chosen: list[int] = []
     while len(chosen) < min(count, len(rows)):
         best = int(bound.argmax())

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ml_backend.errors import StudioRefused
 from ml_backend.studio import annotations as annotations_module
-from ml_backend.studio import tasks
+from ml_backend.studio import predictions, tasks
 from ml_backend.studio.client import Counts, ProjectInfo, Studio
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.events import annotations_in
@@ -228,7 +228,7 @@ def test_a_prediction_that_label_studio_drops_is_an_error(studio: Studio, projec
 
 
 def test_many_predictions_go_in_pieces(studio: Studio, project: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "PIECE", 2)
+    monkeypatch.setattr(predictions, "PIECE", 2)
     ids = studio.import_tasks(project, data(5))
     studio.import_predictions(project, [predicted(task, 0.5, "v1", None) for task in ids])
     assert studio._sdk.projects.get(project).total_predictions_number == 5
