@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import workload
+from benchmarks.own_process import in_own_process, peak_bytes
 from benchmarks.report import Report
-from ml_backend.msml.sketch import WIDTH
 from ml_backend.tsal.cover import cover
 from ml_backend.tsal.likeness import NO_TRUST, Likeness, Places, Scale, Similarity
 from ml_backend.tsal.memory import TRUSTS, Nearest
 
+WIDTH = 512  # of an embedding. Not imported: torch would be loaded, and count as memory of what is measured
 CLIP = 60
 KINDS = 50
 BATCH = 100
@@ -50,7 +50,7 @@ def large_pool(report: Report, quick: bool, folder: Path) -> None:
     """A million frames with 10,000 confirmed, in a process of its own: learn 100 new answers, choose 100 frames."""
     count = 20_000 if quick else 1_000_000
     made_up(folder / "pool", count)
-    found = json.loads(workload.in_own_process("benchmarks.large_pools", count, folder))
+    found = json.loads(in_own_process("benchmarks.large_pools", count, folder))
     confirmed = f"{count // BATCH:,} confirmed"
     report.row(f"memory of {count:,} frames: {confirmed}, all at once", "s", [found["confirmed"]])
     learn = report.row(f"memory of {count:,} frames: 100 more than {confirmed}", "s", found["learn"])
@@ -143,8 +143,7 @@ def main(count: int, folder: Path) -> None:
     found["learn"] = timeit.repeat(lambda: learn(next(some)), number=1, repeat=3)
     open_ = np.setdiff1d(every, np.concatenate([confirmed, new[: 3 * BATCH]]))
     found["known"] = timeit.repeat(lambda: choose(nearest.similarity, open_), number=1, repeat=3)
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
-    found["peak"] = 1024 * int(status["VmHWM"].split()[0])
+    found["peak"] = peak_bytes()
     print(json.dumps(found))
 
 

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from rq import Worker
 
 from benchmarks import large_pools, memory_refresh, studio_push, workload
+from benchmarks.own_process import in_own_process
 from benchmarks.report import Report
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.predictor import Predictor
@@ -288,7 +289,7 @@ def memory(report: Report, quick: bool, folder: Path) -> None:
     small, large = (200, 1000) if quick else (1000, 50_000)
     peaks = {}
     for count in (small, large):
-        output = workload.in_own_process("benchmarks.scorer_memory", count, folder)
+        output = in_own_process("benchmarks.scorer_memory", count, folder)
         peaks[count] = report.row(f"anonymous memory scoring {count:,} frames", "MiB", [float(output) / 2**20])
     report.bar(
         "anonymous memory of the scorer, 1,000 against 50,000 frames, MiB apart",

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import secrets
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,12 +50,6 @@ def running_studio(folder: Path, **more: Any) -> Iterator[Services]:
     with Processes(lambda name, line: None) as processes:
         label_studio.start_studio(processes, settings, folder)
         yield Services(settings)
-
-
-def in_own_process(module: str, *arguments: object) -> str:
-    """Run one of our modules in a process of its own, whose memory is only its own; returns what it prints."""
-    command = [sys.executable, "-m", module, *map(str, arguments)]
-    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout  # noqa: S603
 
 
 class Files(Fetcher):
