@@ -16,6 +16,7 @@ from ml_backend import plugins
 from ml_backend.errors import BackendError
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.predictor import Predictor
+from ml_backend.frames.probabilities import KeptProbabilities
 from ml_backend.msml.network import use_threads
 from ml_backend.plugins import Registry
 from ml_backend.settings import Settings
@@ -29,7 +30,7 @@ from ml_backend.store.orders import OrderStore
 from ml_backend.store.parked import ParkedStore
 from ml_backend.store.pending import Pending, connect
 from ml_backend.store.symptoms import SymptomStore
-from ml_backend.store.versions import VersionStore
+from ml_backend.store.versions import Manifest, VersionStore
 from ml_backend.studio.client import Studio
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.images import FrameFetcher
@@ -129,6 +130,11 @@ class Services:
         if project not in self._embeddings:
             self._embeddings[project] = EmbeddingStore(self.folder(project) / "embeddings")
         return self._embeddings[project]
+
+    def probabilities(self, project: int, manifest: Manifest) -> KeptProbabilities:
+        """The probabilities that a version gives a project's frames."""
+        folder = self.folder(project) / "probabilities"
+        return KeptProbabilities(self.predictor, manifest, self.versions(project), folder)
 
     def audits(self, project: int) -> AuditStore:
         """A project's audit draws."""

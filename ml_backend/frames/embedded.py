@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from ml_backend.frames.activations import Chunk, Vector
 from ml_backend.msml import sketch
 from ml_backend.msml.network import Network
-from ml_backend.store.embeddings import ABSENT, EmbeddingStore
+from ml_backend.store.embeddings import EmbeddingStore
 from ml_backend.store.features import key
 from ml_backend.store.quantised import CODEC
+from ml_backend.store.vectors import ABSENT
 
 
 class Embedder:

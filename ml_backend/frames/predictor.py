@@ -57,11 +57,10 @@ class Predictor(Activations):
     ) -> Iterator[Scores]:
         """Yield what a version says of the frames, in pieces; ``without_studio`` as in `activations`."""
         for chunk in self.activations(frames, len(manifest.label_names), without_studio=without_studio):
-            yield self.scored(chunk, manifest, store)
+            yield self.judged(chunk, self.probabilities(chunk.activations, manifest, store), manifest)
 
-    def scored(self, chunk: Chunk, manifest: Manifest, store: VersionStore) -> Scores:
-        """What a version says of frames whose activations are all there."""
-        probabilities = self._probabilities(chunk.activations, manifest, store)
+    def judged(self, chunk: Chunk, probabilities: NDArray[np.float32], manifest: Manifest) -> Scores:
+        """What a version says of a chunk's frames, given its ``probabilities`` (m, l)."""
         tables = Tables.from_json(manifest.table, manifest.strengths)
         found = ticks(probabilities, tables, validator_of(self._settings, manifest))
         return Scores(
@@ -78,9 +77,10 @@ class Predictor(Activations):
         """The views of frames that `activations` went through with the settings' number of views."""
         return Bank(self, self.network(label_count), frames, digests, self._settings.views)
 
-    def _probabilities(
+    def probabilities(
         self, activations: NDArray[np.float32], manifest: Manifest, store: VersionStore
     ) -> NDArray[np.float32]:
+        """What a version's tail makes of activations (m, c, h, w): (m, l)."""
         label_count = len(manifest.label_names)
         network = self.network(label_count)
         with self._tail:

@@ -22,7 +22,7 @@ from rq.exceptions import InvalidJobOperation
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
-from ml_backend.frames.activations import CHUNK, Kept
+from ml_backend.frames.activations import CHUNK, Kept, Vector
 from ml_backend.frames.embedded import Embedder
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.scores import Scores, concatenate
@@ -52,16 +52,22 @@ class Embeddings:
 def score(
     services: Services, project: int, frames: Sequence[Frame], manifest: Manifest, report: Report
 ) -> tuple[Scores, Embeddings]:
-    """What a version says of every frame, and their embeddings, in the order of the frames."""
-    label_count, versions = len(manifest.label_names), services.versions(project)
-    embedder = _embedder(services, project, label_count)
+    """What a version says of every frame, and their embeddings, in the order of the frames.
+
+    Both without activations where the version has been asked before.
+    """
+    label_count = len(manifest.label_names)
+    embedder, told = _embedder(services, project, label_count), services.probabilities(project, manifest)
+
+    def kept(digests: Sequence[bytes]) -> dict[bytes, Vector]:
+        known = [digest for digest, there in zip(digests, told.has(digests), strict=True) if there]
+        return embedder.kept(known)
 
     def scored(part: Sequence[Frame]) -> Iterator[tuple[Scores, Embeddings]]:
-        for chunk in services.predictor.activations(part, label_count, check=True):
-            embeddings = Embeddings(chunk.tasks, embedder.of(chunk), chunk.unreadable)
-            yield services.predictor.scored(chunk, manifest, versions), embeddings
+        for chunk in services.predictor.activations(part, label_count, check=True, kept=kept):
+            yield told.scores(chunk), Embeddings(chunk.tasks, embedder.of(chunk), chunk.unreadable)
 
-    pieces = _in_parts(services, project, frames, label_count, report, scored)
+    pieces = _in_parts(services, project, frames, label_count, report, scored, kept)
     return concatenate([scores for scores, _ in pieces], label_count), _joined([one for _, one in pieces])
 
 

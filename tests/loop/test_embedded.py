@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +20,7 @@ from ml_backend.loop import score as scoring
 from ml_backend.msml.network import Network
 from ml_backend.msml.sketch import sketch
 from ml_backend.services import Services
-from ml_backend.store import embeddings as store_module
-from ml_backend.store.embeddings import EmbeddingStore
+from ml_backend.store.vectors import VectorStore
 from tests.installation import PROJECT, environment_of, make_version, settings_in, task_with_frame
 from tests.studio_stand_in import one_thread
 
@@ -97,6 +97,37 @@ class TestFirstPass:
         for again in (services, make()):
             np.testing.assert_array_equal(embedded(again, frames[::-1]), expected[::-1], strict=True)
         assert records_of(services) == 0  # nothing was computed
+
+    def test_a_version_is_asked_once_for_each_content(
+        self, make: Callable[[], Services], frames: list[Frame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tasks = [task_with_frame(tmp_path, number) for number in range(1, 7)]
+        manifest = make_version(make(), tasks, seed=1)
+        whole = scoring.score(make(), PROJECT, frames, manifest, lambda *_: None)[0]
+        asked: list[int] = []
+        ask = Predictor.probabilities
+
+        def counted(self: Predictor, activations: NDArray[np.float32], *rest: Any) -> NDArray[np.float32]:
+            asked.append(len(activations))
+            return ask(self, activations, *rest)
+
+        monkeypatch.setattr(Predictor, "probabilities", counted)
+        forget_activations(make())
+        again = scoring.score(make(), PROJECT, frames[::-1], manifest, lambda *_: None)[0]
+        assert asked == []
+        assert records_of(make()) == 0
+        for name in ("tasks", "probabilities", "labels", "distances", "plain", "margins"):
+            np.testing.assert_array_equal(getattr(again, name), getattr(whole, name)[::-1], strict=True)
+        (tmp_path / "files" / "3.png").write_bytes((tmp_path / "files" / "8.png").read_bytes())
+        replaced = scoring.score(make(), PROJECT, frames, manifest, lambda *_: None)[0]
+        np.testing.assert_allclose(replaced.probabilities[2], whole.probabilities[7], atol=1e-3)
+        assert asked == [1]
+        other = make_version(make(), tasks, seed=2)
+        fresh = scoring.score(make(), PROJECT, frames, other, lambda *_: None)[0]
+        assert sum(asked) == 1 + COUNT
+        assert not np.allclose(fresh.probabilities, whole.probabilities)
+        folders = (make().folder(PROJECT) / "probabilities").iterdir()
+        assert [folder.name for folder in folders] == [other.version]
 
     def test_embedding_keeps_activations_too(
         self, make: Callable[[], Services], frames: list[Frame], expected: Vectors
@@ -179,17 +210,12 @@ class TestWhatChanges:
         make: Callable[[], Services],
         frames: list[Frame],
         expected: Vectors,
-        monkeypatch: pytest.MonkeyPatch,
         width: int,
     ) -> None:
         services = make()
-        with monkeypatch.context() as patch:
-            patch.setattr(store_module, "WIDTH", width)
-            patch.setattr(store_module, "_VECTOR_BYTES", 2 * width)
-            patch.setattr(store_module, "_WEIGHTS", np.ones(2 * width // 8 + 4, np.uint64))
-            old = EmbeddingStore(services.embeddings(PROJECT).folder)
-            old.add([bytes([number] * 32) for number in range(5)], np.ones((5, width), np.float16))
-            assert len(old.vectors) == 5
+        old = VectorStore(services.embeddings(PROJECT).folder, width, "<f2")
+        old.add([bytes([number] * 32) for number in range(5)], np.ones((5, width), np.float16))
+        assert len(old.vectors) == 5
         np.testing.assert_array_equal(embedded(services, frames), expected, strict=True)
         assert set_aside(services) == 2
         assert len(services.embeddings(PROJECT).vectors) == COUNT
@@ -237,7 +263,7 @@ from ml_backend.frames.frame import Frame
 from ml_backend.loop import score as scoring
 from ml_backend.services import Services
 from ml_backend.settings import load
-from ml_backend.store import embeddings
+from ml_backend.store import vectors
 
 activations.CHUNK = 2
 when, project, urls = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
@@ -250,8 +276,8 @@ def report(stage, done, total):
         kill()
 
 if when == "before the keys":
-    flush, calls = embeddings.flush, []
-    embeddings.flush = lambda path: (flush(path), calls.append(path), len(calls) > 1 and kill())
+    flush, calls = vectors.flush, []
+    vectors.flush = lambda path: (flush(path), calls.append(path), len(calls) > 1 and kill())
 frames = [Frame(number + 1, url) for number, url in enumerate(urls)]
 scoring.embed(Services(load()), project, frames, 3, report)
 """

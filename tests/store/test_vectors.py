@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ml_backend.store.embeddings import ABSENT, EmbeddingStore
+from ml_backend.store.embeddings import EmbeddingStore
+from ml_backend.store.vectors import ABSENT, VectorStore
 
 HEAD, RECORD, VECTOR = 1, 40, 1024  # rows of the head, bytes of a row in each file
 
@@ -56,7 +57,7 @@ def sizes(store: EmbeddingStore) -> tuple[int, int]:
     return (store.folder / "keys").stat().st_size, (store.folder / "vectors").stat().st_size
 
 
-def set_aside(store: EmbeddingStore) -> int:
+def set_aside(store: VectorStore) -> int:
     return len(list(store.folder.glob(".aside-*")))
 
 
@@ -196,7 +197,7 @@ class TestDamage:
         assert found(store, 1, 2, 5) == [False, True, True]
         told = warnings(caplog)
         assert told
-        assert all(line.startswith("embeddings set aside") for line in told)
+        assert all(line.startswith("vectors set aside") for line in told)
         assert len(told) == set_aside(store)
 
     @pytest.mark.parametrize(("file", "place"), [("vectors", 1 * VECTOR), ("vectors", 3 * VECTOR - 1), ("keys", 81)])
@@ -281,7 +282,7 @@ WRITE = """
 import sys
 from pathlib import Path
 from ml_backend.store.embeddings import EmbeddingStore
-from tests.store.test_embeddings import add
+from tests.store.test_vectors import add
 store = EmbeddingStore(Path(sys.argv[1]))
 print("started", flush=True)
 number, last = int(sys.argv[2]), int(sys.argv[3])
@@ -340,12 +341,12 @@ def test_killed_writers_leave_whole_rows_only(store: EmbeddingStore, caplog: pyt
 KILL_AT_EVERY_LINE = """
 import os, signal, sys
 from pathlib import Path
-from ml_backend.store import embeddings, files
+from ml_backend.store import files, vectors
 from ml_backend.store.embeddings import EmbeddingStore
-from tests.store.test_embeddings import add, found
+from tests.store.test_vectors import add, found
 
 folder, first = Path(sys.argv[1]), sys.argv[2] == "first"
-WATCHED = (embeddings.__file__, files.__file__)
+WATCHED = (vectors.__file__, files.__file__)
 
 def killed_at(line, numbers):
     left = line
@@ -394,3 +395,25 @@ def test_a_writer_may_be_killed_at_every_line(store: EmbeddingStore, when: str) 
     assert int(finished(run(KILL_AT_EVERY_LINE, store.folder, when))) > 30
     if when == "later":
         assert set_aside(store) <= 4  # only before the first two heads stood side by side
+
+
+def test_rows_smaller_than_the_head(tmp_path: Path) -> None:
+    """A row of two numbers is shorter than what says that the files belong together."""
+    store = VectorStore(tmp_path / "small", 2, "<f4")
+    keys, rows = names(*range(5)), np.arange(10, dtype=np.float32).reshape(5, 2)
+    store.add(keys[:3], rows[:3])
+    store.add(keys[2:], rows[2:])
+    again = VectorStore(tmp_path / "small", 2, "<f4")
+    places = again.rows(keys[::-1])
+    np.testing.assert_array_equal(again.vectors[places], rows[::-1], strict=True)
+    with (store.folder / "vectors").open("r+b") as file:  # the last number of the fourth row
+        file.seek(-9, os.SEEK_END)
+        file.write(b"\x7f")
+    fresh = VectorStore(tmp_path / "small", 2, "<f4")
+    assert fresh.rows(keys).tolist() == [ABSENT] * 5
+    assert set_aside(fresh) == 2
+
+
+def test_a_row_is_made_of_whole_words(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="12 bytes"):
+        VectorStore(tmp_path, 3, "<f4")
