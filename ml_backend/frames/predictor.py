@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from ml_backend.frames.activations import Activations, Chunk
 from ml_backend.frames.frame import Fetcher, Frame
 from ml_backend.frames.scores import Scores, validator_of
+from ml_backend.msml.maps import activation_maps
 from ml_backend.msml.network import Network
 from ml_backend.settings import Settings
 from ml_backend.store.features import FeatureStore
@@ -77,14 +79,30 @@ class Predictor(Activations):
         """The views of frames that `activations` went through with the settings' number of views."""
         return Bank(self, self.network(label_count), frames, digests, self._settings.views)
 
+    def explained(
+        self, activations: NDArray[np.float32], manifest: Manifest, store: VersionStore
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What a version says of trunk activations (n, c, h, w), and where it sees that.
+
+        Returns the probabilities (n, l) and the class activation maps (n, l, h, w) of `msml.maps.activation_maps`.
+        """
+        with self._with_tail(manifest, store) as network:
+            return network.probabilities(activations), activation_maps(network, activations)
+
     def probabilities(
         self, activations: NDArray[np.float32], manifest: Manifest, store: VersionStore
     ) -> NDArray[np.float32]:
         """What a version's tail makes of activations (m, c, h, w): (m, l)."""
+        with self._with_tail(manifest, store) as network:
+            return network.probabilities(activations)
+
+    @contextmanager
+    def _with_tail(self, manifest: Manifest, store: VersionStore) -> Iterator[Network]:
+        """Give the network with a version's tail, to one thread at a time."""
         label_count = len(manifest.label_names)
         network = self.network(label_count)
         with self._tail:
             if self._loaded.get(label_count) != manifest.version:
                 network.load_tail(store.tail(manifest.version))
                 self._loaded[label_count] = manifest.version
-            return network.probabilities(activations)
+            yield network

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
-import os
 import re
 import secrets
-import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from ml_backend.errors import SettingsError
 from ml_backend.settings import PREFIX
+from ml_backend.store.secret import BYTES, kept_secret
 
 _FILE = "patient-salt"
-_BYTES = 32
 _PSEUDONYM = re.compile(r"dicom-[0-9a-f]{12}")
 
 
@@ -41,28 +38,11 @@ def salt(data_dir: Path, patients: Iterable[str] = (), dry_run: bool = False) ->
                     f"of the earlier imports, or bring the file {_FILE} back from a backup"
                 )
             if dry_run:
-                return secrets.token_bytes(_BYTES)
-            data_dir.mkdir(parents=True, exist_ok=True)
-            _make(path)
-        secret = path.read_bytes()
+                return secrets.token_bytes(BYTES)
+        secret = kept_secret(path)
     except OSError as error:
         or_else = ", or let the file's owner run `chmod g+r` on it" if isinstance(error, PermissionError) else ""
         raise SettingsError(f"{path}: {error.strerror}; check {PREFIX}DATA_DIR{or_else}") from error
-    if len(secret) != _BYTES:
+    if len(secret) != BYTES:
         raise SettingsError(f"{path} is damaged: bring it back from a backup, or DICOM patients get new names")
     return secret
-
-
-def _make(path: Path) -> None:
-    aside = path.with_name(f"{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(secrets.token_bytes(_BYTES))
-    folder = path.parent.stat()
-    if folder.st_mode & stat.S_IWGRP:  # a group shares the folder: see `store.files`
-        with contextlib.suppress(PermissionError):
-            os.chown(aside, -1, folder.st_gid)
-            aside.chmod(0o640)
-    # Unlike a rename, a link does not replace a file that another process made first.
-    with contextlib.suppress(FileExistsError):
-        path.hardlink_to(aside)
-    aside.unlink()

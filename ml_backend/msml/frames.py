@@ -29,14 +29,30 @@ def decode(content: bytes, max_pixels: int = 50_000_000) -> NDArray[np.uint8]:
     ratio. Grey becomes three equal channels; deeper samples keep the 8 highest bits of their depth (`depth_of`);
     transparency shows black; of an animation the first picture counts. Raises FrameUnreadable with the reason.
     """
+    rgb = _read(content, SIDE, max_pixels)
+    return np.array(rgb.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+
+
+def thumbnail(content: bytes, side: int, max_pixels: int = 50_000_000) -> Image.Image:
+    """Return an image file's picture in RGB as `decode` reads it, but of its own shape, at most ``side`` pixels long.
+
+    Raises FrameUnreadable with the reason.
+    """
+    rgb = _read(content, side, max_pixels)
+    rgb.thumbnail((side, side), Image.Resampling.BILINEAR)
+    return rgb
+
+
+def _read(content: bytes, side: int, max_pixels: int) -> Image.Image:
+    """Read the picture in an image file, upright and in RGB, with both sides ``side`` long or longer where they are."""
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise FrameUnreadable(f"The image has {image.width}x{image.height} pixels, more than {max_pixels:,}.")
             # A JPEG decodes at half, a quarter or an eighth of its size: the same picture in less than half the time.
-            image.draft(None, (SIDE, SIDE))
+            image.draft(None, (side, side))
             image.load()
-            rgb = _upright(_rgb(image), image)
+            return _upright(_rgb(image), image)
     except FrameUnreadable:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -45,7 +61,6 @@ def decode(content: bytes, max_pixels: int = 50_000_000) -> NDArray[np.uint8]:
         raise FrameUnreadable(f"This is no image of a known kind ({', '.join(_FORMATS)}).") from error
     except Exception as error:  # broken bytes make Pillow's decoders raise errors of a dozen kinds
         raise FrameUnreadable(f"The image is damaged or truncated: {error}.") from error
-    return np.array(rgb.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
 def depth_of(values: NDArray[np.integer]) -> int:

@@ -1,4 +1,4 @@
-"""Grad-CAM: show where on a frame the network finds evidence of a symptom."""
+"""Show where on a frame the network finds evidence of a symptom: class activation maps, and Grad-CAM for studies."""
 
 from __future__ import annotations
 
@@ -15,6 +15,20 @@ from ml_backend.msml.frames import SIDE
 from ml_backend.msml.network import TRUNK_BATCH, Network
 
 Method = Literal["Grad-CAM", "Grad-CAM++"]
+
+
+def activation_maps(network: Network, activations: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Return what each place adds to each label's logit: (n, labels, h, w) float32, of boundary activations.
+
+    A class activation map (arXiv:1512.04150) is exact for a tail that ends in global average pooling and one fully
+    connected output: the mean of a label's map, plus the label's bias, is its logit. No gradient is needed.
+    """
+    weight = network.tail.classifier.weight
+    with torch.inference_mode(), network.autocast():
+        features = network.tail.body(network.tensor(activations)).float()
+    with torch.inference_mode():
+        found: NDArray[np.float32] = torch.einsum("lf,nfhw->nlhw", weight.float(), features).cpu().numpy()
+    return found
 
 
 def maps(network: Network, frames: NDArray[np.uint8], label: int, method: Method) -> NDArray[np.float32]:

@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from ml_backend.errors import BackendError
+from ml_backend.msml.backbones import BACKBONES
 from ml_backend.msml.finetune import finetune, from_bank, from_frames
-from ml_backend.msml.maps import Method, maps
-from ml_backend.msml.network import Network, build
+from ml_backend.msml.maps import Method, activation_maps, maps
+from ml_backend.msml.network import Network, Tail, build
 from studies.comparison import build as build_comparison
 
 from .conftest import Pair
@@ -174,3 +177,24 @@ def test_without_the_library_the_error_says_what_to_install(
     monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)
     with pytest.raises(BackendError, match=r"grad-cam .* --requirement requirements/development\.txt"):
         maps(lite, images, 0, "Grad-CAM")
+
+
+def test_an_activation_map_is_what_each_place_adds_to_the_logit() -> None:
+    tail = Tail(nn.Identity(), 2, 2)
+    with torch.no_grad():
+        tail.classifier.weight.copy_(torch.tensor([[1.0, 10.0], [-1.0, 0.5]]))
+    shape = replace(BACKBONES["efficientnet_lite0"], boundary=(2, 1, 2), features=2)
+    network = Network(shape, nn.Identity(), tail, trained="head")
+    first, second = [[1.0, 2.0]], [[3.0, 4.0]]  # two channels of one row of two places
+    found = activation_maps(network, np.array([[first, second]], np.float32))
+    assert found.tolist() == [[[[31.0, 42.0]], [[0.5, 0.0]]]]
+
+
+def test_the_mean_of_activation_maps_gives_the_probabilities(pair: Pair, images: NDArray[np.uint8]) -> None:
+    network = pair.network
+    activations = network.activations(images)
+    found = activation_maps(network, activations)
+    assert found.shape[:2] == (3, network.label_count)
+    bias = network.tail.classifier.bias.detach().numpy()
+    logits = found.mean(axis=(2, 3)) + bias
+    np.testing.assert_allclose(1 / (1 + np.exp(-logits)), network.probabilities(activations), atol=1e-5)

@@ -1,0 +1,39 @@
+"""Secrets that an installation makes for itself and keeps in its data folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from pathlib import Path
+from uuid import uuid4
+
+BYTES = 32
+
+
+def kept_secret(path: Path) -> bytes:
+    """Return the secret (32 bytes) in a file that only its owner may read; the first who asks makes it.
+
+    A group that shares the folder may read it too: see `store.files`. Whoever calls checks the length, as the file may
+    be damaged.
+    """
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _make(path)
+    return path.read_bytes()
+
+
+def _make(path: Path) -> None:
+    aside = path.with_name(f"{path.name}.{uuid4().hex}")
+    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(secrets.token_bytes(BYTES))
+    folder = path.parent.stat()
+    if folder.st_mode & stat.S_IWGRP:
+        with contextlib.suppress(PermissionError):
+            os.chown(aside, -1, folder.st_gid)
+            aside.chmod(0o640)
+    # Unlike a rename, a link does not replace a file that another process made first.
+    with contextlib.suppress(FileExistsError):
+        path.hardlink_to(aside)
+    aside.unlink()
