@@ -122,3 +122,9 @@ class VersionUnknown(BackendError):
     """A model version that is not in the store, is damaged, or does not fit the project as it is now."""
 
     http_status = 404
+
+
+class Busy(BackendError):
+    """More is asked for at once than can be answered soon."""
+
+    http_status = 503

@@ -24,8 +24,10 @@ from ml_backend.store.audits import AuditStore
 from ml_backend.store.counters import Counters
 from ml_backend.store.embedded import redis_url
 from ml_backend.store.embeddings import EmbeddingStore
+from ml_backend.store.evidence_addresses import EvidenceAddresses
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.finishes import FinishStore
+from ml_backend.store.grounds import GroundsStore
 from ml_backend.store.orders import OrderStore
 from ml_backend.store.parked import ParkedStore
 from ml_backend.store.pending import Pending, connect
@@ -36,6 +38,8 @@ from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.images import FrameFetcher
 from ml_backend.studio.keys import DataKeys
 from ml_backend.tsal.acquisition import STRATEGIES, Strategy
+
+QUICK_SECONDS = 2.0
 
 
 class Services:
@@ -58,6 +62,14 @@ class Services:
     @cached_property
     def fetcher(self) -> FrameFetcher:
         """Fetches frames, from Label Studio and the allowed hosts only."""
+        return self._fetcher(self.settings.fetch_seconds)
+
+    @cached_property
+    def quick_fetcher(self) -> FrameFetcher:
+        """Fetches frames that somebody waits for and that can be done without."""
+        return self._fetcher(min(QUICK_SECONDS, self.settings.fetch_seconds))
+
+    def _fetcher(self, seconds: float) -> FrameFetcher:
         settings = self.settings
         return FrameFetcher(
             settings.label_studio_url,
@@ -65,7 +77,7 @@ class Services:
             document_root=settings.document_root,
             allowed_hosts=settings.allowed_hosts,
             max_bytes=settings.max_frame_bytes,
-            seconds=settings.fetch_seconds,
+            seconds=seconds,
         )
 
     @cached_property
@@ -121,6 +133,15 @@ class Services:
     def orders(self, project: int) -> OrderStore:
         """A project's pushed orders."""
         return OrderStore(self.folder(project))
+
+    def grounds(self, project: int) -> GroundsStore:
+        """What a project's orders rest on, for the evidence beside a frame."""
+        return GroundsStore(self.folder(project))
+
+    @cached_property
+    def evidence_addresses(self) -> EvidenceAddresses:
+        """The addresses of the pictures that say why a frame is ticked as it is."""
+        return EvidenceAddresses(self.settings)
 
     def embeddings(self, project: int) -> EmbeddingStore:
         """A project's embeddings, always the same object, so that what was read once stays in memory.

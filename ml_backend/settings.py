@@ -28,6 +28,7 @@ Accepted = Literal["keep apart", "train"]
 SECTIONS = {
     "Label Studio": "label_studio_url",
     "The backend": "backend_url",
+    "The evidence beside the frame": "evidence",
     "Where things are kept": "data_dir",
     "The network": "backbone",
     "The loop": "k_max",
@@ -78,6 +79,27 @@ class Settings(BaseSettings):
     basic_auth_user: str | None = Field(None, description="user name that Label Studio sends to the backend")
     basic_auth_password: SecretStr | None = Field(
         None, description="password for it; both required where the webhook secret is"
+    )
+
+    # The evidence beside the frame
+    evidence: bool = Field(
+        True, description="pictures that say why a frame is ticked as it is: see docs/label-studio.md"
+    )
+    evidence_key: str = Field(
+        "evidence", min_length=1, description="key of a task's data with the address of its picture"
+    )
+    evidence_files: int = Field(
+        0,
+        ge=0,
+        description="so many frames at the head of the queue get their pictures written into the folder that Label "
+        "Studio serves, after each refresh: for annotators whose browsers cannot reach the backend; 0: the backend "
+        "answers them",
+    )
+    public_url: str | None = Field(
+        None, description="address of the backend as annotators' browsers see it; unset: TSAL_BACKEND_URL"
+    )
+    label_studio_public_url: str | None = Field(
+        None, description="address of Label Studio as annotators' browsers see it; unset: TSAL_LABEL_STUDIO_URL"
     )
 
     # Where things are kept
@@ -179,9 +201,11 @@ class Settings(BaseSettings):
     def _split_hosts(cls, value: object) -> object:
         return tuple(host.strip() for host in value.split(",") if host.strip()) if isinstance(value, str) else value
 
-    @field_validator("label_studio_url", "backend_url")
+    @field_validator("label_studio_url", "backend_url", "public_url", "label_studio_public_url")
     @classmethod
-    def _is_http(cls, value: str) -> str:
+    def _is_http(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         if not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
         return value.rstrip("/")

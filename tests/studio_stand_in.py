@@ -27,8 +27,9 @@ class Died(BaseException):
 class StudioStandIn:
     """One project: tasks by number, annotations and predictions.
 
-    ``dropped``: tasks whose predictions Label Studio takes without a word and does not keep; ``dies``: the next change
-    of the project never arrives; ``shown``: by annotation, the prediction that its annotator saw.
+    ``names`` of the users; ``dropped``: tasks whose predictions Label Studio takes without a word and does not keep;
+    ``dies``: the next change of the project never arrives; ``shown``: by annotation, the prediction that its annotator
+    saw.
     """
 
     xml: str = XML
@@ -41,6 +42,7 @@ class StudioStandIn:
     dropped: set[int] = field(default_factory=set)
     dies: bool = False
     listed: int = 0
+    names: dict[int, str] = field(default_factory=dict)
 
     def project(self, project: int) -> ProjectInfo:
         return ProjectInfo("Test", self.xml, self.model_version, self.sampling, 1, True)
@@ -59,6 +61,9 @@ class StudioStandIn:
 
     def confirmed_annotations(self, project: int) -> list[ConfirmedAnnotation]:
         return list(self.annotations)
+
+    def people(self) -> dict[int, str]:
+        return dict(self.names)
 
     def shown_predictions(
         self, project: int, annotations: Sequence[ConfirmedAnnotation]
@@ -98,11 +103,13 @@ class StudioStandIn:
         for number in numbers:
             self.task_data[number] = task_with_frame(folder, number, **data)["data"]
 
-    def confirm(self, task: int, labels: Sequence[int], number: int | None = None, at: str = "then") -> int:
+    def confirm(
+        self, task: int, labels: Sequence[int], number: int | None = None, at: str = "then", by: int | None = None
+    ) -> int:
         """Annotate a task; returns the annotation's number, the task's own unless another is asked for."""
         configuration = Configuration.parse(self.xml)
         result = [choices_result(np.array(labels, np.uint8), configuration)]
-        one = ConfirmedAnnotation(number or task, task, at, self.task_data[task], result)
+        one = ConfirmedAnnotation(number or task, task, at, self.task_data[task], result, by=by)
         self.annotations.append(one)
         return one.id
 

@@ -107,6 +107,7 @@ def import_frames(
     from ml_backend.ingest.clip_table import read_clip_table
     from ml_backend.ingest.importer import Importer
     from ml_backend.ingest.origins import Rule
+    from ml_backend.store.evidence_addresses import EvidenceAddresses
     from ml_backend.studio.client import Studio
     from ml_backend.studio.keys import DataKeys
 
@@ -124,6 +125,7 @@ def import_frames(
         rule=Rule(read_clip_table(patients).patients if patients else {}, patient_level, trust_headers),
         keep_patients=keep_patients,
         keys=DataKeys.of(settings),
+        evidence=EvidenceAddresses(settings) if settings.evidence else None,
         dry_run=dry_run,
     )
     plan = importer.plan(paths)

@@ -28,6 +28,7 @@ from ml_backend.ingest.report import Report
 from ml_backend.ingest.salt import salt
 from ml_backend.ingest.served import picture_name, served_address, write_picture
 from ml_backend.progress import Progress
+from ml_backend.store.evidence_addresses import EvidenceAddresses
 from ml_backend.studio.client import Studio
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.keys import DataKeys
@@ -53,6 +54,7 @@ class Importer:
     rule: Rule = field(default_factory=Rule)
     keep_patients: bool = False  # see `reconciled`
     keys: DataKeys = field(default_factory=DataKeys)
+    evidence: EvidenceAddresses | None = None  # None: the tasks get no address of their evidence
     dry_run: bool = False  # read and count, but write nothing and send no task
 
     def __post_init__(self) -> None:
@@ -132,10 +134,16 @@ class Importer:
                     report.other_patient += there[place] not in ("", origin.patient)
                     continue
                 there[place] = origin.patient
-                yield {**_data(self.keys, origin, frame), plan.image_key: served_address(place)}
+                yield {**_data(self.keys, origin, frame), **self._addresses(plan.image_key, served_address(place))}
             report.files += 1
         except FrameUnreadable as error:
             _fail(report, file.path, str(error))
+
+    def _addresses(self, image_key: str, url: str) -> dict[str, object]:
+        """The address of a frame, and that of the picture which says why it is ticked as it is."""
+        if self.evidence is None or self.dry_run:
+            return {image_key: url}
+        return {image_key: url, self.evidence.key: self.evidence.of(self.project, url)}
 
     def _counted(self, file: ClipFile, report: Report) -> Iterator[ClipFrame]:
         for frame in frames_of(file.path, self.every):

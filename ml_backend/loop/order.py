@@ -12,6 +12,7 @@ from ml_backend.frames.frame import Frame
 from ml_backend.frames.scores import Scores, validator_of
 from ml_backend.logs import changed, event
 from ml_backend.loop.collect import symptoms
+from ml_backend.loop.grounds import keep_grounds
 from ml_backend.loop.queue import Refresh, Report
 from ml_backend.loop.remember import MEMORY, looked_at, marks_of, remember
 from ml_backend.loop.score import Embeddings, embed, score
@@ -100,6 +101,7 @@ def _refreshed(services: Services, project: int, report: Report) -> Order | None
     # attempt. What an earlier attempt failed to push goes only now, so that its name is not used again.
     services.orders(project).prune([*pushed, info.model_version or ""])
     services.orders(project).save(order)
+    keep_grounds(refreshing, queue)
     return refreshing.push(queue, order, started)
 
 
@@ -141,6 +143,8 @@ def needs_refresh(
                 return reason
         if info.model_version != order.about.name:
             return "Label Studio serves another version"
+        if services.settings.evidence and not services.grounds(project).path(order.about.name).exists():
+            return "nothing says what the order rests on"
         newest = services.versions(project).newest()
         if services.settings.audit and not services.audits(project).of_batch(newest.version if newest else None):
             return "no audit frames are drawn for this batch"

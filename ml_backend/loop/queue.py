@@ -123,9 +123,9 @@ class Refresh:
 
     def note_told(self, queue: Queue) -> None:
         """Write down what is told of the audit frames that nobody has answered: memory and network are judged by it."""
-        if queue.belief is None or not self._speaks(queue):
+        if queue.belief is None or not self.speaks(queue):
             return
-        audits, blind = self.services.audits(self.project), self._blind()
+        audits, blind = self.services.audits(self.project), self.blind()
         rows = np.flatnonzero(np.isin(queue.tasks, sorted(audits.tasks()))).tolist()
         audits.note_told(
             {
@@ -146,7 +146,7 @@ class Refresh:
         values = queue.scores.probabilities[row].tolist()
         return {name: round(value, 4) for name, value in zip(self.manifest.label_names, values, strict=True)}
 
-    def _blind(self) -> set[int]:
+    def blind(self) -> set[int]:
         """Audit frames of this batch that are asked without ticks."""
         draw = self.services.audits(self.project).of_batch(self.newest.version if self.newest else None)
         return set(draw.blind) if draw else set()
@@ -177,12 +177,12 @@ class Refresh:
         rows = queue.batch.order
         labels = np.pad(queue.belief.labels[rows], ((0, unreadable), (0, 0)))
         confidence = queue.belief.confidence[rows].astype(np.float32)
-        if not self._speaks(queue):
+        if not self.speaks(queue):
             confidence[:] = np.nan
         confidence = np.pad(confidence, (0, unreadable), constant_values=np.nan)
         return Told(labels, confidence, self.memory.marks)
 
-    def _speaks(self, queue: Queue) -> bool:
+    def speaks(self, queue: Queue) -> bool:
         """Whether anything can be said of a frame: there is a network, or somebody has confirmed a frame."""
         return queue.scores is not None or bool(self.memory and self.memory.labelled)
 
@@ -284,7 +284,7 @@ class Refresh:
                 Prediction(task, None, float(position), self.name, {"reason": reason})
                 for task, position, reason in zip(queue.tasks.tolist(), positions, reasons, strict=True)
             )
-        if queue.belief is not None and self._speaks(queue):
+        if queue.belief is not None and self.speaks(queue):
             made = self._with_belief(made, queue.belief)
         for prediction in made:
             told.add(prediction.task)
@@ -296,7 +296,7 @@ class Refresh:
     def _with_belief(self, made: Iterable[Prediction], belief: Belief) -> Iterator[Prediction]:
         """The same predictions with what is believed as ticks: how sure, by which source, because of which frame."""
         remembered = [frame.task for frame in self.memory.frames] if self.memory else []
-        blind = self._blind()
+        blind = self.blind()
         for row, prediction in enumerate(made):
             if prediction.task in blind:
                 yield Prediction(prediction.task, None, prediction.score, self.name)

@@ -168,6 +168,7 @@ class OrderStore:
             if name not in wanted:
                 # In this order, so that what is left behind by a sudden end is no order and is found again.
                 (self._orders / f"{name}.json").unlink(missing_ok=True)
+                (self._orders / f"{name}.grounds").unlink(missing_ok=True)
                 path.unlink()
 
 

@@ -16,7 +16,8 @@ EXPORT_PIECE = 150  # task IDs that fit into an address
 class ConfirmedAnnotation:
     """A submitted annotation of ``task``; ``updated_at`` is Label Studio's ISO 8601 text.
 
-    ``accepted_unseen``: the Data Manager made it from a prediction, and nobody has opened it since.
+    ``accepted_unseen``: the Data Manager made it from a prediction, and nobody has opened it since. ``by`` is the ID of
+    the user who submitted it, None where Label Studio does not say.
     """
 
     id: int
@@ -25,6 +26,7 @@ class ConfirmedAnnotation:
     data: Mapping[str, Any]
     result: Sequence[Mapping[str, Any]]
     accepted_unseen: bool = False
+    by: int | None = None
 
 
 class Annotations(Projects):
@@ -45,7 +47,9 @@ class Annotations(Projects):
 
     def _confirmed_annotations(self, project: int, operator: str) -> list[ConfirmedAnnotation]:
         """The annotations of tasks whose number of annotations, as Label Studio counts, is ``greater`` or ``equal``."""
-        fields = "id,data,annotations,result,was_cancelled,updated_at,lead_time,parent_prediction,updated_by"
+        fields = (
+            "id,data,annotations,result,was_cancelled,updated_at,lead_time,parent_prediction,updated_by,completed_by"
+        )
         what = f"reading the annotations of project {project}"
         return [
             ConfirmedAnnotation(
@@ -55,6 +59,7 @@ class Annotations(Projects):
                 data=row["data"],
                 result=annotation["result"] or [],
                 accepted_unseen=is_accepted_unseen(annotation),
+                by=_user(annotation.get("completed_by")),
             )
             for row in self._rows(what, project, [("total_annotations", operator, 0)], "all", fields)
             for annotation in row["annotations"]
@@ -120,3 +125,9 @@ class Annotations(Projects):
     def _annotate(self, task: int, **fields: Any) -> int:
         sent = {name: value for name, value in fields.items() if value is not None}
         return self._make(f"annotating task {task}", lambda: self._sdk.annotations.create(task, **sent))
+
+
+def _user(value: Any) -> int | None:
+    """The ID of a user, whom some releases write out."""
+    found = value.get("id") if isinstance(value, Mapping) else value
+    return found if isinstance(found, int) else None

@@ -57,6 +57,13 @@ class Tasks(Resource):
             made.extend(ids)
         return made
 
+    def update_data(self, task: int, data: Mapping[str, Any]) -> None:
+        """Replace a task's data; slow, 0.1 s, as Label Studio takes no more than one task a call."""
+        self._calls.write(
+            f"changing the data of task {task}",
+            lambda: self._calls.request("PATCH", f"api/tasks/{task}/", json={"data": dict(data)}),
+        )
+
     def next_task(self, project: int) -> dict[str, Any] | None:
         """Take and lock the task that the button Label All Tasks gives this user next; None at the end."""
         found: dict[str, Any] | None = self._calls.write(

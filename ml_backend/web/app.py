@@ -22,6 +22,7 @@ from ml_backend.settings import Settings, load
 from ml_backend.store.embedded import redis_url
 from ml_backend.store.pending import connect, unanswered
 from ml_backend.web.access import has_access, require_access
+from ml_backend.web.evidence import answer_evidence
 from ml_backend.web.health import Health
 from ml_backend.web.metrics import Monitoring
 
@@ -72,6 +73,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.before_request(lambda: require_access(request, settings))
     _answer_status(app, services, monitoring)
     _answer_label_studio(app, services, monitoring)
+    answer_evidence(app, services)
     _answer_errors(app, services)
     return app
 

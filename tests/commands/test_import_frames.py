@@ -30,6 +30,8 @@ from ml_backend.ingest.pictures import ClipFrame
 from ml_backend.ingest.report import Report
 from ml_backend.ingest.salt import pseudonym, salt
 from ml_backend.ingest.served import served_path
+from ml_backend.settings import load
+from ml_backend.store.evidence_addresses import FILE, EvidenceAddresses
 from ml_backend.studio import client
 from ml_backend.studio.client import ProjectInfo, Task
 from tests.ingest.test_files import write_dicom
@@ -191,9 +193,26 @@ def test_patient_clip_and_time_go_under_the_teams_own_keys(command: Place, monke
     write_still(command.clips / "P07" / "visit1" / "still.png", 3)
     assert call(command) == 0
     (row,) = command.studio.rows
-    assert row.keys() == {"image", "pat", "video", "frame", "seconds", "source"}
+    assert row.keys() == {"image", "pat", "video", "frame", "seconds", "source", "evidence"}
     assert (row["pat"], row["video"], row["seconds"]) == ("P07", "P07/visit1/still.png", 0.0)
     assert call(command, "--patient-level", "2") == 2  # what is in the project is found by the same keys
+
+
+def test_tasks_carry_the_signed_address_of_their_evidence(command: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TSAL_EVIDENCE_KEY", "why")
+    monkeypatch.setenv("TSAL_PUBLIC_URL", "https://lungs.example.org")
+    write_still(command.clips / "still.png", 3)
+    assert call(command, "--dry-run") == 0
+    assert not (command.data_dir / FILE).exists()
+    assert call(command) == 0
+    (row,) = command.studio.rows
+    addresses = EvidenceAddresses(load())
+    assert row["why"] == addresses.of(7, str(row["image"]))
+    assert str(row["why"]).startswith("https://lungs.example.org/evidence/7/")
+    monkeypatch.setenv("TSAL_EVIDENCE", "false")
+    write_still(command.clips / "other.png", 4)
+    assert call(command) == 0
+    assert "why" not in command.studio.rows[1]
 
 
 def test_importing_again_imports_what_is_new(place: Place) -> None:

@@ -61,6 +61,16 @@ def test_a_third_of_the_audit_comes_without_ticks(installed: Installation) -> No
     assert len(finish.blind) == round(len(finish.drawn) / 3)
 
 
+def test_the_evidence_of_the_frames_that_come_without_ticks_is_kept_back(installed: Installation) -> None:
+    made, finish = begun(installed, blind=1 / 3)
+    order = made.orders(PROJECT).current_name()
+    assert order is not None
+    grounds = made.grounds(PROJECT).get(order)
+    assert grounds is not None
+    assert grounds.order == order
+    assert grounds.blind == set(finish.blind) != set()
+
+
 def test_an_answered_audit_certifies_what_the_machine_has_right(installed: Installation) -> None:
     made, finish = begun(installed)
     assert advanced(made).state == "open"

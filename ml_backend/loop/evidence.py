@@ -1,0 +1,297 @@
+"""The evidence for a frame's ticks: gathered from what the served order rests on, and drawn when somebody asks."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ml_backend.errors import BackendError, Busy, VersionUnknown
+from ml_backend.frames.frame import Frame
+from ml_backend.logs import changed
+from ml_backend.loop.drawing import THUMBNAIL, Evidence, Small, Symptom, draw, heated, jpeg, notice
+from ml_backend.msml.frames import thumbnail
+from ml_backend.services import Services
+from ml_backend.store.grounds import NO_SOURCE, Grounds, Shown
+from ml_backend.store.versions import Manifest
+from ml_backend.tsal.belief import SOURCES
+from ml_backend.tsal.labels import columns_of
+from ml_backend.tsal.likeness import Likeness, Places
+
+logger = logging.getLogger(__name__)
+ALIKE = 3
+PROJECTS = 4  # whose grounds stay in memory
+THUMBNAILS = 512  # small pictures that stay in memory, 20 kB each
+THUMBNAIL_SECONDS = 600.0  # after so long a file is read again: it may have been replaced
+WAIT_SECONDS = 5.0
+UNAIDED = notice(("Judge this frame unaided.", "Some frames come without ticks, to see how far ticks sway people."))
+NOT_YET = notice(("No evidence yet.", "It comes when the queue is next put in order."))
+NOT_NOW = notice(("No evidence now.", "The log of the backend says why."))
+SAID_BY = {
+    "memory": "as the confirmed frames most like it",
+    "network": "by the network",
+    "table": "by the network, corrected to a combination that is known",
+}
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The grounds of the order that a project serves."""
+
+    grounds: Grounds
+
+    @cached_property
+    def likeness(self) -> Likeness | None:
+        """Compares any frame with the confirmed ones; None where nothing is remembered."""
+        grounds = self.grounds
+        if grounds.confirmed is None or grounds.scale is None or grounds.trust is None:
+            return None
+        if not len(grounds.confirmed.rows):
+            return None
+        return Likeness(grounds.confirmed.places, grounds.scale, grounds.trust)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the network makes of a frame.
+
+    ``probabilities`` (l,) of the order's symptoms, NaN where it does not know one; ``maps`` (l, h, w), None without a
+    version; ``embedding`` (d,).
+    """
+
+    probabilities: NDArray[np.float64]
+    maps: NDArray[np.float32] | None
+    embedding: NDArray[np.float16]
+
+
+class Gatherer:
+    """Draws the evidence for frames; one for each process, safe to use from several threads.
+
+    One picture is drawn at a time, so that annotators' other requests always find the processor; of ``threads``
+    requests at most half may be about evidence, the others are refused with `Busy`.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._grounds: OrderedDict[int, _Kept] = OrderedDict()
+        self._small: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        self._guard = threading.Lock()
+        self._drawing = threading.Lock()
+        self._let_in = threading.BoundedSemaphore(max(1, services.settings.threads // 2))
+
+    def picture(self, project: int, name: str) -> bytes:
+        """Draw the evidence for the frame that its address names.
+
+        Raises:
+            Busy: where too many ask at once.
+        """
+        with self._turn():
+            try:
+                return self._picture(project, name)
+            except (BackendError, OSError) as error:
+                changed(logger, "no evidence", level=logging.WARNING, project=project, reason=error)
+                return NOT_NOW
+
+    def _picture(self, project: int, name: str) -> bytes:
+        kept = self._served(project)
+        row = kept.grounds.find(name) if kept else None
+        if kept is None or row is None:
+            return NOT_YET
+        if kept.grounds.frames[row].task in kept.grounds.blind:
+            return UNAIDED
+        return draw(self._evidence(project, kept, row))
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for one's turn."""
+        if not self._let_in.acquire(blocking=False):
+            raise Busy("too many ask for evidence at once")
+        try:
+            if not self._drawing.acquire(timeout=WAIT_SECONDS):
+                raise Busy("the evidence before takes too long")
+            try:
+                yield
+            finally:
+                self._drawing.release()
+        finally:
+            self._let_in.release()
+
+    def _served(self, project: int) -> _Kept | None:
+        """What the served order rests on, read once for each order."""
+        order = self._services.orders(project).current_name()
+        if order is None:
+            return None
+        kept = self._grounds.get(project)
+        if kept is None or kept.grounds.order != order:
+            grounds = self._services.grounds(project).get(order)
+            if grounds is None:
+                return None
+            kept = _Kept(grounds)
+        self._grounds[project] = kept
+        self._grounds.move_to_end(project)
+        if len(self._grounds) > PROJECTS:
+            self._grounds.popitem(last=False)
+        return kept
+
+    def _evidence(self, project: int, kept: _Kept, row: int) -> Evidence:
+        grounds = kept.grounds
+        manifest = self._manifest(project, grounds)
+        seen = self._seen(project, grounds, row, manifest)
+        ticked = _ticked(grounds, row, seen)
+        alike = _alike(kept, row, seen) if seen else []
+        around = grounds.around(row)
+        wanted = [grounds.frames[row], *(grounds.frames[one] for one, _ in alike), *(one for one in around if one)]
+        pictures = self._pictures(wanted)
+        here = pictures.get(grounds.frames[row].url)
+        return Evidence(
+            told=list(_told(grounds, row, ticked, manifest, seen)),
+            frame=jpeg(_with_maps(here, seen, ticked)) if here else None,
+            symptoms=list(_symptoms(grounds, seen, ticked)),
+            rows=list(_rows(grounds, row, alike, around, pictures)),
+        )
+
+    def _manifest(self, project: int, grounds: Grounds) -> Manifest | None:
+        try:
+            return self._services.versions(project).get(grounds.version) if grounds.version else None
+        except VersionUnknown:
+            return None
+
+    def _seen(self, project: int, grounds: Grounds, row: int, manifest: Manifest | None) -> _Seen | None:
+        """What the network makes of a frame; None where it cannot be read."""
+        predictor, one = self._services.predictor, grounds.frames[row]
+        width = len(manifest.label_names) if manifest else len(grounds.symptoms)
+        (chunk,) = predictor.activations([Frame(one.task, one.url)], width, without_studio=True)
+        if not chunk.frames:
+            return None
+        probabilities, maps = np.full(len(grounds.symptoms), np.nan), None
+        if manifest is not None:
+            store = self._services.versions(project)
+            found, where = predictor.explained(chunk.activations, manifest, store)
+            maps = np.zeros((len(grounds.symptoms), *where.shape[2:]), np.float32)
+            for place, column in enumerate(columns_of(grounds.symptoms, manifest.label_names)):
+                if column is not None:
+                    probabilities[place], maps[place] = found[0, column], where[0, column]
+        return _Seen(probabilities, maps, predictor.network(width).embed(chunk.activations)[0])
+
+    def _pictures(self, wanted: Sequence[Shown]) -> dict[str, Image.Image]:
+        """The frames that can be read, small, by their addresses."""
+        once = list({one.url: one for one in wanted}.values())
+        with ThreadPoolExecutor(self._services.settings.fetch_workers) as pool:
+            found = zip(once, pool.map(self._thumbnail, once), strict=True)
+            return {one.url: picture for one, picture in found if picture is not None}
+
+    def _thumbnail(self, one: Shown) -> Image.Image | None:
+        with self._guard:
+            since, content = self._small.get(one.url, (0.0, b""))
+        if not content or time.monotonic() - since > THUMBNAIL_SECONDS:
+            try:
+                content = jpeg(thumbnail(self._services.quick_fetcher.fetch(one.url, one.task), THUMBNAIL))
+            except BackendError:
+                return None
+            with self._guard:
+                self._small[one.url] = (time.monotonic(), content)
+                while len(self._small) > THUMBNAILS:
+                    self._small.popitem(last=False)
+        return thumbnail(content, THUMBNAIL)
+
+
+def _ticked(grounds: Grounds, row: int, seen: _Seen | None) -> NDArray[np.bool_]:
+    """The symptoms that are ticked (l,); of a frame that the order does not ask, what the network would tick."""
+    if row < len(grounds.labels):
+        return np.asarray(grounds.labels[row] == 1)
+    return np.zeros(len(grounds.symptoms), bool) if seen is None else np.asarray(seen.probabilities > 0.5)
+
+
+def _told(
+    grounds: Grounds, row: int, ticked: NDArray[np.bool_], manifest: Manifest | None, seen: _Seen | None
+) -> Iterator[str]:
+    """What is ticked, how sure that is and by which source, and what is missing."""
+    names = [name for name, there in zip(grounds.symptoms, ticked, strict=True) if there]
+    if row >= len(grounds.labels):
+        yield "This frame is confirmed."
+    else:
+        yield f"Ticked: {', '.join(names) or 'nothing'}"
+        source, confidence = int(grounds.source[row]), float(grounds.confidence[row])
+        by = "" if source == NO_SOURCE else SAID_BY[SOURCES[source]]
+        sure = "" if np.isnan(confidence) else f"{_percent(confidence)} sure"
+        if by or sure:
+            yield ", ".join(part for part in (sure, by) if part)
+    if seen is None:
+        yield "The frame cannot be read here."
+    elif manifest is None:
+        yield "No version yet: memory only." if grounds.version is None else f"{grounds.version} is gone."
+    else:
+        yield f"Colour: where {manifest.version} sees what is ticked; percent: its probabilities."
+
+
+def _percent(share: float) -> str:
+    """A share in words; nothing is ever quite sure."""
+    return "more than 99%" if share > 0.99 else f"{100 * share:.0f}%"
+
+
+def _symptoms(grounds: Grounds, seen: _Seen | None, ticked: NDArray[np.bool_]) -> Iterator[Symptom]:
+    for place, name in enumerate(grounds.symptoms):
+        value = np.nan if seen is None else float(seen.probabilities[place])
+        yield Symptom(name, bool(ticked[place]), None if np.isnan(value) else value)
+
+
+def _alike(kept: _Kept, row: int, seen: _Seen) -> list[tuple[int, int]]:
+    """The confirmed frames most like one, the most alike first: (row among the frames, row in the memory)."""
+    grounds, compare = kept.grounds, kept.likeness
+    if compare is None or grounds.confirmed is None:
+        return []
+    one = grounds.frames[row]
+    moment = np.nan if one.time is None else one.time
+    place = Places(seen.embedding[None], np.array([grounds.clip_number(row)], np.intp), np.array([moment]))
+    alike = compare(place)[0]
+    alike[grounds.confirmed.rows == row] = -np.inf
+    order = np.argsort(-alike, kind="stable")[:ALIKE]
+    return [(int(grounds.confirmed.rows[found]), int(found)) for found in order if np.isfinite(alike[found])]
+
+
+def _with_maps(frame: Image.Image, seen: _Seen | None, ticked: NDArray[np.bool_]) -> Image.Image:
+    if seen is None or seen.maps is None:
+        return frame
+    return heated(frame, [(place, seen.maps[place]) for place in np.flatnonzero(ticked).tolist()])
+
+
+def _rows(
+    grounds: Grounds,
+    row: int,
+    alike: Sequence[tuple[int, int]],
+    around: tuple[Shown | None, Shown | None],
+    pictures: dict[str, Image.Image],
+) -> Iterator[tuple[str, list[Small]]]:
+    def small(one: Shown, lines: Sequence[str]) -> Small:
+        picture = pictures.get(one.url)
+        return Small(jpeg(picture) if picture else None, lines)
+
+    confirmed, this = grounds.confirmed, grounds.frames[row]
+    if confirmed is not None and alike:
+        smalls = []
+        for place, one in alike:
+            there = (confirmed.labels[one] == 1) & confirmed.known[one]
+            names = ", ".join(name for name, is_there in zip(grounds.symptoms, there, strict=True) if is_there)
+            lines = [names or "nothing", *(part for part in (confirmed.people[one], confirmed.at[one][:10]) if part)]
+            smalls.append(small(grounds.frames[place], lines))
+        yield "The confirmed frames most like it", smalls
+    before, after = around
+    if before is not None or after is not None:
+        shown = [(before, "earlier"), (this, ""), (after, "later")]
+        yield "Around it in the clip", [small(one, [_when(one, this, word)]) for one, word in shown if one is not None]
+
+
+def _when(one: Shown, this: Shown, word: str) -> str:
+    if one is this or one.time is None or this.time is None:
+        return "this frame"
+    return f"{abs(one.time - this.time):.2g} s {word}"

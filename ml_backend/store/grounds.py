@@ -1,0 +1,184 @@
+"""What the evidence for an order's ticks is made from, kept beside the order, so that one file answers every question.
+
+It is written by whoever puts the queue in order and read by the backend, which asks nobody else: neither Label Studio
+nor the store of embeddings.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml_backend.store.evidence_addresses import name_of
+from ml_backend.store.files import written_aside
+from ml_backend.tsal.likeness import Places, Scale, Trust
+
+NO_SOURCE = -1
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A frame that a picture may show: its task, where it is, its clip, and its time in it (seconds)."""
+
+    task: int
+    url: str
+    clip: str
+    time: float | None
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """What is remembered of m confirmed frames.
+
+    ``rows`` (m,) among the frames; ``labels`` (m, l) uint8; ``known`` (m, l) booleans; ``people`` who confirmed each,
+    empty where that is not known, and ``at`` when (ISO 8601); ``places`` where they come from, their clips by number.
+    """
+
+    rows: NDArray[np.intp]
+    labels: NDArray[np.uint8]
+    known: NDArray[np.bool_]
+    people: Sequence[str]
+    at: Sequence[str]
+    places: Places
+
+
+@dataclass(frozen=True)
+class Grounds:
+    """What an order knew.
+
+    ``symptoms``: l names; ``version``: the model version behind the order, None before the first; ``frames``: the n of
+    the order, then the confirmed ones; ``labels`` (n, l) uint8 ticked, with ``confidence`` (n,) in [0, 1], NaN where
+    nothing is told, and ``source`` (n,) the place among `tsal.belief.SOURCES` or `NO_SOURCE`; ``blind``: tasks that are
+    to be judged unaided; ``confirmed``, ``scale`` and ``trust``: the memory, None where none is used.
+    """
+
+    order: str
+    version: str | None
+    symptoms: tuple[str, ...]
+    frames: Sequence[Shown]
+    labels: NDArray[np.uint8]
+    confidence: NDArray[np.float32]
+    source: NDArray[np.int8]
+    blind: frozenset[int]
+    confirmed: Confirmed | None = None
+    scale: Scale | None = None
+    trust: Trust | None = None
+
+    def find(self, name: str) -> int | None:
+        """The row among the frames of one that is named as in its address, None where it is not there."""
+        return self._row_of.get(name)
+
+    def around(self, row: int) -> tuple[Shown | None, Shown | None]:
+        """The frames of the same clip just before and just after one."""
+        one = self.frames[row]
+        if one.time is None:
+            return None, None
+        others = [self.frames[place] for place in self._of_clip.get(one.clip, ())]
+        timed = [(other.time, other) for other in others if other.time is not None]
+        before = [pair for pair in timed if pair[0] < one.time]
+        after = [pair for pair in timed if pair[0] > one.time]
+        return (
+            max(before, key=lambda pair: pair[0])[1] if before else None,
+            min(after, key=lambda pair: pair[0])[1] if after else None,
+        )
+
+    def clip_number(self, row: int) -> int:
+        """The number that the confirmed frames' places have for the clip of a frame; a new one where they have none."""
+        return self._numbers.get(self.frames[row].clip, -1)
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {name_of(one.url): row for row, one in reversed(list(enumerate(self.frames)))}
+
+    @cached_property
+    def _of_clip(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for row, one in enumerate(self.frames):
+            found.setdefault(one.clip, []).append(row)
+        return found
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        if self.confirmed is None:
+            return {}
+        clips = self.confirmed.places.clips.tolist()
+        return {self.frames[row].clip: clip for row, clip in zip(self.confirmed.rows.tolist(), clips, strict=True)}
+
+
+class GroundsStore:
+    """The grounds of a project's orders below ``folder``; `OrderStore.prune` removes them with their orders."""
+
+    def __init__(self, folder: Path) -> None:
+        self._orders = folder / "orders"
+
+    def path(self, order: str) -> Path:
+        """Where an order's grounds lie."""
+        return self._orders / f"{order}.grounds"
+
+    def save(self, grounds: Grounds) -> None:
+        """Keep what an order knew."""
+        text: dict[str, Any] = {
+            "order": grounds.order,
+            "version": grounds.version,
+            "symptoms": grounds.symptoms,
+            "frames": [(one.task, one.url, one.clip, one.time) for one in grounds.frames],
+            "blind": sorted(grounds.blind),
+        }
+        arrays: dict[str, Any] = {name: getattr(grounds, name) for name in ("labels", "confidence", "source")}
+        confirmed, scale, trust = grounds.confirmed, grounds.scale, grounds.trust
+        if confirmed is not None and scale is not None and trust is not None:
+            text |= {"people": list(confirmed.people), "at": list(confirmed.at), "trust": (trust.clip, trust.time)}
+            arrays |= {"rows": confirmed.rows, "remembered": confirmed.labels, "known": confirmed.known}
+            arrays |= {"mean": scale.mean, "factor": scale.factor}
+            places = confirmed.places
+            arrays |= {"embeddings": places.embeddings, "clips": places.clips, "times": places.times}
+        arrays["text"] = np.frombuffer(json.dumps(text).encode(), np.uint8)
+        with written_aside(self.path(grounds.order), durable=False) as file:
+            np.savez(file, **arrays)
+
+    def get(self, order: str) -> Grounds | None:
+        """What an order knew; None where that was not kept or cannot be read."""
+        try:
+            # Read whole: what goes wrong from there on is the content's fault and not the disk's.
+            content = io.BytesIO(self.path(order).read_bytes())
+            with np.load(content, allow_pickle=False) as arrays:
+                return _read(arrays)
+        except (OSError, EOFError, BadZipFile, ValueError, KeyError, TypeError):
+            return None
+
+    def copy(self, order: str, name: str, blind: frozenset[int]) -> None:
+        """Keep the same for an order of another name that asks other frames blind."""
+        grounds = self.get(order)
+        if grounds is not None:
+            self.save(replace(grounds, order=name, blind=blind))
+
+
+def _read(arrays: Any) -> Grounds:
+    text = json.loads(arrays["text"].tobytes())
+    confirmed = scale = trust = None
+    if "rows" in arrays:
+        places = Places(arrays["embeddings"], arrays["clips"], arrays["times"])
+        confirmed = Confirmed(arrays["rows"], arrays["remembered"], arrays["known"], text["people"], text["at"], places)
+        scale, trust = Scale(arrays["mean"], arrays["factor"]), Trust(*text["trust"])
+    return Grounds(
+        order=text["order"],
+        version=text["version"],
+        symptoms=tuple(text["symptoms"]),
+        frames=[Shown(*one) for one in text["frames"]],
+        labels=arrays["labels"],
+        confidence=arrays["confidence"],
+        source=arrays["source"],
+        blind=frozenset(text["blind"]),
+        confirmed=confirmed,
+        scale=scale,
+        trust=trust,
+    )

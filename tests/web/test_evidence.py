@@ -1,0 +1,238 @@
+"""The evidence beside the frame: who gets it, what it shows, and what nobody gets."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from flask.testing import FlaskClient
+from PIL import Image
+
+from ml_backend.loop import evidence as gathering
+from ml_backend.loop import order as ordering
+from ml_backend.services import Services
+from ml_backend.web.app import create_app
+from tests.installation import PROJECT, make_version, settings_in
+from tests.loop.installed import silent
+from tests.studio_stand_in import StudioStandIn, one_thread
+
+__all__ = ["one_thread"]
+TASKS = range(1, 9)
+A, B, NOTHING = [0, 1, 0], [0, 1, 1], [0, 0, 0]
+STUDIO = "http://127.0.0.1:1"
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+class Place:
+    """Eight frames of two clips; what was put in order is asked for through the app."""
+
+    def __init__(self, folder: Path, **changes: object) -> None:
+        self.folder = folder
+        self.studio = StudioStandIn()
+        for task in TASKS:
+            self.studio.add(folder, task, clip=f"clip {task % 2}", time=task / 4)
+        values: dict[str, Any] = {"audit": 0, "hold_out": 0} | changes
+        self.services = Services(settings_in(folder, **values))
+        self.services.studio = self.studio  # type: ignore[assignment]
+        self.client: FlaskClient = create_app(self.services.settings).test_client()
+
+    def refresh(self) -> None:
+        ordering.refresh(self.services, PROJECT, silent)
+
+    def version(self) -> str:
+        tasks = [{"id": task, "data": data} for task, data in self.studio.task_data.items()]
+        made = make_version(self.services, tasks, 1)
+        self.services.versions(PROJECT).activate(made.version, by="a test")
+        return made.version
+
+    def path(self, task: int, project: int = PROJECT) -> str:
+        url = str(self.studio.task_data[task]["image"])
+        return urlsplit(self.services.evidence_addresses.of(project, url)).path
+
+    def texts(self, task: int) -> list[str]:
+        return [element.text or "" for element in self.picture(task).iter(f"{SVG}text")]
+
+    def picture(self, task: int) -> ElementTree.Element:
+        answer = self.client.get(self.path(task))
+        assert answer.status_code == 200
+        assert answer.content_type.startswith("image/svg+xml")
+        return ElementTree.fromstring(answer.data)
+
+    def images(self, task: int) -> list[Image.Image]:
+        found = [element.get("href", "") for element in self.picture(task).iter(f"{SVG}image")]
+        return [Image.open(io.BytesIO(base64.b64decode(one.partition(",")[2]))).convert("RGB") for one in found]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_before_the_first_order_there_is_nothing_to_show(place: Place) -> None:
+    assert place.texts(1)[0] == "No evidence yet."
+
+
+def test_the_memory_shows_the_confirmed_frames_most_like_it_with_who_and_when(place: Place) -> None:
+    place.studio.names = {3: "Ada <b>L</b>"}
+    place.studio.confirm(2, B, at="2026-11-12T10:00:00Z", by=3)
+    place.studio.confirm(3, NOTHING, at="2026-11-13T10:00:00Z", by=4)
+    place.refresh()
+    texts = place.texts(4)
+    assert texts[0] == "Ticked: A-line, B-line"
+    assert "No version yet: memory only." in texts
+    assert "Ada <b>L</b>" in texts
+    assert "user 4" in texts
+    assert {"2026-11-12", "2026-11-13"} < set(texts)
+    titles = [text for text in texts if text in ("The confirmed frames most like it", "Around it in the clip")]
+    assert len(titles) == 2
+    # The one of its own clip comes first.
+    assert texts.index("Ada <b>L</b>") < texts.index("user 4")
+    assert [text for text in texts if text.endswith(("earlier", "later"))] == ["0.5 s earlier", "0.5 s later"]
+    assert len(place.images(4)) == 1 + 2 + 3
+
+
+def test_a_version_adds_probabilities_and_a_map_of_what_is_ticked(place: Place) -> None:
+    place.studio.confirm(2, B)
+    place.refresh()
+    before = np.asarray(place.images(4)[0], float)
+    version = place.version()
+    place.refresh()
+    texts = place.texts(4)
+    assert any(version in text for text in texts)
+    (said,) = [one["result"][0]["tsal"]["probabilities"] for one in place.studio.served() if one["task"] == 4]
+    shown = [int(text[:-1]) for text in texts if re.fullmatch(r"\d+%", text)]
+    assert shown == [round(100 * value) for value in said.values()]
+    after = np.asarray(place.images(4)[0], float)
+    assert np.abs(after - before).max() > 60  # grey frames: what has colour is the map
+    assert np.abs(after[..., 0] - after[..., 2]).max() > 60
+
+
+def test_it_is_right_for_the_order_that_serves(place: Place) -> None:
+    place.studio.confirm(2, A)
+    place.refresh()
+    assert place.texts(4)[0] == "Ticked: A-line"
+    place.studio.change(2, B, at="later")
+    assert place.texts(4)[0] == "Ticked: A-line"
+    place.refresh()
+    assert place.texts(4)[0] == "Ticked: A-line, B-line"
+
+
+def test_blind_frames_show_nothing_but_that(tmp_path: Path) -> None:
+    place = Place(tmp_path, audit=1.0, blind=0.5)
+    place.studio.confirm(2, B)
+    place.refresh()
+    draw = place.services.audits(PROJECT).draws()[-1]
+    assert draw.blind
+    answers = [place.client.get(place.path(task)) for task in draw.blind]
+    assert {answer.data for answer in answers} == {gathering.UNAIDED}
+    assert len({str(sorted(answer.headers)) for answer in answers}) == 1
+    told = set(TASKS) - set(draw.blind) - {2}
+    assert told
+    assert all(place.texts(task)[0].startswith("Ticked") for task in told)
+
+
+def test_an_address_that_was_changed_or_guessed_is_not_found(place: Place) -> None:
+    place.refresh()
+    right = place.path(4)
+    assert place.client.get(right).status_code == 200
+    name, signature = right.split("/")[3], right.split("/")[4]
+    other = place.path(5).split("/")
+    wrong = [
+        right.replace(f"/{PROJECT}/", f"/{PROJECT + 1}/"),
+        "/".join([*right.split("/")[:4], other[4]]),
+        "/".join([*other[:4], signature]),
+        right.replace(signature, "0" * 40 + ".svg"),
+        right.replace(name, name.upper()),
+        right.replace(".svg", ".png"),
+        right.replace(signature, signature[:-5] + ".svg"),
+        right.replace(f"/{PROJECT}/", f"/0{PROJECT}/../{PROJECT}/"),
+        right.replace(f"/{PROJECT}/", "/99999999999999999999999/"),
+        right.replace(name, "%00"),
+        "/evidence/7",
+        "/evidence/",
+    ]
+    statuses = {address: place.client.get(address).status_code for address in wrong}
+    assert set(statuses.values()) == {404}, statuses
+    elsewhere = Place(place.folder, data_dir=place.folder / "another")  # with a key of its own
+    assert elsewhere.client.get(right).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        (STUDIO, True),
+        ("http://localhost:1", True),
+        ("https://labels.example.org", True),
+        ("http://labels.example.org", False),
+        ("https://labels.example.org.evil.example", False),
+        ("http://127.0.0.1:2", False),
+        ("null", False),
+        ("http://[", False),
+        ("", False),
+    ],
+)
+def test_only_pages_of_label_studio_may_read_it(tmp_path: Path, origin: str, allowed: bool) -> None:
+    place = Place(tmp_path, label_studio_public_url="https://labels.example.org/")
+    answer = place.client.get(place.path(1), headers={"Origin": origin})
+    assert answer.headers.get("Access-Control-Allow-Origin") == (origin if allowed else None)
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_no_password_is_asked_for_and_other_machines_may_ask(tmp_path: Path) -> None:
+    secrets = {"webhook_secret": "s", "basic_auth_user": "u", "basic_auth_password": "p"}
+    place = Place(tmp_path, **secrets)
+    remote = {"REMOTE_ADDR": "192.0.2.7"}
+    assert place.client.get(place.path(1), environ_base=remote).status_code == 200
+    assert place.client.get("/versions", environ_base=remote).status_code == 401
+
+
+def test_frames_that_cannot_be_read_cost_only_themselves(place: Place) -> None:
+    place.studio.confirm(2, B)
+    place.refresh()
+    (place.folder / "files" / "2.png").unlink()
+    assert "cannot be read" in place.texts(4)
+    (place.folder / "files" / "4.png").unlink()
+    assert place.client.get(place.path(4)).status_code == 200
+
+
+def test_too_many_at_once_are_told_to_come_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = create_app(settings_in(place.folder, threads=1)).test_client()
+    asked: list[int] = []
+
+    def asks_again(*_: object) -> bytes:
+        answer = client.get(place.path(1))
+        asked.append(answer.status_code)
+        assert int(answer.headers["Retry-After"]) > 0
+        return b""
+
+    monkeypatch.setattr(gathering.Gatherer, "_picture", asks_again)
+    assert client.get(place.path(1)).status_code == 200
+    assert asked == [503]
+    monkeypatch.undo()
+    assert client.get(place.path(1)).status_code == 200
+
+
+def test_it_can_be_switched_off(tmp_path: Path) -> None:
+    place = Place(tmp_path, evidence=False)
+    place.refresh()
+    assert place.client.get(place.path(1)).status_code == 404
+    order = place.services.orders(PROJECT).current_name()
+    assert order is not None
+    assert not place.services.grounds(PROJECT).path(order).exists()
+
+
+def test_an_order_from_before_there_was_evidence_is_made_anew(place: Place) -> None:
+    place.refresh()
+    assert ordering.needs_refresh(place.services, PROJECT, False) is None
+    order = place.services.orders(PROJECT).current_name()
+    assert order is not None
+    place.services.grounds(PROJECT).path(order).unlink()
+    assert place.texts(1)[0] == "No evidence yet."
+    assert ordering.needs_refresh(place.services, PROJECT, False)
