@@ -50,4 +50,4 @@ def label_all_tasks(page: Page, studio: str, project: int) -> None:
     """Open the first frame of the queue, as the button Label All Tasks does."""
     page.goto(f"{studio}/projects/{project}/data")
     page.get_by_role("button", name="Label All Tasks").click()
-    page.get_by_role("button", name="Submit", exact=True).wait_for()
+    page.locator("button", has_text="Submit").wait_for()

@@ -15,7 +15,7 @@ from ml_backend.launch.processes import free_port
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
 from ml_backend.store.versions import Manifest, TrainedOn
-from ml_backend.studio.configuration import Configuration
+from ml_backend.studio.configuration import NOT_ASSESSABLE, OTHERWISE, Configuration
 from ml_backend.tsal.correlation import build
 from tests.studio_server import StudioServer
 
@@ -23,6 +23,13 @@ PROJECT = 7
 XML = """<View><Image name="image" value="$image"/><Choices name="symptoms" toName="image" choice="multiple">
 <Choice value="Healthy"/><Choice value="A-line"/><Choice value="B-line" alias="b"/></Choices></View>"""
 CONFIGURATION = Configuration.parse(XML)
+NO_ANSWER = {
+    "from_name": OTHERWISE,
+    "to_name": "image",
+    "type": "choices",
+    "value": {"choices": [NOT_ASSESSABLE]},
+}
+"""What an annotation holds that says that the frame cannot be judged."""
 COMBINATIONS = np.array([[1, 0, 0], [0, 1, 0], [0, 1, 1]], np.uint8)
 
 

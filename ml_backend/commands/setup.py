@@ -51,8 +51,9 @@ def config(
         list[str] | None,
         typer.Option(metavar="NAME", help="A choice to keep; may be repeated.", show_default="all"),
     ] = None,
+    require_answer: Annotated[bool, typer.Option("--require-answer", help="Refuse to submit an empty form.")] = False,
 ) -> None:
     """Print the labelling configuration, with example pictures inside, to paste into a Label Studio project."""
     from ml_backend.setup.label_configuration import EXAMPLES, render
 
-    print(render(examples or EXAMPLES, symptom or None))
+    print(render(examples or EXAMPLES, symptom or None, require_answer))

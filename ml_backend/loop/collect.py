@@ -19,7 +19,7 @@ from ml_backend.store.symptoms import Periods, known_at
 from ml_backend.store.versions import Manifest, TrainedOn
 from ml_backend.studio.client import ConfirmedAnnotation
 from ml_backend.studio.configuration import Configuration
-from ml_backend.studio.payloads import labels_of
+from ml_backend.studio.payloads import is_not_assessable, labels_of
 
 logger = logging.getLogger(__name__)
 _SHOWN = 20  # numbers that a log line or a note names
@@ -54,10 +54,15 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Collected:
-    """The annotations that count, one per frame; ``accepted`` is the number of those that do not: nobody looked."""
+    """The annotations that count, one per frame.
+
+    ``accepted`` is the number of those that do not, since nobody looked; ``not_assessable`` are the tasks of which
+    people said only that they cannot be judged.
+    """
 
     labelled: list[Labelled]
     accepted: int = 0
+    not_assessable: frozenset[int] = frozenset()
     notes: list[str] = field(default_factory=list)
 
 
@@ -90,18 +95,22 @@ class Material:
 def collect(services: Services, project: int, configuration: Configuration) -> Collected:
     """Read the confirmed annotations, one a frame: of several that disagree the one that the settings' rule names.
 
-    Left out are annotations that nobody looked at (unless TSAL_ACCEPTED=train), those that tick only choices that the
-    configuration does not have, and frames whose annotations disagree where the rule is to leave them out. Where such a
-    choice is ticked beside others, it alone is dropped. The log and the notes say how many.
+    Left out are annotations that nobody looked at (unless TSAL_ACCEPTED=train), those that say *not assessable* or tick
+    only choices that the configuration does not have, and frames whose annotations disagree where the rule is to leave
+    them out. Where such a choice is ticked beside others, it alone is dropped. The log and the notes say how many.
     """
     periods = symptoms(services, project, configuration)
     accepted: list[int] = []
     unknown: list[int] = []
     partly: list[int] = []
+    not_assessable: set[int] = set()
     of_frame: dict[int, list[Labelled]] = defaultdict(list)
     for annotation in services.studio.confirmed_annotations(project):
         if annotation.accepted_unseen and services.settings.accepted != "train":
             accepted.append(annotation.id)
+            continue
+        if is_not_assessable(annotation.result):
+            not_assessable.add(annotation.task)
             continue
         try:
             labels, gone = labels_of(annotation.result, configuration)
@@ -119,9 +128,11 @@ def collect(services: Services, project: int, configuration: Configuration) -> C
         "annotations in part: they also tick symptoms that the configuration does not have": partly,
         "tasks whose annotations disagree": [task for task, one in settled.items() if one is None],
         "annotations that were accepted unseen": accepted,
+        "tasks that are not assessable": sorted(not_assessable - of_frame.keys()),
     }
     notes = [_left_out(project, what, numbers) for what, numbers in left_out.items() if numbers]
-    return Collected([one for one in settled.values() if one is not None], len(accepted), notes)
+    labelled = [one for one in settled.values() if one is not None]
+    return Collected(labelled, len(accepted), frozenset(not_assessable - of_frame.keys()), notes)
 
 
 def confirmed(services: Services, project: int, configuration: Configuration) -> list[Labelled]:

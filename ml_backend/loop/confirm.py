@@ -63,7 +63,8 @@ def record(services: Services, project: int, action: str, payload: dict[str, Any
         annotations = annotations_in(payload)
         apart = services.settings.accepted != "train"
         unseen = [one for one in annotations if apart and one.accepted_unseen and not one.was_cancelled]
-        counted = [one for one in annotations if not one.was_cancelled and one not in unseen]
+        answers = [one for one in annotations if not (one.was_cancelled or one.not_assessable)]
+        counted = [one for one in answers if one not in unseen]
         pending.add({one.id: one.task for one in counted})
         pending.remove([one.id for one in annotations if one not in counted])
     count = pending.count()

@@ -6,30 +6,33 @@ While a finish stands, the queue is not refreshed: what was told when the audit 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ml_backend.errors import FinishStands, InvalidRequest, NotEnoughLabels
 from ml_backend.logs import event
 from ml_backend.loop import order as ordering
 from ml_backend.loop.certificate_page import page_of
-from ml_backend.loop.collect import Labelled
+from ml_backend.loop.collect import Collected, collect
 from ml_backend.loop.push import serve
 from ml_backend.loop.queue import Report
-from ml_backend.loop.remember import looked_at, marks_of
+from ml_backend.loop.remember import marks_of, seen_by_people
 from ml_backend.services import Services
 from ml_backend.store.files import write_aside
 from ml_backend.store.finishes import Finish, MachineRows, Outcome
 from ml_backend.store.orders import Order
-from ml_backend.studio.configuration import Configuration
+from ml_backend.studio.configuration import NOT_ASSESSABLE, Configuration
 from ml_backend.studio.payloads import Prediction
 from ml_backend.tsal.certificate import Certificate, Plan, certify, spend
 from ml_backend.tsal.forecast import Forecast, Prospect, cheapest, within
 
 logger = logging.getLogger(__name__)
+Answers = dict[int, tuple[str, ...]]
+"""What people said of each task: its symptoms, or that it is not assessable."""
 _STREAM = 3  # of the generator of a draw; those of a round have lower numbers
 
 
@@ -167,12 +170,13 @@ def _advanced(services: Services, project: int, finish: Finish) -> Finish:
     if finish.state == "void":
         return finish
     configuration = services.configuration(services.studio.project(project).label_config)
-    labelled = {one.annotation.task: one for one in looked_at(services, project, configuration)}
-    reason = _voided(services, project, finish, labelled, configuration)
+    collected = collect(services, project, configuration)
+    answers = _answers(collected, configuration)
+    reason = _voided(services, project, finish, collected, answers, configuration)
     if reason:
         return _void(services, project, finish, reason)
-    if finish.state == "open" and all(task in labelled for task in finish.drawn):
-        return _count(services, project, finish, labelled)
+    if finish.state == "open" and all(task in answers for task in finish.drawn):
+        return _count(services, project, finish, answers)
     if not asks(services, project, finish):  # a crash came between the record and the queue
         ask_first(services, project, finish)
     return finish
@@ -194,28 +198,28 @@ def give_up(services: Services, project: int) -> Finish:
 def answered(services: Services, project: int, finish: Finish) -> int:
     """How many frames of the audit somebody has answered."""
     configuration = services.configuration(services.studio.project(project).label_config)
-    return len({one.annotation.task for one in looked_at(services, project, configuration)} & set(finish.drawn))
+    return len(_answers(collect(services, project, configuration), configuration).keys() & set(finish.drawn))
 
 
 def _voided(
     services: Services,
     project: int,
     finish: Finish,
-    labelled: dict[int, Labelled],
+    collected: Collected,
+    answers: Answers,
     configuration: Configuration,
 ) -> str:
     """Why a finish proves nothing any more; empty where it stands."""
     if finish.symptoms != configuration.label_names:
         return "the symptoms changed"
-    marks = marks_of(list(labelled.values()))
+    marks = marks_of(seen_by_people(collected))
     if any(marks.get(task) != mark for task, mark in finish.remembered.items()):
         return "an answer that the machine's labels rest on was changed or deleted"
     if finish.state == "open" and services.versions(project).active() != finish.version:
         return "another version is active than the one whose labels are audited"
-    if finish.state == "certified":
-        symptoms = {task: _symptoms(labelled[task], finish) for task in finish.drawn if task in labelled}
-        if symptoms != finish.answers:
-            return "an answer of the audit was changed or deleted"
+    drawn = {task: answers[task] for task in finish.drawn if task in answers}
+    if finish.state == "certified" and drawn != finish.answers:
+        return "an answer of the audit was changed or deleted"
     known = set(services.finishes(project).rows(finish).tasks.tolist()) | finish.remembered.keys()
     tasks = {task.id for task in services.studio.tasks(project)}
     if not known <= tasks:
@@ -224,16 +228,18 @@ def _voided(
     return f"{len(added)} frames were added to the pool" if added else ""
 
 
-def _count(services: Services, project: int, finish: Finish, labelled: dict[int, Labelled]) -> Finish:
-    """Count the answered audit once, and write down what it proves."""
+def _count(services: Services, project: int, finish: Finish, answers: Answers) -> Finish:
+    """Count the answered audit once, and write down what it proves.
+
+    Where people say that a frame is not assessable, the machine's label counts as wrong: the guarantee is then too
+    cautious, and never too bold.
+    """
     store = services.finishes(project)
     rows = store.rows(finish)
     row_of = {task: row for row, task in enumerate(rows.tasks.tolist())}
     drawn = np.array([row_of[task] for task in finish.drawn], np.intp)
-    truth = np.array([labelled[task].labels for task in finish.drawn], np.uint8).reshape(
-        len(drawn), len(finish.symptoms)
-    )
-    wrong = (truth != rows.labels[drawn]).any(axis=1)
+    told = [_symptoms(rows.labels[row], finish.symptoms) for row in drawn.tolist()]
+    wrong = np.array([answers[task] != one for task, one in zip(finish.drawn, told, strict=True)], bool)
     plan = Plan(rows.uncertainty, finish.people, finish.epsilon, finish.alpha, drawn)
     found = certify(plan, wrong)
     kept = np.zeros(len(rows.tasks), bool)
@@ -241,7 +247,7 @@ def _count(services: Services, project: int, finish: Finish, labelled: dict[int,
     done = finish.model_copy(
         update={
             "state": "certified",
-            "answers": {task: _symptoms(labelled[task], finish) for task in finish.drawn},
+            "answers": {task: answers[task] for task in finish.drawn},
             "counted_at": _now(),
             "outcome": _outcome(finish, found),
         }
@@ -299,8 +305,15 @@ def _wanted(finish: Finish, rows: MachineRows) -> list[int]:
     return wanted
 
 
-def _symptoms(one: Labelled, finish: Finish) -> tuple[str, ...]:
-    return tuple(name for name, there in zip(finish.symptoms, one.labels, strict=True) if there)
+def _answers(collected: Collected, configuration: Configuration) -> Answers:
+    """What people said of each task that somebody looked at."""
+    looked_at = seen_by_people(collected)
+    said = {one.annotation.task: _symptoms(one.labels, configuration.label_names) for one in looked_at}
+    return dict.fromkeys(collected.not_assessable, (NOT_ASSESSABLE,)) | said
+
+
+def _symptoms(labels: NDArray[np.uint8], names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name, there in zip(names, labels, strict=True) if there)
 
 
 def _predictions(order: Order, blind: set[int]) -> Iterator[Prediction]:

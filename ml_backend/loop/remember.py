@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.scores import Scores
 from ml_backend.loop import score as scoring
-from ml_backend.loop.collect import Labelled, collect
+from ml_backend.loop.collect import Collected, Labelled, collect
 from ml_backend.services import Services
 from ml_backend.store.audits import AuditTold
 from ml_backend.store.versions import Manifest
@@ -58,8 +58,12 @@ def marks_of(labelled: Sequence[Labelled]) -> dict[int, int]:
 
 def looked_at(services: Services, project: int, configuration: Configuration) -> list[Labelled]:
     """The annotations that may be remembered: never one that nobody looked at, whatever TSAL_ACCEPTED says."""
-    found = collect(services, project, configuration).labelled
-    return [one for one in found if not one.annotation.accepted_unseen]
+    return seen_by_people(collect(services, project, configuration))
+
+
+def seen_by_people(collected: Collected) -> list[Labelled]:
+    """Of the annotations that count, those that somebody looked at."""
+    return [one for one in collected.labelled if not one.annotation.accepted_unseen]
 
 
 def remember(

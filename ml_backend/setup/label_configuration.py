@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from ml_backend.errors import ConfigurationUnusable
 from ml_backend.ingest.clip_table import column
+from ml_backend.studio.configuration import NONE_OF_THESE, NOT_ASSESSABLE, OTHERWISE
 
 FOLDER = Path(__file__).resolve().parents[1] / "label_config"
 TEMPLATE = FOLDER / "lung_ultrasound.xml"
@@ -20,8 +21,14 @@ EXAMPLE_PIXELS = 220
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
-def render(examples: Path = EXAMPLES, symptoms: Sequence[str] | None = None) -> str:
-    """The configuration as Label Studio takes it: only the choices asked for, their example pictures inside.
+def render(
+    examples: Path = EXAMPLES,
+    symptoms: Sequence[str] | None = None,
+    require_answer: bool = False,
+) -> str:
+    """The configuration as Label Studio takes it: only the symptoms asked for, their example pictures inside.
+
+    With ``require_answer`` an empty form cannot be submitted.
 
     The pictures travel as data URIs in the style sheet, because Label Studio removes them from `<img>` and because then
     they need no file storage. A choice without a picture in `examples` keeps its words.
@@ -30,6 +37,10 @@ def render(examples: Path = EXAMPLES, symptoms: Sequence[str] | None = None) -> 
     """
     root = ElementTree.fromstring(TEMPLATE.read_text(encoding="utf-8"))  # noqa: S314 - a file of this project
     _keep(root, symptoms)
+    if require_answer:
+        control = _control(root, OTHERWISE)
+        control.set("required", "true")
+        control.set("requiredMessage", f"Tick what you see, or say “{NONE_OF_THESE}” or “{NOT_ASSESSABLE}”.")
     style = root.find(".//Style")
     if style is not None:
         style.text = (style.text or "") + "".join(_rules(root, examples))
@@ -40,7 +51,8 @@ def _keep(root: ElementTree.Element, symptoms: Sequence[str] | None) -> None:
     """Take out the choices that are not among the symptoms; number the hotkeys of the rest anew."""
     if symptoms is None:
         return
-    known = [choice.get("value", "") for choice in root.iter("Choice")]
+    control = _control(root, "symptoms")
+    known = [choice.get("value", "") for choice in control]
     unknown = [symptom for symptom in symptoms if symptom not in known]
     if unknown:
         raise ConfigurationUnusable(f"{unknown} are no choices of the labelling configuration; it has {known}")
@@ -48,17 +60,22 @@ def _keep(root: ElementTree.Element, symptoms: Sequence[str] | None) -> None:
         raise ConfigurationUnusable(
             f"a labelling configuration needs two choices or more; only {list(symptoms)} are left"
         )
-    for parent in list(root.iter()):
-        for choice in parent.findall("Choice"):
-            if choice.get("value") not in symptoms:
-                parent.remove(choice)
-    for number, choice in enumerate(root.iter("Choice"), start=1):
+    for choice in list(control):
+        if choice.get("value") not in symptoms:
+            control.remove(choice)
+    for number, choice in enumerate([*control, *_control(root, OTHERWISE)[:1]], start=1):
         choice.set("hotkey", str(number))
+    keys = next(header for header in root.iter("Header") if header.get("value", "").startswith("Keys: "))
+    keys.set("value", keys.get("value", "").replace("4", str(len(control))).replace("5", str(len(control) + 1)))
+
+
+def _control(root: ElementTree.Element, name: str) -> ElementTree.Element:
+    return next(control for control in root.iter("Choices") if control.get("name") == name)
 
 
 def _rules(root: ElementTree.Element, examples: Path) -> list[str]:
     rules = []
-    for choice in root.iter("Choice"):
+    for choice in _control(root, "symptoms"):
         name = column(choice.get("value", ""))
         picture = next((path for path in (examples / f"{name}{suffix}" for suffix in SUFFIXES) if path.is_file()), None)
         if picture is not None:

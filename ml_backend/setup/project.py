@@ -10,6 +10,7 @@ from ml_backend.services import Services
 from ml_backend.setup.findings import Finding
 from ml_backend.studio.client import Studio
 from ml_backend.studio.configuration import Configuration
+from ml_backend.studio.payloads import is_not_assessable
 
 LOOKED_AT = 1000
 """Tasks whose data is searched for keys: one page."""
@@ -95,7 +96,8 @@ def answers(services: Services, project: int) -> Iterator[Finding]:
     """Say how many frames are answered and how many are missing until the first version."""
     annotations = services.studio.confirmed_annotations(project)
     unseen = {one.task for one in annotations if one.accepted_unseen}
-    answered = {one.task for one in annotations if not one.accepted_unseen}
+    no_answer = {one.task for one in annotations if is_not_assessable(one.result)}
+    answered = {one.task for one in annotations if not one.accepted_unseen and not is_not_assessable(one.result)}
     newest = services.versions(project).newest()
     if newest is None:
         left = max(0, services.settings.k_max - len(answered))
@@ -103,6 +105,9 @@ def answers(services: Services, project: int) -> Iterator[Finding]:
     else:
         text = f"{len(answered)} frames are answered; the newest version is {newest.version}"
     yield Finding("answers", "ok", text)
+    if no_answer:
+        text = f"{len(no_answer)} frames are not assessable, people say; they do not count as answers"
+        yield Finding("not assessable", "note", text)
     if unseen:
         yield Finding(
             "accepted unseen",

@@ -17,6 +17,11 @@ _EXAMPLE = (
     '<Choice value="Healthy"/><Choice value="Symptom"/></Choices></View>'
 )
 
+# Controls beside the symptoms, by their names, and what Label Studio stores for their choices.
+CERTAINTY = "certainty"
+OTHERWISE = "otherwise"
+NONE_OF_THESE = "none of these"
+NOT_ASSESSABLE = "not assessable"
 
 # What teams call the choice for a healthy lung. A-lines are a sign of one, but may also be a symptom beside it.
 _HEALTHY = re.compile(
@@ -35,7 +40,8 @@ class Configuration:
     ``label_set``: the choices, the healthy one first; ``values``: what Label Studio stores for each, in the same order
     (the alias if there is one); ``control`` and ``target``: names of the Choices and of the Image; ``image_key``: key
     of a task's data that holds the image's address; ``xml``: all of it; ``healthy_named``: a setting names the healthy
-    choice, so that its position does not matter.
+    choice, so that its position does not matter; ``certainty``: whether a TextArea of that name shows how sure the
+    suggestion is; ``none_of_these``: whether the Choices ``otherwise`` have the answer that no symptom is there.
     """
 
     label_set: LabelSet
@@ -45,6 +51,8 @@ class Configuration:
     image_key: str
     xml: str
     healthy_named: bool = False
+    certainty: bool = False
+    none_of_these: bool = False
 
     @classmethod
     def parse(cls, xml: str, healthy: str | None = None) -> Configuration:
@@ -68,7 +76,17 @@ class Configuration:
         names, values = (tuple(column) for column in zip(*choices, strict=True))
         if len(set(values)) < len(values):
             raise ConfigurationUnusable(f'two choices of <Choices name="{name}"> have the same alias; make them differ')
-        return cls(LabelSet(names), values, name, target, _image_key(images[target]), xml, healthy is not None)
+        return cls(
+            LabelSet(names),
+            values,
+            name,
+            target,
+            _image_key(images[target]),
+            xml,
+            healthy is not None,
+            _beside(root, "TextArea", CERTAINTY, target) is not None,
+            NONE_OF_THESE in (value for _, value in _choices(_beside(root, "Choices", OTHERWISE, target))),
+        )
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -112,6 +130,8 @@ def _control(root: ElementTree.Element, images: dict[str, ElementTree.Element]) 
         target = next((part for part in named if part in images), None)
         if not name:
             seen.append('a <Choices> without name="…"')
+        elif name == OTHERWISE:
+            continue
         elif target is None:
             seen.append(f'<Choices name="{name}"> is not on an <Image>: give it toName="NAME OF THE IMAGE"')
         elif control.get("choice") != "multiple":
@@ -128,9 +148,15 @@ def _control(root: ElementTree.Element, images: dict[str, ElementTree.Element]) 
     )
 
 
-def _choices(control: ElementTree.Element) -> Iterator[tuple[str, str]]:
+def _beside(root: ElementTree.Element, tag: str, name: str, target: str) -> ElementTree.Element | None:
+    """The control of that kind and name on the image ``target``."""
+    found = (control for control in root.iter(tag) if control.get("name") == name)
+    return next((control for control in found if control.get("toName") == target), None)
+
+
+def _choices(control: ElementTree.Element | None) -> Iterator[tuple[str, str]]:
     """Yield (name, stored value) of each choice in document order."""
-    for choice in control.iter("Choice"):
+    for choice in control.iter("Choice") if control is not None else ():
         value, alias = choice.get("value"), choice.get("alias")
         yield value or alias or "", alias or value or ""
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ml_backend.errors import InvalidRequest
-from ml_backend.studio.payloads import is_accepted_unseen
+from ml_backend.studio.payloads import is_accepted_unseen, is_not_assessable
 
 
 class DeletedAnnotation(BaseModel):
@@ -27,6 +27,12 @@ class AnnotationEvent(DeletedAnnotation):
     lead_time: float | None = None
     parent_prediction: int | None = None
     updated_by: int | None = None
+    result: Any = Field(None, repr=False)
+
+    @property
+    def not_assessable(self) -> bool:
+        """Whether it says that the frame cannot be judged."""
+        return is_not_assessable(self.result)
 
     @property
     def accepted_unseen(self) -> bool:

@@ -1,7 +1,9 @@
 """Convert the JSON of annotations and predictions to label combinations, and back.
 
 A confirmed annotation without a choice, and a prediction that carries an empty list of choices, say *no symptom*. A
-prediction without any result says nothing at all: there is no model yet, or the frame cannot be read.
+prediction without choices says nothing at all: there is no model yet, or the frame cannot be read, or people are to
+judge it unaided. Where the configuration has the answer *none of these*, that is how a prediction says *no symptom*:
+Label Studio's browser takes an empty list of choices for a tick.
 """
 
 from __future__ import annotations
@@ -15,11 +17,16 @@ from label_studio_sdk.label_interface import LabelInterface
 from numpy.typing import NDArray
 
 from ml_backend.errors import ConfigurationUnusable, UnknownLabel
-from ml_backend.studio.configuration import Configuration
+from ml_backend.studio.configuration import CERTAINTY, NONE_OF_THESE, NOT_ASSESSABLE, OTHERWISE, Configuration
 
 # Label Studio keeps unknown keys of a result in the prediction, and its browser strips this one from the annotation
 # that is made of it; `meta` and a numeric `score` would be copied into the annotation.
 AUDIT = "tsal"
+_SOURCES = {
+    "memory": "from frames like this that were confirmed",
+    "network": "from the network",
+    "table": "from the network and what often occurs together",
+}
 
 
 @dataclass(frozen=True)
@@ -48,13 +55,21 @@ class Default:
 
 def prediction_payload(prediction: Prediction, configuration: Configuration) -> dict[str, Any]:
     """Write a prediction as Label Studio's bulk import and its ML-backend protocol take it."""
-    result = []
+    result: list[dict[str, Any]] = []
     if prediction.labels is not None:
+        no_symptom = configuration.none_of_these and not prediction.labels.any()
+        ticked = choices_result(prediction.labels, configuration)
+        if no_symptom:
+            ticked |= {"from_name": OTHERWISE, "value": {"choices": [NONE_OF_THESE]}}
+        result.append({"id": f"{ticked['from_name']}-{prediction.task}", **ticked, AUDIT: dict(prediction.audit)})
+    if configuration.certainty:
         result.append(
             {
-                "id": f"{configuration.control}-{prediction.task}",
-                **choices_result(prediction.labels, configuration),
-                AUDIT: dict(prediction.audit),
+                "id": f"{CERTAINTY}-{prediction.task}",
+                "from_name": CERTAINTY,
+                "to_name": configuration.target,
+                "type": "textarea",
+                "value": {"text": [certainty(prediction)]},
             }
         )
     return {
@@ -63,6 +78,18 @@ def prediction_payload(prediction: Prediction, configuration: Configuration) -> 
         "score": prediction.score,
         "result": result,
     }
+
+
+def certainty(prediction: Prediction) -> str:
+    """What the labelling page says of a suggestion: how sure it is, and what it comes from, as far as is known."""
+    if prediction.labels is None:
+        return "No suggestion: please judge this frame yourself."
+    sure = prediction.audit.get("confidence")
+    words = ["Suggestion" if prediction.labels.any() else "Suggestion: none of these"]
+    if sure is not None:
+        words.append(f"{min(float(sure), 0.99):.0%} sure")  # rounding must not promise certainty
+    source = _SOURCES.get(prediction.audit.get("source", ""))
+    return " · ".join([*words, source] if source else words)
 
 
 def choices_result(labels: NDArray[np.uint8], configuration: Configuration) -> dict[str, Any]:
@@ -89,6 +116,22 @@ def labels_of(
     return _known(names, gone, configuration), tuple(gone)
 
 
+def is_not_assessable(result: object) -> bool:
+    """Tell whether an annotation's result says that the frame cannot be judged; false for what is no result."""
+    return _otherwise(result, NOT_ASSESSABLE) is not None
+
+
+def _otherwise(result: object, answer: str) -> Mapping[str, Any] | None:
+    """The item of a result that gives this answer besides symptoms."""
+    for item in result if isinstance(result, list | tuple) else ():
+        if isinstance(item, Mapping) and item.get("from_name") == OTHERWISE:
+            value = item.get("value")
+            choices = value.get("choices") if isinstance(value, Mapping) else None
+            if isinstance(choices, list) and answer in choices:
+                return item
+    return None
+
+
 def default_of(prediction: Mapping[str, Any] | None, configuration: Configuration) -> Default:
     """Read the defaults that an annotator saw from the prediction, as Label Studio stored it.
 
@@ -96,10 +139,12 @@ def default_of(prediction: Mapping[str, Any] | None, configuration: Configuratio
     """
     nothing = Default(None, None, {})
     try:
-        items = _items((prediction or {}).get("result") or [], configuration)
-        if not items:
+        result = (prediction or {}).get("result") or []
+        items = _items(result, configuration)
+        said = items[0] if items else _otherwise(result, NONE_OF_THESE)
+        if said is None:
             return nothing
-        audit = items[0].get(AUDIT)
+        audit = said.get(AUDIT)
         audit = audit if isinstance(audit, Mapping) else {}
         plain = None
         if "plain" in audit:

@@ -17,12 +17,18 @@ from ml_backend.errors import ConfigurationUnusable
 from ml_backend.ingest.clip_table import column
 from ml_backend.phantom.clips import write_examples
 from ml_backend.setup.label_configuration import EXAMPLES, TEMPLATE, render
+from ml_backend.studio.configuration import NONE_OF_THESE, NOT_ASSESSABLE, OTHERWISE, Configuration
 
 SYMPTOMS = ["A-line", "B-line", "Pleural lesion", "Pleural effusion"]
 
 
 def choices(configuration: str) -> list[tuple[str, str]]:
-    return [(tag.attrib["value"], tag.attrib["hotkey"]) for tag in ElementTree.fromstring(configuration).iter("Choice")]
+    return [(tag.attrib["value"], tag.attrib["hotkey"]) for tag in control(configuration, "symptoms")]
+
+
+def control(configuration: str, name: str) -> ElementTree.Element:
+    (found,) = (one for one in ElementTree.fromstring(configuration).iter("Choices") if one.get("name") == name)
+    return found
 
 
 def pictures(configuration: str) -> dict[str, Image.Image]:
@@ -39,13 +45,13 @@ def prediction(*ticked: str) -> dict[str, object]:
 def test_label_studio_reads_four_symptoms_with_hotkeys_on_one_image(configuration: str) -> None:
     interface = LabelInterface(configuration)
     interface.validate()
-    control = interface.get_control("symptoms")
-    assert control.tag == "Choices"
-    assert control.to_name == ["image"]
-    assert control.attr["choice"] == "multiple"
+    symptoms = interface.get_control("symptoms")
+    assert symptoms.tag == "Choices"
+    assert symptoms.to_name == ["image"]
+    assert symptoms.attr["choice"] == "multiple"
     assert interface.get_object("image").tag == "Image"
     assert interface.get_object("image").value_name == "image"
-    assert list(control.labels) == SYMPTOMS
+    assert list(symptoms.labels) == SYMPTOMS
     assert choices(configuration) == [(symptom, str(number)) for number, symptom in enumerate(SYMPTOMS, start=1)]
 
 
@@ -63,6 +69,23 @@ def test_three_symptoms_leave_the_fourth_out() -> None:
     assert choices(render(symptoms=["A-line", "Pleural effusion"])) == [("A-line", "1"), ("Pleural effusion", "2")]
 
 
+@pytest.mark.parametrize(("symptoms", "key"), [(None, "5"), (SYMPTOMS[:3], "4")])
+def test_the_answers_that_are_no_symptom_follow_with_their_keys(symptoms: list[str] | None, key: str) -> None:
+    xml = render(symptoms=symptoms)
+    otherwise = [(one.get("alias"), one.get("hotkey")) for one in control(xml, OTHERWISE)]
+    assert otherwise == [(NONE_OF_THESE, key), (NOT_ASSESSABLE, "0")]
+    (keys,) = re.findall(r'value="Keys: (\d) to (\d) tick, (\d) none, 0', xml)
+    assert keys == ("1", str(int(key) - 1), key)
+    parsed = Configuration.parse(xml)
+    assert (parsed.none_of_these, parsed.certainty) == (True, True)
+    assert list(parsed.label_names) == (symptoms or SYMPTOMS)
+
+
+def test_an_answer_is_required_where_a_team_wants_it() -> None:
+    assert control(render(), OTHERWISE).get("required") is None
+    assert control(render(require_answer=True), OTHERWISE).get("required") == "true"
+
+
 def test_impossible_symptoms_are_refused() -> None:
     with pytest.raises(ConfigurationUnusable, match="Rust"):
         render(symptoms=["A-line", "Rust"])
@@ -74,7 +97,7 @@ def test_every_choice_shows_its_picture_and_a_line_of_words() -> None:
     configuration = render()
     shown = pictures(configuration)
     assert list(shown) == [column(symptom) for symptom in SYMPTOMS]
-    for symptom, tag in zip(SYMPTOMS, ElementTree.fromstring(configuration).iter("Choice"), strict=True):
+    for symptom, tag in zip(SYMPTOMS, control(configuration, "symptoms"), strict=True):
         assert f'class="example example-{column(symptom)}"' in tag.attrib["html"]
         assert f"<b>{symptom}</b>" in tag.attrib["html"]
         assert shown[column(symptom)].size == (220, 220)

@@ -14,7 +14,7 @@ from ml_backend.loop import collect
 from ml_backend.loop import train as training
 from ml_backend.store.features import FeatureStore
 from tests.events import events
-from tests.installation import CONFIGURATION, PROJECT
+from tests.installation import CONFIGURATION, NO_ANSWER, PROJECT
 from tests.loop.installed import HELD, TASKS, Installation, labels_of, silent, tasks_of
 from tests.studio_stand_in import one_thread
 
@@ -59,6 +59,18 @@ class TestAnnotations:
         assert [(one["count"], one["ids"]) for one in events(caplog, "left out")] == [(1, "1")]
         left_out = "left out 1 annotations that tick only symptoms that the configuration does not have: 1"
         assert manifest.notes[0] == left_out
+
+    def test_a_frame_that_is_not_assessable_is_kept_apart_unless_somebody_judged_it(
+        self, confirmed: Installation
+    ) -> None:
+        studio = confirmed.studio
+        for place in (0, 1):
+            studio.annotations[place] = replace(studio.annotations[place], result=[NO_ANSWER])
+        studio.confirm(2, [0, 1, 0], number=50)
+        collected = collect.collect(confirmed.services(), PROJECT, CONFIGURATION)
+        assert collected.not_assessable == {1}
+        assert [one.annotation.task for one in collected.labelled] == list(TASKS)[1:]
+        assert collected.notes == ["left out 1 tasks that are not assessable: 1"]
 
     def test_where_a_removed_symptom_is_ticked_the_other_answers_count(self, confirmed: Installation) -> None:
         self.tick(confirmed, 1, "Rust", "b")

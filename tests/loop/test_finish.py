@@ -13,11 +13,12 @@ import pytest
 from ml_backend.errors import FinishStands, InvalidRequest, NotEnoughLabels
 from ml_backend.loop import finish as finishing
 from ml_backend.loop import order as ordering
-from ml_backend.loop.remember import looked_at as read
+from ml_backend.loop.collect import collect as read
 from ml_backend.services import Services
 from ml_backend.store.finishes import Finish
+from ml_backend.studio.configuration import NOT_ASSESSABLE
 from ml_backend.studio.payloads import default_of
-from tests.installation import CONFIGURATION, PROJECT
+from tests.installation import CONFIGURATION, NO_ANSWER, PROJECT
 from tests.loop.test_order import TASKS, Installation, folder, installed, lose, predictor, silent, studio
 from tests.loop.test_remember import A, B, services
 from tests.studio_stand_in import Died, one_thread
@@ -191,6 +192,20 @@ def test_an_audit_that_nobody_looked_at_is_not_answered(installed: Installation)
     assert finishing.answered(made, PROJECT, finish) == 0
 
 
+def test_a_frame_that_nobody_can_assess_counts_as_wrong(installed: Installation) -> None:
+    made, finish = begun(installed)
+    answer(installed, finish)
+    last = installed.studio.annotations[-1]
+    installed.studio.annotations[-1] = replace(last, result=[NO_ANSWER])
+    done = advanced(made)
+    assert done.outcome is not None
+    assert done.outcome.wrong_in_audit == 1
+    assert done.answers[last.task] == (NOT_ASSESSABLE,)
+    assert advanced(made).state == "certified"
+    installed.studio.annotations[-1] = last
+    assert advanced(made).state == "void"
+
+
 def test_two_draws_at_once_leave_the_one_that_was_written_down_first(installed: Installation) -> None:
     installed.studio.confirm(FIRST, A)
     made = services(installed)
@@ -208,12 +223,12 @@ def test_a_finish_that_is_given_up_while_it_is_counted_stays_void(
     answer(installed, finish)
     giving_up = Thread(target=finishing.give_up, args=(made, PROJECT))
 
-    def looked_at(*known: Any) -> Any:
+    def collect(*known: Any) -> Any:
         giving_up.start()
         giving_up.join(0.5)  # it ends here only where nothing keeps it waiting
         return read(*known)
 
-    monkeypatch.setattr(finishing, "looked_at", looked_at)
+    monkeypatch.setattr(finishing, "collect", collect)
     finishing.advance(made, PROJECT)
     giving_up.join()
     newest = made.finishes(PROJECT).newest()

@@ -46,6 +46,7 @@ from tests.events import events
 from tests.installation import (
     COMBINATIONS,
     CONFIGURATION,
+    NO_ANSWER,
     PROJECT,
     XML,
     environment_of,
@@ -151,6 +152,12 @@ class TestWebhooks:
             jobs.record(services, PROJECT, action, {"annotation": annotation(number, skipped=True)})
         assert services.pending(PROJECT).count() == 0
         assert waiting(services) == []
+
+    def test_what_is_not_assessable_does_not_count(self, services: Services) -> None:
+        created(services, 1, 2)
+        jobs.record(services, PROJECT, "ANNOTATION_UPDATED", {"annotation": annotation(2) | {"result": [NO_ANSWER]}})
+        jobs.record(services, PROJECT, "ANNOTATION_CREATED", {"annotation": annotation(3) | {"result": [NO_ANSWER]}})
+        assert services.pending(PROJECT).tasks() == {1}
 
     def test_an_annotation_counts_until_it_becomes_a_skip_and_again_after(self, services: Services) -> None:
         created(services, 1, 2, 3)

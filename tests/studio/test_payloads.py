@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ml_backend.errors import UnknownLabel
+from ml_backend.setup.label_configuration import render
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import (
     AUDIT,
@@ -20,9 +21,11 @@ from ml_backend.studio.payloads import (
     choices_result,
     default_of,
     is_confirmed,
+    is_not_assessable,
     labels_of,
     prediction_payload,
 )
+from tests.installation import NO_ANSWER
 
 XML = """<View><Image name="image" value="$image"/><Choices name="symptoms" toName="image" choice="multiple">
 <Choice value="A-line" alias="a"/><Choice value="B-line"/><Choice value="Pleural lesion"/><Choice value="Effusion"/>
@@ -152,6 +155,55 @@ def test_a_foreign_prediction_has_no_audit() -> None:
     assert default.labels is not None
     assert default.labels.tolist() == [0, 1, 0, 0]
     assert default.plain is None
+
+
+def test_the_page_says_how_sure_a_suggestion_is_and_the_result_is_read_back() -> None:
+    configuration = Configuration.parse(render())
+    checker = Checker(configuration)
+    said = []
+    for labels, audit in (
+        ([0, 1, 0, 0], {"confidence": 0.934, "source": "memory"}),
+        ([0, 0, 0, 0], {"confidence": 0.998, "source": "network", "plain": []}),
+        ([0, 0, 1, 0], {}),
+    ):
+        payload = prediction_payload(prediction(np.array(labels, np.uint8), **audit), configuration)
+        assert checker.errors(payload) == []
+        default = default_of(payload, configuration)
+        assert default.labels is not None
+        assert (default.labels.tolist(), default.audit) == (labels, audit)
+        assert labels_of(payload["result"], configuration)[0].tolist() == labels
+        said.append([item["value"].get("text", item["value"].get("choices")) for item in payload["result"]])
+    assert [choices for choices, _ in said] == [["B-line"], ["none of these"], ["Pleural lesion"]]
+    assert "93%" in said[0][1][0]
+    assert "99%" in said[1][1][0]
+    assert "%" not in said[2][1][0]
+    assert len({text for _, (text,) in said}) == 3
+
+
+def test_no_suggestion_is_another_thing_than_a_suggestion_of_nothing() -> None:
+    configuration = Configuration.parse(render())
+    payload = prediction_payload(prediction(None), configuration)
+    assert Checker(configuration).errors(payload) == []
+    assert [item["from_name"] for item in payload["result"]] == ["certainty"]
+    assert default_of(payload, configuration).labels is None
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        ([NO_ANSWER], True),
+        ([NO_ANSWER | {"value": {"choices": ["none of these"]}}], False),
+        ([NO_ANSWER | {"from_name": "symptoms"}], False),
+        ([NO_ANSWER | {"value": None}], False),
+        ([NO_ANSWER | {"value": {"choices": "not assessable"}}], False),
+        ([None, 3, NO_ANSWER], True),
+        (None, False),
+        ("not assessable", False),
+        ({}, False),
+    ],
+)
+def test_not_assessable_is_an_answer_of_its_own(result: object, expected: bool) -> None:
+    assert is_not_assessable(result) is expected
 
 
 def test_a_skip_is_not_a_confirmation() -> None:
