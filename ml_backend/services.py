@@ -22,6 +22,7 @@ from ml_backend.plugins import Registry
 from ml_backend.settings import Settings
 from ml_backend.store.audits import AuditStore
 from ml_backend.store.counters import Counters
+from ml_backend.store.doing import Doing
 from ml_backend.store.embedded import redis_url
 from ml_backend.store.embeddings import EmbeddingStore
 from ml_backend.store.evidence_addresses import EvidenceAddresses
@@ -29,6 +30,7 @@ from ml_backend.store.features import FeatureStore
 from ml_backend.store.finishes import FinishStore
 from ml_backend.store.grounds import GroundsStore
 from ml_backend.store.orders import OrderStore
+from ml_backend.store.overviews import OverviewStore
 from ml_backend.store.parked import ParkedStore
 from ml_backend.store.pending import Pending, connect
 from ml_backend.store.symptoms import SymptomStore
@@ -164,6 +166,14 @@ class Services:
     def finishes(self, project: int) -> FinishStore:
         """A project's finishes."""
         return FinishStore(self.folder(project))
+
+    def doing(self, project: int) -> Doing:
+        """What the sidecar is doing for a project."""
+        return Doing(lambda: self.redis, project)
+
+    def overviews(self, project: int) -> OverviewStore:
+        """What the lead's page shows of a project."""
+        return OverviewStore(self.folder(project))
 
     def parked(self, project: int) -> ParkedStore:
         """A project's fine-tune that is not tried again until something changes."""

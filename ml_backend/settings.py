@@ -80,6 +80,14 @@ class Settings(BaseSettings):
     basic_auth_password: SecretStr | None = Field(
         None, description="password for it; both required where the webhook secret is"
     )
+    lead_reader_user: str | None = Field(
+        None,
+        description="user name that may read the lead's page and change nothing; unset: nobody has this role",
+    )
+    lead_reader_password: SecretStr | None = Field(None, description="password for it; required where the name is set")
+    hide_names: bool = Field(
+        False, description="whether the lead's page calls annotators Person 1, Person 2, … instead of by their names"
+    )
 
     # The evidence beside the frame
     evidence: bool = Field(
@@ -257,12 +265,25 @@ class Settings(BaseSettings):
             raise SettingsError(
                 f"{PREFIX}BASIC_AUTH_USER and {PREFIX}BASIC_AUTH_PASSWORD go together: set both or none"
             )
+        self._require_reader()
         named = {"HOST": (self.host, self.host), "BACKEND_URL": (self.backend_url, host_of(self.backend_url))}
         for name, (value, host) in named.items():
             if missing and not is_loopback(host):
                 raise SettingsError(
                     f"set {', '.join(missing)}: required because {PREFIX}{name}={value} is not a loopback address"
                 )
+
+    def _require_reader(self) -> None:
+        """Refuse half a reader, and one beside whom everybody may change things."""
+        if (self.lead_reader_user is None) != (self.lead_reader_password is None):
+            raise SettingsError(
+                f"{PREFIX}LEAD_READER_USER and {PREFIX}LEAD_READER_PASSWORD go together: set both or none"
+            )
+        if self.lead_reader_user is not None and self.basic_auth_user in (None, self.lead_reader_user):
+            raise SettingsError(
+                f"{PREFIX}LEAD_READER_USER needs {PREFIX}BASIC_AUTH_USER and {PREFIX}BASIC_AUTH_PASSWORD too, under "
+                "another name: who has those may change things"
+            )
 
 
 def is_loopback(host: str) -> bool:

@@ -15,11 +15,11 @@ from ml_backend.services import Services
 from ml_backend.studio.configuration import Configuration
 from ml_backend.tsal.judgement import matches
 from ml_backend.tsal.labels import columns_of
-from ml_backend.tsal.reliability import AuditReport
+from ml_backend.tsal.reliability import AuditReport, Share
 
 
 @dataclass(frozen=True)
-class _Told:
+class Told:
     """What was told of a frame before its answer: ``labels`` (l,) as they were ticked, or would have been if blind."""
 
     labels: NDArray[np.uint8]
@@ -42,27 +42,33 @@ def report_on(
     services: Services, project: int, labelled: Sequence[Labelled], configuration: Configuration
 ) -> AuditReport:
     """The same on these answers, of which those that nobody looked at are left out."""
-    open_ = services.finishes(project).open()
-    told = dict(_told_of_batches(services, project, configuration)) | dict(
-        _told_of_finishes(services, project, configuration)
-    )
-    for task in open_.drawn if open_ else ():
-        told.pop(task, None)
+    told = told_before(services, project, configuration)
     answered = [one for one in labelled if one.annotation.task in told and not one.annotation.accepted_unseen]
     before = [told[one.annotation.task] for one in answered]
-    width = len(configuration.label_names)
-    right = matches(
-        np.array([one.labels for one in answered], np.uint8).reshape(-1, width),
-        np.array([one.labels for one in before], np.uint8).reshape(-1, width),
-        np.array([one.known for one in answered], bool).reshape(-1, width),
-    )
+    names = configuration.label_names
+    truth = np.array([one.labels for one in answered], np.uint8).reshape(-1, len(names))
+    ticked = np.array([one.labels for one in before], np.uint8).reshape(-1, len(names))
+    known = np.array([one.known for one in answered], bool).reshape(-1, len(names))
     return AuditReport.of(
-        right,
+        matches(truth, ticked, known),
         np.array([one.confidence for one in before], np.float64),
         np.array([one.blind for one in before], bool),
         [one.source for one in before],
         [one.patient for one in answered],
+        {
+            name: Share.of((truth[:, column] == ticked[:, column])[known[:, column]])
+            for column, name in enumerate(names)
+        },
     )
+
+
+def told_before(services: Services, project: int, configuration: Configuration) -> dict[int, Told]:
+    """What was told of each audit frame, by task; without those of a finish that is still being answered."""
+    open_ = services.finishes(project).open()
+    told = dict(_told_of_batches(services, project, configuration)) | dict(
+        _told_of_finishes(services, project, configuration)
+    )
+    return {task: one for task, one in told.items() if open_ is None or task not in open_.drawn}
 
 
 def figures(
@@ -73,16 +79,16 @@ def figures(
     return {"calibration_error": report.calibration_error, "automation_bias": report.bias.to_json()}
 
 
-def _told_of_batches(services: Services, project: int, configuration: Configuration) -> Iterator[tuple[int, _Told]]:
+def _told_of_batches(services: Services, project: int, configuration: Configuration) -> Iterator[tuple[int, Told]]:
     audits, names = services.audits(project), configuration.label_names
     drawn = audits.tasks()
     for task, told in audits.told().items():
         if task in drawn:
             labels = np.array([name in told.ticks for name in names], np.uint8)
-            yield task, _Told(labels, told.confidence, told.blind, told.source)
+            yield task, Told(labels, told.confidence, told.blind, told.source)
 
 
-def _told_of_finishes(services: Services, project: int, configuration: Configuration) -> Iterator[tuple[int, _Told]]:
+def _told_of_finishes(services: Services, project: int, configuration: Configuration) -> Iterator[tuple[int, Told]]:
     """Which source ticked is not written down there."""
     store = services.finishes(project)
     for finish in store.counted():
@@ -92,4 +98,4 @@ def _told_of_finishes(services: Services, project: int, configuration: Configura
         for task in finish.drawn:
             row = row_of[task]
             labels = np.array([0 if column is None else rows.labels[row, column] for column in columns], np.uint8)
-            yield task, _Told(labels, 1.0 - float(rows.uncertainty[row]), task in finish.blind, "")
+            yield task, Told(labels, 1.0 - float(rows.uncertainty[row]), task in finish.blind, "")

@@ -92,8 +92,15 @@ class Material:
         return [one.patient for one in self.labelled]
 
 
-def collect(services: Services, project: int, configuration: Configuration) -> Collected:
+def collect(
+    services: Services,
+    project: int,
+    configuration: Configuration,
+    annotations: Sequence[ConfirmedAnnotation] | None = None,
+) -> Collected:
     """Read the confirmed annotations, one a frame: of several that disagree the one that the settings' rule names.
+
+    ``annotations``: all of the project, where they have been read already.
 
     Left out are annotations that nobody looked at (unless TSAL_ACCEPTED=train), those that say *not assessable* or tick
     only choices that the configuration does not have, and frames whose annotations disagree where the rule is to leave
@@ -105,7 +112,8 @@ def collect(services: Services, project: int, configuration: Configuration) -> C
     partly: list[int] = []
     not_assessable: set[int] = set()
     of_frame: dict[int, list[Labelled]] = defaultdict(list)
-    for annotation in services.studio.confirmed_annotations(project):
+    read_now = services.studio.confirmed_annotations(project) if annotations is None else annotations
+    for annotation in read_now:
         if annotation.accepted_unseen and services.settings.accepted != "train":
             accepted.append(annotation.id)
             continue

@@ -16,6 +16,7 @@ from ml_backend.logs import changed, event, place, stages
 from ml_backend.loop import confirm, jobs
 from ml_backend.loop import finish as finishing
 from ml_backend.loop import order as ordering
+from ml_backend.loop import overview as overviews
 from ml_backend.services import Services
 from ml_backend.store import heartbeat
 from ml_backend.store.files import remove_leftovers
@@ -41,6 +42,7 @@ class Watched:
     trouble: str | None = None
     failures: int = 0
     again: float = float("-inf")
+    overviewed: tuple[object, ...] = ()
 
 
 def watch(services: Services, projects: list[int] | None) -> None:
@@ -106,9 +108,11 @@ def try_look(services: Services, project: int, state: Watched) -> None:
         state.again = time.monotonic() + min(poll / 4 * 2**state.failures, 2 * poll)
         state.failures = min(state.failures + 1, 8)
         state.news = None  # so that the next look is complete, even if nothing new is announced
+        services.doing(project).note_trouble(trouble)
     else:
         if state.trouble:
             event(logger, "works again", project=project)
+            services.doing(project).note_trouble(None)
         state.trouble, state.failures = None, 0
 
 
@@ -134,6 +138,7 @@ def look(services: Services, project: int, state: Watched) -> None:
     if ended and ended != state.ended:
         event(logger, "the loop has ended", project=project, reason=ended)
     state.ended = ended
+    _overview(services, project, state, counts, ended, due)
     state.news, state.version, state.counts = news, version, counts
 
 
@@ -150,10 +155,38 @@ def _refresh(
     if reason and counts.unlabelled:
         if state.trouble is None:
             event(logger, "refreshing", project=project, reason=reason)
-        report = stages(logger, project)
-        ordering.refresh_if_needed(services, project, report, look_for_frames=more, look_for_changes=changes)
+        log, doing = stages(logger, project), services.doing(project)
+
+        def report(stage: str, done: int, total: int) -> None:
+            log(stage, done, total)
+            doing.note(stage, done, total)
+
+        try:
+            ordering.refresh_if_needed(services, project, report, look_for_frames=more, look_for_changes=changes)
+        finally:
+            doing.end()
     if prunes and not reason:
         ordering.prune(services, project, busy=busy)
+
+
+def _overview(services: Services, project: int, state: Watched, counts: Counts, ended: str | None, due: bool) -> None:
+    """Compute what the lead's page shows anew where something changed; of mere answers, once a poll.
+
+    It comes last, and what it rests on is read anew: nobody waits for it, and a failure costs only the page.
+    """
+    order, active = services.orders(project).current_name(), services.versions(project).active()
+    finish = services.finishes(project).newest()
+    now = (counts, ended, order, active, services.versions(project).names(), finish.state if finish else None)
+    old = state.overviewed
+    if now == old or not (due or old[2:] != now[2:]):
+        return
+    try:
+        overviews.write(services, project, ended)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        changed(logger, "overview failed", level=logging.WARNING, project=project, reason=reason, at=place(error))
+    else:
+        state.overviewed = now
 
 
 def _caught_up(services: Services, project: int, state: Watched, counts: Counts) -> bool:

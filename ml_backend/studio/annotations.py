@@ -17,7 +17,8 @@ class ConfirmedAnnotation:
     """A submitted annotation of ``task``; ``updated_at`` is Label Studio's ISO 8601 text.
 
     ``accepted_unseen``: the Data Manager made it from a prediction, and nobody has opened it since. ``by`` is the ID of
-    the user who submitted it, None where Label Studio does not say.
+    the user who submitted it, None where Label Studio does not say. ``created_at`` is text as ``updated_at``;
+    ``seconds``: how long it took, None where nobody was timed.
     """
 
     id: int
@@ -27,6 +28,8 @@ class ConfirmedAnnotation:
     result: Sequence[Mapping[str, Any]]
     accepted_unseen: bool = False
     by: int | None = None
+    created_at: str = ""
+    seconds: float | None = None
 
 
 class Annotations(Projects):
@@ -48,7 +51,8 @@ class Annotations(Projects):
     def _confirmed_annotations(self, project: int, operator: str) -> list[ConfirmedAnnotation]:
         """The annotations of tasks whose number of annotations, as Label Studio counts, is ``greater`` or ``equal``."""
         fields = (
-            "id,data,annotations,result,was_cancelled,updated_at,lead_time,parent_prediction,updated_by,completed_by"
+            "id,data,annotations,result,was_cancelled,updated_at,lead_time,parent_prediction,updated_by,completed_by,"
+            "created_at"
         )
         what = f"reading the annotations of project {project}"
         return [
@@ -60,6 +64,8 @@ class Annotations(Projects):
                 result=annotation["result"] or [],
                 accepted_unseen=is_accepted_unseen(annotation),
                 by=_user(annotation.get("completed_by")),
+                created_at=annotation.get("created_at") or "",
+                seconds=annotation.get("lead_time"),
             )
             for row in self._rows(what, project, [("total_annotations", operator, 0)], "all", fields)
             for annotation in row["annotations"]

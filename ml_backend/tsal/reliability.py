@@ -104,7 +104,8 @@ def calibration_error(bins: Sequence[Bin]) -> float | None:
 class AuditReport:
     """What the answered audit frames of a project say.
 
-    ``frames`` of so many ``patients``; ``right``: those whose answer has exactly the ticks, also by ``sources``.
+    ``frames`` of so many ``patients``; ``right``: those whose answer has exactly the ticks, also by ``sources``;
+    ``symptoms``: those whose answer on this symptom is what was ticked.
     """
 
     frames: int
@@ -113,6 +114,7 @@ class AuditReport:
     bias: Bias
     bins: tuple[Bin, ...]
     sources: Mapping[str, Share]
+    symptoms: Mapping[str, Share]
 
     @property
     def calibration_error(self) -> float | None:
@@ -127,12 +129,13 @@ class AuditReport:
         blind: Flags,
         sources: Sequence[str],
         patients: Sequence[str],
+        symptoms: Mapping[str, Share],
     ) -> AuditReport:
         """Report on n answered frames.
 
         ``right`` (n,): whether the answer has exactly the symptoms that were ticked; ``confidence`` (n,) of the ticks;
         ``blind`` (n,): asked without them; ``sources``: whose ticks they are, empty where that is not known;
-        ``patients``: of each frame.
+        ``patients``: of each frame; ``symptoms``: the share right of each.
         """
         of_frame = np.array(sources, object)
         return cls(
@@ -142,6 +145,7 @@ class AuditReport:
             Bias(Share.of(~right[~blind]), Share.of(~right[blind])),
             reliability(confidence, right),
             {one: Share.of(right[of_frame == one]) for one in sorted({*sources} - {""})},
+            symptoms,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -154,4 +158,5 @@ class AuditReport:
             "reliability": [one.to_json() for one in self.bins],
             "calibration_error": self.calibration_error,
             "sources": {name: share.to_json() for name, share in self.sources.items()},
+            "symptoms": {name: share.to_json() for name, share in self.symptoms.items()},
         }

@@ -22,8 +22,9 @@ def secret_header(settings: Settings) -> dict[str, str]:
 
 def require_access(request: Request, settings: Settings) -> None:
     """Let a request in by our secret (webhooks), by name and password, or, where none is set, from this machine."""
-    # Container health checks send no password, and the right to see evidence is the signature in its address.
-    if request.endpoint not in ("health", "evidence", None):
+    # Container health checks send no password, the right to see evidence is the signature in its address, and the
+    # lead's page lets people in by itself.
+    if request.endpoint not in ("health", "evidence", None) and request.blueprint != "lead":
         _require_secrets(request, settings)
 
 
@@ -39,7 +40,7 @@ def has_access(request: Request, settings: Settings) -> bool:
 def _require_secrets(request: Request, settings: Settings) -> None:
     webhook = request.endpoint == "webhook"
     secret, user, password = settings.webhook_secret, settings.basic_auth_user, settings.basic_auth_password
-    if webhook and secret is not None and _same(request.headers.get(SECRET_HEADER), secret.get_secret_value()):
+    if webhook and secret is not None and same(request.headers.get(SECRET_HEADER), secret.get_secret_value()):
         return
     if user is not None and password is not None:
         if _password_matches(request, user, password.get_secret_value()):
@@ -76,14 +77,20 @@ def is_local(request: Request) -> bool:
 
 def _password_matches(request: Request, user: str, password: str) -> bool:
     """Compare both in constant time, whichever is wrong."""
+    sent_user, sent_password = sent_names(request)
+    right_user, right_password = same(sent_user, user), same(sent_password, password)
+    return right_user and right_password
+
+
+def sent_names(request: Request) -> tuple[str | None, str | None]:
+    """The name and the password of the request's header, None where it sends none."""
     try:
         sent = request.authorization
     except ValueError:  # werkzeug's, where what should be base64 is not even ASCII
         sent = None
-    right_user = _same(sent.username if sent else None, user)
-    right_password = _same(sent.password if sent else None, password)
-    return right_user and right_password
+    return (sent.username, sent.password) if sent else (None, None)
 
 
-def _same(sent: str | None, wanted: str) -> bool:
+def same(sent: str | None, wanted: str) -> bool:
+    """Compare in a time that does not tell how much of it is right."""
     return hmac.compare_digest((sent or "").encode(), wanted.encode())

@@ -24,6 +24,7 @@ from ml_backend.store.pending import connect, unanswered
 from ml_backend.web.access import has_access, require_access
 from ml_backend.web.evidence import answer_evidence
 from ml_backend.web.health import Health
+from ml_backend.web.lead.views import answer_lead
 from ml_backend.web.metrics import Monitoring
 
 logger = logging.getLogger(__name__)
@@ -66,12 +67,13 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings.require_authentication()
     configure()
     services = Services(settings)
-    monitoring = Monitoring(services)
+    monitoring, health = Monitoring(services), Health(services)
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     _measure(app, monitoring)
     app.before_request(lambda: require_access(request, settings))
-    _answer_status(app, services, monitoring)
+    _answer_status(app, services, monitoring, health)
+    answer_lead(app, services, health)
     _answer_label_studio(app, services, monitoring)
     answer_evidence(app, services)
     _answer_errors(app, services)
@@ -93,9 +95,8 @@ def _measure(app: Flask, monitoring: Monitoring) -> None:
         return response
 
 
-def _answer_status(app: Flask, services: Services, monitoring: Monitoring) -> None:
+def _answer_status(app: Flask, services: Services, monitoring: Monitoring, health: Health) -> None:
     """Answer those who watch the backend."""
-    health = Health(services)
 
     @app.get("/", endpoint="health")
     @app.get("/health", endpoint="health")

@@ -46,6 +46,7 @@ def test_a_report_by_hand() -> None:
         blind=np.array([False, False, False, False, True, True]),
         sources=["memory", "memory", "network", "memory", "network", ""],
         patients=["a", "a", "b", "b", "b", "c"],
+        symptoms={"A-line": Share(4, 6)},
     )
     assert (report.frames, report.patients, report.right) == (6, 3, Share(3, 6))
     assert report.bias == Bias(shown=Share(1, 4), hidden=Share(2, 2))
@@ -65,7 +66,7 @@ def test_a_report_by_hand() -> None:
 
 def test_without_frames_nothing_is_claimed() -> None:
     nothing = np.zeros(0, bool)
-    report = AuditReport.of(nothing, np.zeros(0), nothing, [], [])
+    report = AuditReport.of(nothing, np.zeros(0), nothing, [], [], {})
     assert (report.calibration_error, report.right.value, report.bias.value) == (None, None, None)
     assert report.right.interval == (0.0, 1.0)
     assert report.bins == ()
@@ -77,7 +78,7 @@ def test_every_frame_is_counted_once_whatever_their_order(frames: list[tuple[flo
     def report(of: list[tuple[float, bool, bool]]) -> AuditReport:
         confidence, right, blind = (np.array([one[place] for one in of]) for place in range(3))
         return AuditReport.of(
-            right.astype(bool), confidence, blind.astype(bool), ["memory"] * len(of), [str(one[1]) for one in of]
+            right.astype(bool), confidence, blind.astype(bool), ["memory"] * len(of), [str(one[1]) for one in of], {}
         )
 
     found, turned = report(frames), report(frames[::-1])

@@ -1,0 +1,109 @@
+"""Who may see the lead's page, and who may change things there."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections import deque
+from dataclasses import dataclass
+from threading import Lock
+from typing import Literal
+
+from flask import Request, session
+
+from ml_backend.errors import SettingsError
+from ml_backend.settings import Settings
+from ml_backend.store.secret import BYTES, kept_secret
+from ml_backend.web.access import is_local, same
+
+KEY_FILE = "lead-key"
+FAILURES = 10
+"""Wrong passwords from one address after which it has to wait."""
+WAIT_SECONDS = 60.0
+_ADDRESSES = 1000
+Role = Literal["lead", "reader"]
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Who looks at the page: the lead may change things, a reader may not."""
+
+    name: str
+    role: Role
+
+    @property
+    def may_change(self) -> bool:
+        """Whether this visitor may do more than read."""
+        return self.role == "lead"
+
+
+def visitor(request: Request, settings: Settings) -> Visitor | None:
+    """Who asks, by session or by name and password in the header; without secrets anybody on this machine is the lead.
+
+    None where nobody has logged in, or where this is not the machine.
+    """
+    if settings.basic_auth_user is None:
+        return Visitor("this machine", "lead") if is_local(request) else None
+    role = session.get("role")
+    if role in ("lead", "reader"):
+        return Visitor(str(session.get("name")), role)
+    return None
+
+
+def log_in(settings: Settings, name: str, password: str) -> Visitor | None:
+    """Check a name and a password, each pair of names and passwords in constant time."""
+    pairs: list[tuple[Role, str | None, str]] = [
+        ("lead", settings.basic_auth_user, _plain(settings.basic_auth_password)),
+        ("reader", settings.lead_reader_user, _plain(settings.lead_reader_password)),
+    ]
+    found: Role | None = None
+    for role, user, wanted in pairs:
+        right_name, right_password = same(name, user or ""), same(password, wanted)
+        if user is not None and right_name and right_password:
+            found = role
+    return Visitor(name, found) if found else None
+
+
+def signing_key(settings: Settings) -> bytes:
+    """The key (32 bytes) that signs sessions: of this installation, and of the passwords that are set now.
+
+    With another password every session ends. Raises SettingsError where the key's file is damaged.
+    """
+    path = settings.data_dir / KEY_FILE
+    secret = kept_secret(path)
+    if len(secret) != BYTES:
+        raise SettingsError(f"{path} is damaged: remove it, and everybody logs in again")
+    names = (settings.basic_auth_user or "", settings.lead_reader_user or "")
+    passwords = (_plain(settings.basic_auth_password), _plain(settings.lead_reader_password))
+    return hmac.new(secret, "\0".join(names + passwords).encode(), hashlib.sha256).digest()
+
+
+class Attempts:
+    """Counts wrong passwords by address, so that nobody tries them by the thousand. Threads may share one."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._failed: dict[str, deque[float]] = {}
+
+    def wait(self, address: str) -> float:
+        """Seconds until this address may try again; 0 if it may now."""
+        with self._lock:
+            failed = self._failed.get(address)
+            if not failed or len(failed) < FAILURES:
+                return 0.0
+            return max(0.0, failed[0] + WAIT_SECONDS - time.monotonic())
+
+    def fail(self, address: str) -> None:
+        """Note a wrong password; of many addresses the oldest are forgotten."""
+        with self._lock:
+            failed = self._failed.pop(address, deque(maxlen=FAILURES))
+            failed.append(time.monotonic())
+            self._failed[address] = failed
+            while len(self._failed) > _ADDRESSES:
+                self._failed.pop(next(iter(self._failed)))
+
+
+def _plain(secret: object) -> str:
+    reveal = getattr(secret, "get_secret_value", None)
+    return str(reveal()) if reveal else ""

@@ -1,0 +1,223 @@
+"""The frame of the lead's page: login, navigation, security headers, errors, and one view per module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+
+from flask import Blueprint, Flask, Response, abort, g, redirect, render_template, request, session, url_for
+from flask_wtf.csrf import CSRFError, CSRFProtect
+from redis.exceptions import RedisError
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as AnyResponse
+
+from ml_backend.errors import BackendError
+from ml_backend.services import Services
+from ml_backend.settings import Settings
+from ml_backend.store.overviews import Overview
+from ml_backend.web.access import sent_names
+from ml_backend.web.health import Health
+from ml_backend.web.lead import shown
+from ml_backend.web.lead.access import Attempts, Visitor, log_in, signing_key, visitor
+
+SESSION = timedelta(hours=12)
+LARGEST_PROJECT = 2**31 - 1
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; form-action 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'"
+)
+PROJECT = f"/<int(max={LARGEST_PROJECT}):project>"
+"""The part of an address that names a project."""
+Answer = str | Response | AnyResponse
+View = Callable[["Seen"], Answer]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a view of one project has: the services, the project, who looks, and what the sidecar computed of it."""
+
+    services: Services
+    health: Health
+    project: int
+    who: Visitor
+
+    @property
+    def settings(self) -> Settings:
+        """The settings."""
+        return self.services.settings
+
+    @property
+    def studio(self) -> str:
+        """Label Studio's address as the visitor's browser sees it."""
+        return self.settings.label_studio_public_url or self.settings.label_studio_url
+
+    @cached_property
+    def overview(self) -> Overview | None:
+        """The last overview, None before the first."""
+        return self.services.overviews(self.project).read()
+
+    def render(self, template: str, **values: object) -> str:
+        """Render a view's template, which extends ``lead/project.html``."""
+        return render_template(f"lead/{template}", seen=self, overview=self.overview, **values)
+
+
+@dataclass
+class Lead:
+    """The page: its blueprint, and the views in the order in which the navigation names them."""
+
+    blueprint: Blueprint
+    services: Services
+    health: Health
+    attempts: Attempts
+    views: dict[str, str]
+
+    def view(self, name: str, title: str, look: View) -> None:
+        """Add a view to the navigation, at ``/lead/PROJECT/name``."""
+        self.views[name] = title
+        self.at(f"/{name}", name, look)
+
+    def at(self, path: str, endpoint: str, look: Callable[..., Answer], change: bool = False) -> None:
+        """Answer an address below a project; ``change``: only POST, and only for somebody who may change things."""
+
+        def answer(project: int, **values: object) -> Answer:
+            return look(self.seen(project, change), **values)
+
+        methods = ["POST"] if change else ["GET"]
+        self.blueprint.add_url_rule(f"{PROJECT}{path}", endpoint, answer, methods=methods)
+
+    def seen(self, project: int, change: bool = False) -> Seen:
+        """What a view of a project starts from. Ends the request where there is no such project, or no right."""
+        who: Visitor = g.visitor
+        if change and not who.may_change:
+            abort(403, "This login may read and change nothing.")
+        if project not in self.services.projects():
+            abort(404, "There is no such project here.")
+        return Seen(self.services, self.health, project, who)
+
+
+def make(app: Flask, services: Services, health: Health) -> Lead:
+    """Make the page's frame; views are added to what it returns before the blueprint is registered."""
+    blueprint = Blueprint("lead", __name__, url_prefix="/lead", template_folder="templates", static_folder="static")
+    lead = Lead(blueprint, services, health, Attempts(), {})
+    app.secret_key = signing_key(services.settings)
+    app.config.update(
+        SESSION_COOKIE_NAME="tsal_lead",
+        SESSION_COOKIE_PATH="/lead",
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_SECURE=services.settings.backend_url.startswith("https://"),
+        PERMANENT_SESSION_LIFETIME=SESSION,
+        WTF_CSRF_CHECK_DEFAULT=False,  # Label Studio's own calls have no session
+        WTF_CSRF_TIME_LIMIT=None,  # as long as the session
+    )
+    csrf = CSRFProtect(app)
+    blueprint.before_request(lambda: _let_in(lead, csrf))
+    blueprint.after_request(_secure)
+    blueprint.context_processor(lambda: {"views": lead.views, "visitor": g.get("visitor"), "shown": shown})
+    _answer_people(lead)
+    _answer_errors(blueprint)
+    return lead
+
+
+def _let_in(lead: Lead, csrf: CSRFProtect) -> Answer | None:
+    """Find out who asks; send whoever has not logged in to the login."""
+    g.visitor = None
+    if request.endpoint == "lead.static":
+        return None
+    g.visitor = visitor(request, lead.services.settings) or _by_header(lead)
+    csrf.protect()
+    if g.visitor is not None or request.endpoint == "lead.login":
+        return None
+    if lead.services.settings.basic_auth_user is None:
+        abort(403, "Without TSAL_BASIC_AUTH_USER and TSAL_BASIC_AUTH_PASSWORD this page opens on its own machine only.")
+    return redirect(url_for("lead.login", next=request.path))
+
+
+def _by_header(lead: Lead) -> Visitor | None:
+    name, password = sent_names(request)
+    return _tried(lead, name, password or "") if name else None
+
+
+def _tried(lead: Lead, name: str, password: str) -> Visitor | None:
+    """Check a name and a password, unless too many wrong ones came from this address."""
+    address = request.remote_addr or ""
+    wait = lead.attempts.wait(address)
+    if wait:
+        abort(Response(f"Too many wrong passwords; try again in {wait:.0f} s.", 429, {"Retry-After": f"{wait:.0f}"}))
+    found = log_in(lead.services.settings, name, password)
+    if found is None:
+        lead.attempts.fail(address)
+    return found
+
+
+def _answer_people(lead: Lead) -> None:
+    blueprint = lead.blueprint
+
+    @blueprint.get("/")
+    def projects() -> Answer:
+        known = {number: lead.services.overviews(number).read() for number in lead.services.projects()}
+        return render_template("lead/projects.html", projects=known)
+
+    @blueprint.get(f"{PROJECT}/")
+    def project(project: int) -> Answer:
+        lead.seen(project)
+        return redirect(url_for(f"lead.{next(iter(lead.views))}", project=project))
+
+    @blueprint.route("/login", methods=["GET", "POST"])
+    def login() -> Answer:
+        if request.method == "GET":
+            return render_template("lead/login.html", next=_inside(request.args.get("next")), wrong=False)
+        wanted = _inside(request.form.get("next"))
+        found = _tried(lead, request.form.get("name", ""), request.form.get("password", ""))
+        if found is None:
+            return Response(render_template("lead/login.html", next=wanted, wrong=True), 401)
+        session.clear()  # nobody else's session may become this one
+        session.permanent = True
+        session.update(name=found.name, role=found.role)
+        return redirect(wanted)
+
+    @blueprint.post("/logout")
+    def logout() -> Answer:
+        session.clear()
+        return redirect(url_for("lead.login"))
+
+
+def _inside(address: str | None) -> str:
+    """An address of this page to go on to; the front of it for any other."""
+    safe = address and address.startswith("/lead/") and address.isascii() and address.isprintable()
+    return address if safe and address else url_for("lead.projects")
+
+
+def _answer_errors(blueprint: Blueprint) -> None:
+    def page(status: int, said: str) -> tuple[str, int]:
+        return render_template("lead/error.html", said=said), status
+
+    @blueprint.errorhandler(CSRFError)
+    def forged(error: CSRFError) -> tuple[str, int]:
+        return page(400, "This form is too old, or it was not sent from this page. Go back, reload and try again.")
+
+    @blueprint.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> AnyResponse | tuple[str, int]:
+        if isinstance(error.response, AnyResponse):
+            return error.response
+        return page(error.code or 500, error.description or error.name)
+
+    @blueprint.errorhandler(BackendError)
+    def refused(error: BackendError) -> tuple[str, int]:
+        return page(error.http_status, str(error))
+
+    @blueprint.errorhandler(RedisError)
+    def no_redis(error: RedisError) -> tuple[str, int]:
+        return page(503, "Redis does not answer, so nothing can be asked for now.")
+
+
+def _secure(response: Response) -> Response:
+    headers = response.headers
+    headers.setdefault("Content-Security-Policy", POLICY)
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Referrer-Policy"] = "same-origin"
+    if request.endpoint != "lead.static":
+        headers["Cache-Control"] = "no-store"
+    return response

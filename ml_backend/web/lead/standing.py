@@ -1,0 +1,56 @@
+"""Where we stand: who labelled what, how right the ticks are, what is left, what happens now, what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from ml_backend.loop.now import now
+from ml_backend.loop.overview import USUAL
+from ml_backend.store.overviews import Moment, Overview
+from ml_backend.web.lead import charts
+from ml_backend.web.lead.page import Seen
+
+
+def look(seen: Seen) -> str:
+    """Render the view."""
+    overview = seen.overview
+    return seen.render(
+        "standing.html",
+        now=now(seen.services, seen.project, seen.health.known(reasons=True)),
+        k_max=seen.settings.k_max,
+        usual=USUAL,
+        left=_left(overview.history) if overview else None,
+        sure=_sure(overview) if overview else None,
+    )
+
+
+def _left(history: Sequence[Moment]) -> Markup | None:
+    """The answers left until a finish: as forecast so far, and from now on one fewer with each answer."""
+    so_far = [(float(one.people), one.answers) for one in history if one.answers is not None]
+    if not so_far:
+        return None
+    people, answers = so_far[-1]
+    return charts.curve(
+        f"Answers left until a finish: {answers:.0f} at {people:.0f} answered frames, none at {people + answers:.0f}.",
+        "answered frames",
+        [
+            charts.Line("forecast so far", so_far),
+            charts.Line("from now on", [(people, answers), (people + answers, 0.0)]),
+        ],
+    )
+
+
+def _sure(overview: Overview) -> Markup | None:
+    """How sure the machine is of the frames that nobody has answered."""
+    bins = overview.standing.bins
+    if not bins:
+        return None
+    names = [f"{10 * place} to {10 * place + 10}%" for place in range(len(bins))]
+    return charts.bars(
+        f"Of {sum(bins)} frames the machine is at least 90% sure of {bins[-1]}.",
+        names,
+        "frames",
+        [float(n) for n in bins],
+    )
