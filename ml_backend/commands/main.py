@@ -10,7 +10,19 @@ from typing import Annotated
 import typer
 
 from ml_backend import __version__
-from ml_backend.commands import audit, demo, finish, import_frames, order, phantom, processes, setup, suspects, versions
+from ml_backend.commands import (
+    audit,
+    demo,
+    evidence,
+    finish,
+    import_frames,
+    order,
+    phantom,
+    processes,
+    setup,
+    suspects,
+    versions,
+)
 from ml_backend.commands.command import run
 
 __all__ = ["app", "run"]
@@ -33,6 +45,7 @@ app.command()(order.order)
 app.command()(finish.finish)
 app.command()(audit.audit)
 app.command()(suspects.suspects)
+app.command()(evidence.evidence)
 app.command()(processes.backend)
 app.command()(processes.worker)
 app.command()(processes.sidecar)

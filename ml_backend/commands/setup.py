@@ -52,8 +52,20 @@ def config(
         typer.Option(metavar="NAME", help="A choice to keep; may be repeated.", show_default="all"),
     ] = None,
     require_answer: Annotated[bool, typer.Option("--require-answer", help="Refuse to submit an empty form.")] = False,
+    evidence: Annotated[
+        bool,
+        typer.Option(
+            "--evidence",
+            help="Add the panel that says why a frame is ticked. Label Studio then takes only tasks with the address "
+            "of their evidence, as `tsal import` makes them.",
+        ),
+    ] = False,
 ) -> None:
     """Print the labelling configuration, with example pictures inside, to paste into a Label Studio project."""
+    from ml_backend.settings import load
+    from ml_backend.setup.evidence import with_panel
     from ml_backend.setup.label_configuration import EXAMPLES, render
+    from ml_backend.studio.configuration import Configuration
 
-    print(render(examples or EXAMPLES, symptom or None, require_answer))
+    rendered = render(examples or EXAMPLES, symptom or None, require_answer)
+    print(with_panel(Configuration.parse(rendered), load().evidence_key) if evidence else rendered)

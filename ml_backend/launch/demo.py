@@ -22,6 +22,7 @@ from ml_backend.phantom.clips import generate
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
 from ml_backend.setup.connect import connect
+from ml_backend.setup.evidence import with_panel
 from ml_backend.setup.label_configuration import render
 from ml_backend.studio.configuration import Configuration
 
@@ -140,7 +141,10 @@ def _project(services: Services, state: DemoState, clips: Clips | None) -> int:
     """Return the demo's project, after making it and importing its frames where that is not done yet."""
     if state.project is None:
         assert clips is not None
-        project = services.studio.create_project("Lung ultrasound", render(symptoms=clips.symptoms))
+        xml = render(symptoms=clips.symptoms)
+        if services.settings.evidence:
+            xml = with_panel(Configuration.parse(xml), services.settings.evidence_key)
+        project = services.studio.create_project("Lung ultrasound", xml)
         state = replace(state, project=project)
         state.write()
     assert state.project is not None
@@ -164,6 +168,7 @@ def _import(services: Services, project: int, clips: Clips, state: DemoState) ->
         every=Fraction(state.every),
         rule=Rule(clips.patients),
         keys=services.data_keys,
+        evidence=services.evidence_addresses if services.settings.evidence else None,
     )
     paths = [clips.folder]
     if state.held_out is not None:

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, abort, request
 
 from ml_backend.errors import Busy
+from ml_backend.loop.drawing import notice
 from ml_backend.loop.evidence import Gatherer
 from ml_backend.services import Services
 from ml_backend.settings import Settings, is_loopback
@@ -15,6 +16,8 @@ from ml_backend.studio.addresses import Origin, origin_of
 
 ENDPOINT = "evidence"
 RETRY_SECONDS = 2
+LISTED = notice(("Open the task to see it.",))
+"""For the Data Manager, which asks for the pictures of all tasks in its list at once: drawing them helps nobody."""
 _HEADERS = {
     "Cache-Control": "no-store",  # it must be right for the version that serves now
     "Content-Security-Policy": "default-src 'none'; img-src data:; sandbox",
@@ -35,7 +38,10 @@ def answer_evidence(app: Flask, services: Services) -> None:
         if not addresses.is_signed(project, name, signature):
             abort(404)
         try:
-            response = Response(gatherer.picture(project, name), content_type="image/svg+xml")
+            if request.headers.get("Accept", "").startswith("image/"):  # the labelling page asks for anything
+                response = Response(LISTED, content_type="image/svg+xml")
+            else:
+                response = Response(gatherer.picture(project, name), content_type="image/svg+xml")
         except Busy as error:
             response = Response(str(error), 503, {"Retry-After": str(RETRY_SECONDS)}, content_type="text/plain")
         response.headers.update(_HEADERS)

@@ -228,6 +228,22 @@ def test_it_can_be_switched_off(tmp_path: Path) -> None:
     assert not place.services.grounds(PROJECT).path(order).exists()
 
 
+def test_a_list_of_tasks_gets_no_drawn_pictures(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.refresh()
+    drawn: list[str] = []
+
+    def note(self: gathering.Gatherer, project: int, name: str) -> bytes:
+        drawn.append(name)
+        return b""
+
+    monkeypatch.setattr(gathering.Gatherer, "_picture", note)
+    in_list = {"Accept": "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8", "Origin": STUDIO}
+    answer = place.client.get(place.path(1), headers=in_list)
+    assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"], drawn) == (200, STUDIO, [])
+    place.client.get(place.path(1), headers={"Accept": "*/*", "Origin": STUDIO})
+    assert len(drawn) == 1
+
+
 def test_an_order_from_before_there_was_evidence_is_made_anew(place: Place) -> None:
     place.refresh()
     assert ordering.needs_refresh(place.services, PROJECT, False) is None

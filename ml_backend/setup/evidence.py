@@ -1,0 +1,113 @@
+"""The evidence beside the frame, in Label Studio: the panel on the page, and its picture's address in each task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from xml.etree import ElementTree
+
+from ml_backend.errors import ConfigurationUnusable, SettingsError
+from ml_backend.services import Services
+from ml_backend.settings import Settings
+from ml_backend.setup.findings import Finding
+from ml_backend.setup.project import LOOKED_AT
+from ml_backend.studio.configuration import Configuration
+
+PANEL = "Why these ticks?"
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Addressed:
+    """What was done to a project's tasks: how many got their address, and how many had it."""
+
+    changed: int
+    there: int
+
+
+def with_panel(configuration: Configuration, key: str) -> str:
+    """Add the closed panel to a labelling configuration, below its frame; one that has it stays as it is."""
+    if has_panel(configuration.xml, key):
+        return configuration.xml
+    root = _root(configuration.xml)
+    for parent in root.iter():
+        for place, child in enumerate(parent):
+            if child.tag == "Image" and child.get("name") == configuration.target:
+                parent.insert(place + 1, _panel(key))
+                return ElementTree.tostring(root, encoding="unicode")
+    raise ConfigurationUnusable(f"the labelling configuration has no image {configuration.target} in a <View>")
+
+
+def panel(key: str) -> str:
+    """The panel alone, to be pasted into a configuration."""
+    element = _panel(key)
+    ElementTree.indent(element)
+    return ElementTree.tostring(element, encoding="unicode")
+
+
+def has_panel(xml: str, key: str) -> bool:
+    """Whether a labelling configuration shows the picture of each task's evidence."""
+    return any(image.get("value") == f"${key}" for image in _root(xml).iter("Image"))
+
+
+def address_tasks(services: Services, project: int, configuration: Configuration, report: Report) -> Addressed:
+    """Give every task of a project the address of its evidence; those that have it stay as they are.
+
+    Label Studio takes one task a call, 0.1 s each, so this can be stopped and run again.
+    """
+    settings, addresses = services.settings, services.evidence_addresses
+    require_evidence(settings)
+    tasks = list(services.studio.tasks(project))
+    changed = 0
+    for done, task in enumerate(tasks, start=1):
+        address = addresses.of(project, str(task.data.get(configuration.image_key, "")))
+        if task.data.get(addresses.key) != address:
+            services.studio.update_data(task.id, {**task.data, addresses.key: address})
+            changed += 1
+        report(done, len(tasks))
+    return Addressed(changed, len(tasks) - changed)
+
+
+def require_evidence(settings: Settings) -> None:
+    """Raise SettingsError where evidence is switched off."""
+    if not settings.evidence:
+        raise SettingsError("TSAL_EVIDENCE switches the evidence off: set it to true")
+
+
+def checked(services: Services, project: int, configuration: Configuration) -> Iterator[Finding]:
+    """Say whether annotators see the evidence, and what is missing."""
+    if not services.settings.evidence:
+        return
+    addresses, image = services.evidence_addresses, configuration.image_key
+    data = [task.data for task in islice(services.studio.tasks(project), LOOKED_AT)]
+    lacking = sum(one.get(addresses.key) != addresses.of(project, str(one.get(image, ""))) for one in data)
+    panel_there = has_panel(configuration.xml, addresses.key)
+    if lacking:
+        text = f"{lacking} of {len(data)} tasks lack the address of their evidence: add it with `tsal evidence`"
+        yield Finding("evidence", "change" if panel_there else "note", text)
+    if not panel_there:
+        text = "the page does not show why frames are ticked: add that with `tsal evidence --panel`"
+        yield Finding("evidence", "note", text)
+    if panel_there and not lacking:
+        yield Finding("evidence", "ok", f"the panel {PANEL!r} shows why frames are ticked")
+
+
+def _root(xml: str) -> ElementTree.Element:
+    builder = ElementTree.TreeBuilder(insert_comments=True)
+    try:
+        return ElementTree.fromstring(xml, ElementTree.XMLParser(target=builder))  # noqa: S314  checked by Configuration
+    except ElementTree.ParseError as error:
+        raise ConfigurationUnusable(f"the labelling configuration is not XML ({error})") from None
+
+
+def _panel(key: str) -> ElementTree.Element:
+    """A second image in a panel of its own, without the tools of the first."""
+    outer = ElementTree.Element("Collapse")
+    inner = ElementTree.SubElement(ElementTree.SubElement(outer, "Panel", value=PANEL), "View")
+    off = dict.fromkeys(
+        ("zoom", "zoomControl", "selectionControl", "brightnessControl", "contrastControl", "rotateControl"), "false"
+    )
+    # The picture is taller than wide: without a height of its own it would be made to fit the window.
+    ElementTree.SubElement(inner, "Image", {"name": "evidence", "value": f"${key}", "maxHeight": "200vh", **off})
+    return outer
