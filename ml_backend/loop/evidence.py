@@ -220,7 +220,7 @@ def _told(
     if row >= len(grounds.labels):
         yield "This frame is confirmed."
     else:
-        yield f"Ticked: {', '.join(names) or 'nothing'}"
+        yield f"Suggestion: {', '.join(names) or 'none of these'}"
         source, confidence = int(grounds.source[row]), float(grounds.confidence[row])
         by = "" if source == NO_SOURCE else SAID_BY[SOURCES[source]]
         sure = "" if np.isnan(confidence) else f"{_percent(confidence)} sure"

@@ -85,7 +85,7 @@ def test_the_memory_shows_the_confirmed_frames_most_like_it_with_who_and_when(pl
     place.studio.confirm(3, NOTHING, at="2026-11-13T10:00:00Z", by=4)
     place.refresh()
     texts = place.texts(4)
-    assert texts[0] == "Ticked: A-line, B-line"
+    assert texts[0] == "Suggestion: A-line, B-line"
     assert "No version yet: memory only." in texts
     assert "Ada <b>L</b>" in texts
     assert "user 4" in texts
@@ -117,11 +117,11 @@ def test_a_version_adds_probabilities_and_a_map_of_what_is_ticked(place: Place) 
 def test_it_is_right_for_the_order_that_serves(place: Place) -> None:
     place.studio.confirm(2, A)
     place.refresh()
-    assert place.texts(4)[0] == "Ticked: A-line"
+    assert place.texts(4)[0] == "Suggestion: A-line"
     place.studio.change(2, B, at="later")
-    assert place.texts(4)[0] == "Ticked: A-line"
+    assert place.texts(4)[0] == "Suggestion: A-line"
     place.refresh()
-    assert place.texts(4)[0] == "Ticked: A-line, B-line"
+    assert place.texts(4)[0] == "Suggestion: A-line, B-line"
 
 
 def test_blind_frames_show_nothing_but_that(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_blind_frames_show_nothing_but_that(tmp_path: Path) -> None:
     assert len({str(sorted(answer.headers)) for answer in answers}) == 1
     told = set(TASKS) - set(draw.blind) - {2}
     assert told
-    assert all(place.texts(task)[0].startswith("Ticked") for task in told)
+    assert all(place.texts(task)[0].startswith("Suggestion") for task in told)
 
 
 def test_an_address_that_was_changed_or_guessed_is_not_found(place: Place) -> None:
