@@ -26,6 +26,7 @@ from ml_backend.studio.configuration import Configuration
 from ml_backend.web.access import SECRET_HEADER
 from ml_backend.web.app import MAX_BODY_BYTES, create_app
 
+LABEL_STUDIO = ("/predict", "/setup", "/webhook")
 FRAME = "/data/local-files/?d=1.png"
 ANSWER_SECONDS = 60.0
 KEPT = 20  # offences that are kept
@@ -265,6 +266,7 @@ class Maker:
             self._configuration: 4,
             self._query: 2,
             self._other_route: 2,
+            self._evidence: 2,
             self._stranger: 1,
             self._header: 4,
             self._chunks: 2,
@@ -276,7 +278,7 @@ class Maker:
     def valid(self) -> Iterator[Hostile]:
         """A valid request to each route that Label Studio uses."""
         yield Hostile("/health", self.request("GET", "/health"))
-        for route in self._takers:
+        for route in LABEL_STUDIO:
             content = self._content(route) | ({"action": "PROJECT_UPDATED"} if route == "/webhook" else {})
             yield Hostile(route, self.request("POST", route, json.dumps(content).encode()))
 
@@ -368,6 +370,19 @@ class Maker:
         route = self._chance.choice((known, known, self._chance.choice(ODD_PATHS)))
         method = self._chance.choice(METHODS)
         return Hostile(route, self.request(method, route, self._chance.choice((b"", b"{}", b"x" * 100))))
+
+    def _evidence(self) -> Hostile:
+        """An address of a picture that nobody signed, by somebody without a password, from any page."""
+        chance = self._chance
+        digits = ["".join(chance.choices("0123456789abcdef", k=length)) for length in (32, 40)]
+        parts = [str(self._project), *digits]
+        if chance.random() < 0.5:
+            parts[chance.randrange(3)] = chance.choice((*ODD_PROJECTS, *(path[1:] for path in ODD_PATHS)))
+        route = f"/evidence/{'/'.join(parts)}.svg"
+        origin = chance.choice((*ODD_ADDRESSES, *ODD_PATHS)).replace("\r", "").replace("\n", "")[:4000]
+        return Hostile(
+            route, self.request("GET", route, changes={"Authorization": None, "Origin": origin}), whole=False
+        )
 
     def _stranger(self) -> Hostile:
         """Somebody without password and secret, or with odd ones."""

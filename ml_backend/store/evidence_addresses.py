@@ -21,6 +21,7 @@ FILE = "evidence-key"
 FOLDER = "tsal-evidence"
 """The folder below Label Studio's document root in which pictures are written."""
 SUFFIX = ".svg"
+_PROJECT = re.compile(r"[0-9]{1,18}")
 _NAME = re.compile(r"[0-9a-f]{32}")
 _SIGNATURE = re.compile(r"[0-9a-f]{40}")
 
@@ -53,13 +54,13 @@ class EvidenceAddresses:
         """Where the frame's picture lies below Label Studio's document root, if pictures are written there."""
         return f"{FOLDER}/{project}/{self._signature(project, name_of(url))}{SUFFIX}"
 
-    def is_signed(self, project: int, name: str, signature: str) -> bool:
-        """Whether an address was made here, for this project and this frame."""
-        if not _NAME.fullmatch(name) or not _SIGNATURE.fullmatch(signature):
+    def is_signed(self, project: str, name: str, signature: str) -> bool:
+        """Whether an address, as it was asked for, was made here for this project and this frame."""
+        if not _PROJECT.fullmatch(project) or not _NAME.fullmatch(name) or not _SIGNATURE.fullmatch(signature):
             return False
         return hmac.compare_digest(self._signature(project, name), signature)
 
-    def _signature(self, project: int, name: str) -> str:
+    def _signature(self, project: int | str, name: str) -> str:
         return hmac.new(self._secret, f"evidence {project} {name}".encode(), hashlib.sha256).hexdigest()[:40]
 
     @cached_property

@@ -33,15 +33,15 @@ def answer_evidence(app: Flask, services: Services) -> None:
         return
     gatherer, addresses = Gatherer(services), services.evidence_addresses
 
-    @app.get(f"/evidence/<int:project>/<name>/<signature>{SUFFIX}", endpoint=ENDPOINT)
-    def evidence(project: int, name: str, signature: str) -> Response:
+    @app.get(f"/evidence/<project>/<name>/<signature>{SUFFIX}", endpoint=ENDPOINT)
+    def evidence(project: str, name: str, signature: str) -> Response:
         if not addresses.is_signed(project, name, signature):
             abort(404)
         try:
             if request.headers.get("Accept", "").startswith("image/"):  # the labelling page asks for anything
                 response = Response(LISTED, content_type="image/svg+xml")
             else:
-                response = Response(gatherer.picture(project, name), content_type="image/svg+xml")
+                response = Response(gatherer.picture(int(project), name), content_type="image/svg+xml")
         except Busy as error:
             response = Response(str(error), 503, {"Retry-After": str(RETRY_SECONDS)}, content_type="text/plain")
         response.headers.update(_HEADERS)

@@ -17,9 +17,9 @@ def made(folder: Path, **changes: object) -> EvidenceAddresses:
     return EvidenceAddresses(load(data_dir=folder, backend_url="http://10.0.0.7:9090/", **changes))
 
 
-def parts(address: str) -> tuple[int, str, str]:
+def parts(address: str) -> tuple[str, str, str]:
     *_, project, name, signature = address.removesuffix(".svg").split("/")
-    return int(project), name, signature
+    return project, name, signature
 
 
 def test_an_address_is_always_the_same_and_another_for_every_project_and_frame(tmp_path: Path) -> None:
@@ -35,12 +35,14 @@ def test_only_our_own_signature_counts(tmp_path: Path) -> None:
     addresses = made(tmp_path)
     project, name, signature = parts(addresses.of(7, URL))
     assert addresses.is_signed(project, name, signature)
-    assert not addresses.is_signed(8, name, signature)
-    assert not addresses.is_signed(7, "0" * 32, signature)
-    assert not addresses.is_signed(7, name, signature[:-1] + ("0" if signature[-1] != "0" else "1"))
-    assert not addresses.is_signed(7, name, "")
-    assert not addresses.is_signed(7, name, "é" * 40)
-    assert not made(tmp_path / "another").is_signed(7, name, signature)
+    for other in ("8", "07", "7 ", "٧", "", "7" * 5000):
+        assert not addresses.is_signed(other, name, signature)
+    assert not addresses.is_signed("8", name, signature)
+    assert not addresses.is_signed("7", "0" * 32, signature)
+    assert not addresses.is_signed("7", name, signature[:-1] + ("0" if signature[-1] != "0" else "1"))
+    assert not addresses.is_signed("7", name, "")
+    assert not addresses.is_signed("7", name, "é" * 40)
+    assert not made(tmp_path / "another").is_signed("7", name, signature)
 
 
 def test_the_public_address_is_the_one_that_browsers_see(tmp_path: Path) -> None:

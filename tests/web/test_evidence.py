@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import random
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -153,6 +154,7 @@ def test_an_address_that_was_changed_or_guessed_is_not_found(place: Place) -> No
         right.replace(".svg", ".png"),
         right.replace(signature, signature[:-5] + ".svg"),
         right.replace(f"/{PROJECT}/", f"/0{PROJECT}/../{PROJECT}/"),
+        right.replace(f"/{PROJECT}/", f"/0{PROJECT}/"),
         right.replace(f"/{PROJECT}/", "/99999999999999999999999/"),
         right.replace(name, "%00"),
         "/evidence/7",
@@ -162,6 +164,22 @@ def test_an_address_that_was_changed_or_guessed_is_not_found(place: Place) -> No
     assert set(statuses.values()) == {404}, statuses
     elsewhere = Place(place.folder, data_dir=place.folder / "another")  # with a key of its own
     assert elsewhere.client.get(right).status_code == 404
+
+
+def test_of_five_thousand_damaged_addresses_none_shows_anything(place: Place) -> None:
+    place.refresh()
+    right, rng = place.path(4), random.Random(0)
+    start = right.index(f"{PROJECT}/")
+    odd = "0123456789abcdef/.%?#&;: \\\0é<>\"'٧"
+    answered: set[int] = set()
+    for _ in range(5000):
+        letters = list(right)
+        for _ in range(rng.choice((1, 1, 2, 5, 40))):
+            letters[rng.randrange(start, len(letters))] = rng.choice(odd)
+        damaged = "".join(letters)
+        if damaged.partition("?")[0].partition("#")[0] != right:
+            answered.add(place.client.get(damaged).status_code)
+    assert answered <= {404, 308}  # sent on where slashes are doubled
 
 
 @pytest.mark.parametrize(
