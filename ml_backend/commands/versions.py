@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import logging
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,13 +11,12 @@ import typer
 from ml_backend.commands.command import Project, connected
 from ml_backend.commands.order import show_refresh
 from ml_backend.errors import VersionUnknown
-from ml_backend.logs import configure, event
+from ml_backend.logs import configure
 
 if TYPE_CHECKING:
     from ml_backend.services import Services
     from ml_backend.store.versions import Manifest, VersionStore
 
-logger = logging.getLogger(__name__)
 SIDECAR_SECONDS = 3.0  # in which a running sidecar has begun
 
 app = typer.Typer(
@@ -165,28 +163,11 @@ def described(store: VersionStore, one: Manifest) -> str:
 
 
 def _activate(services: Services, project: int, version: Manifest, undo: bool = False) -> None:
-    """Activate a version and push its predictions; ``undo`` if this is a rollback.
-
-    Raises:
-        VersionUnknown: if it cannot serve the project as it is now; the active version then stays.
-        ActiveVersionChanged: if somebody activated another version meanwhile.
-    """
+    """Activate a version and push its predictions; ``undo`` if this is a rollback."""
     from ml_backend.loop import order as ordering
+    from ml_backend.loop.activate import activate as activated
 
-    store = services.versions(project)
-    active = store.active()
-    configuration = services.configuration(services.studio.project(project).label_config)
-    difference = ordering.unfit(services, version, configuration)
-    if difference:
-        # Active but unused, it would leave the annotators without pseudo-labels until the next batch is trained on.
-        raise VersionUnknown(
-            f"{version.version} cannot serve, {difference}: change that back first, or activate another version"
-        )
-    # The same backbone with other weights, or a damaged file, shows only here.
-    services.predictor.network(len(version.label_names)).load_tail(store.tail(version.version))
-    by = getpass.getuser()
-    store.activate(version.version, by=by, expected=active, undo=undo)
-    event(logger, "version active", project=project, version=version.version, by=by)
+    activated(services, project, version, by=getpass.getuser(), undo=undo)
     print(f"{version.version} is active")
     # A running sidecar sees it within a second and has the activations in its cache: it goes first. Whoever went back
     # wants to know that it is done, and here it is done where no sidecar runs.

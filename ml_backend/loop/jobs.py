@@ -67,7 +67,7 @@ def enqueue(services: Services, project: int, trigger: str, reason: str) -> str 
     """
     parent = _newest(services, project)
     job_id = f"finetune-{project}-after-{parent or 'nothing'}"
-    _clear_ended(services, job_id)
+    clear_ended(services, job_id)
     try:
         queue(services).enqueue_call(
             fine_tune,
@@ -212,7 +212,14 @@ def _newest(services: Services, project: int) -> str | None:
     return names[-1] if names else None
 
 
-def _clear_ended(services: Services, job_id: str) -> None:
+def fetch(services: Services, job_id: str) -> Job | None:
+    """A job by its ID, None where there is none."""
+    with suppress(NoSuchJobError):
+        return Job.fetch(job_id, connection=services.redis, serializer=JSONSerializer)
+    return None
+
+
+def clear_ended(services: Services, job_id: str) -> None:
     """Remove an earlier try that is over, so that its id is free again; never one that was enqueued meanwhile."""
 
     def clear(pipeline: Pipeline) -> None:

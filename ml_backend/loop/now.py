@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
 from redis.exceptions import RedisError
-from rq.exceptions import NoSuchJobError
-from rq.job import Job, JobStatus
-from rq.serializers import JSONSerializer
+from rq.job import JobStatus
 
 from ml_backend.errors import BackendError
-from ml_backend.loop import confirm
+from ml_backend.loop import asked, confirm, jobs
 from ml_backend.services import Services
 from ml_backend.store import heartbeat
 
@@ -38,33 +35,35 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Now:
-    """What is under way, what is wrong, and how many frames were ``pending`` of those that start a fine-tune.
+    """What is under way, what is wrong, and how many frames are ``pending`` of those that start a fine-tune.
 
-    ``pending`` is None where Redis does not answer.
+    ``pending`` is None where Redis does not answer; ``asked`` is what a lead asked for last.
     """
 
     works: tuple[Work, ...]
     troubles: tuple[Trouble, ...]
     pending: int | None
+    asked: asked.Asked | None = None
 
 
 def now(services: Services, project: int, health: Mapping[str, str]) -> Now:
     """Ask Redis and the stores; ``health`` is what the backend knows of Label Studio, the disk and the model."""
     works: tuple[Work, ...] = ()
     troubles = [*_unhealthy(health), *_kept(services, project)]
-    pending = None
+    pending = last = None
     try:
         works = tuple(_under_way(services, project))
         troubles = [*_noted(services, project), *troubles]
         pending = services.pending(project).count()
+        last = asked.last(services, project)
     except (BackendError, RedisError) as error:
         troubles.insert(0, Trouble(f"Redis: {error}", "Nothing is trained or put in order without it. Start it again."))
-    return Now(works, tuple(troubles), pending)
+    return Now(works, tuple(troubles), pending, last)
 
 
 def _under_way(services: Services, project: int) -> Iterator[Work]:
     newest = (services.versions(project).names() or ["nothing"])[-1]
-    job = job_of(services, f"finetune-{project}-after-{newest}")
+    job = jobs.fetch(services, f"finetune-{project}-after-{newest}")
     if job is not None and (status := job.get_status(refresh=False)) in UNDER_WAY:
         done, total = job.meta.get("done", 0), job.meta.get("total", 0)
         if status == JobStatus.STARTED:
@@ -76,13 +75,6 @@ def _under_way(services: Services, project: int) -> Iterator[Work]:
     step = services.doing(project).step()
     if step is not None:
         yield Work("The queue is put in order", step.stage, step.share)
-
-
-def job_of(services: Services, name: str) -> Job | None:
-    """A job by its ID, None where there is none."""
-    with suppress(NoSuchJobError):
-        return Job.fetch(name, connection=services.redis, serializer=JSONSerializer)
-    return None
 
 
 def _noted(services: Services, project: int) -> Iterator[Trouble]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timezone
 
 import numpy as np
@@ -63,7 +63,7 @@ def overview(services: Services, project: int, before: Overview | None, ended: s
         title=info.title,
         at=_now(),
         symptoms=configuration.label_names,
-        standing=_standing(counts, order, looked, unseen),
+        standing=_standing(counts, order, looked, unseen, len(collected.not_assessable)),
         audit=audit,
         plans=plans,
         history=_history(before, len(looked), plans, audit),
@@ -72,15 +72,19 @@ def overview(services: Services, project: int, before: Overview | None, ended: s
         people=persons.people(annotations, looked, told, names),
         days=persons.days(annotations),
         agreement=persons.agreement(annotations, configuration),
+        answered=_answered(services, project, looked, collected.not_assessable),
         ended=ended or "",
         seconds=round(time.monotonic() - started, 3),
     )
 
 
-def _standing(counts: Counts, order: Order | None, looked: Sequence[Labelled], unseen: int) -> Standing:
-    left = max(counts.tasks - len(looked), 0)
+def _standing(
+    counts: Counts, order: Order | None, looked: Sequence[Labelled], unseen: int, not_assessable: int
+) -> Standing:
+    left = max(counts.tasks - len(looked) - not_assessable, 0)
+    known = Standing(frames=counts.tasks, people=len(looked), accepted=unseen, left=left, not_assessable=not_assessable)
     if order is None:
-        return Standing(frames=counts.tasks, people=len(looked), accepted=unseen, left=left)
+        return known
     answered = {one.annotation.task for one in looked}
     open_ = np.array([task not in answered for task in order.tasks.tolist()], bool)
     bins: tuple[int, ...] = ()
@@ -90,14 +94,8 @@ def _standing(counts: Counts, order: Order | None, looked: Sequence[Labelled], u
         told = confidence[~np.isnan(confidence)]
         machine = len(told)
         bins = tuple(np.histogram(told.clip(0, 1), BINS, (0, 1))[0].tolist())
-    return Standing(
-        frames=counts.tasks,
-        people=len(looked),
-        accepted=unseen,
-        left=left,
-        machine=machine,
-        unreadable=len(order.about.unreadable),
-        bins=bins if machine else (),
+    return known.model_copy(
+        update={"machine": machine, "unreadable": len(order.about.unreadable), "bins": bins if machine else ()}
     )
 
 
@@ -186,6 +184,13 @@ def _asked(before: Overview | None, order: Order | None, batch: int) -> tuple[As
         reasons=dict(Counter(order.reasons[:batch]).most_common()),
     )
     return (*earlier, now)[-ORDERS:]
+
+
+def _answered(services: Services, project: int, looked: Sequence[Labelled], not_assessable: Collection[int]) -> int:
+    """How many frames of the audit of the last finish somebody has answered."""
+    finish = services.finishes(project).newest()
+    answered = {one.annotation.task for one in looked} | set(not_assessable)
+    return len(answered & set(finish.drawn)) if finish else 0
 
 
 def _names(services: Services) -> dict[int, str]:

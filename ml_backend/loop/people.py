@@ -15,7 +15,7 @@ from ml_backend.loop.collect import Labelled
 from ml_backend.store.overviews import Agreement, Measure, Person
 from ml_backend.studio.client import ConfirmedAnnotation
 from ml_backend.studio.configuration import Configuration
-from ml_backend.studio.payloads import labels_of
+from ml_backend.studio.payloads import is_not_assessable, labels_of
 from ml_backend.tsal.reliability import Share
 
 LONGEST_SECONDS = 600.0
@@ -84,7 +84,7 @@ def agreement(annotations: Sequence[ConfirmedAnnotation], configuration: Configu
     """
     answers: dict[int, dict[int, NDArray[np.uint8]]] = defaultdict(dict)
     for one in sorted(annotations, key=lambda one: one.updated_at):
-        if one.by is not None and not one.accepted_unseen:
+        if one.by is not None and not one.accepted_unseen and not is_not_assessable(one.result):
             try:
                 answers[one.task][one.by] = labels_of(one.result, configuration)[0]
             except UnknownLabel:

@@ -7,7 +7,7 @@ import os
 from rq import Worker
 from rq.serializers import JSONSerializer
 
-from ml_backend.loop import confirm, jobs
+from ml_backend.loop import asked, confirm, jobs
 from ml_backend.loop import score as scoring
 from ml_backend.services import Services
 
@@ -24,7 +24,7 @@ def work(*, burst: bool = False, scoring_only: bool = False) -> None:
     os.nice(NICENESS)
     services = Services(jobs.settings_for_worker())
     confirm.unpark_after_changes(services)
-    names = [scoring.QUEUE] if scoring_only else [jobs.QUEUE, scoring.QUEUE]
+    names = [scoring.QUEUE] if scoring_only else [asked.QUEUE, jobs.QUEUE, scoring.QUEUE]
     worker = Worker(
         [services.queue(name) for name in names],
         connection=services.redis,

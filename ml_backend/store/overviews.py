@@ -29,7 +29,7 @@ class Standing(_Kept):
 
     ``people`` looked at so many, ``accepted`` so many answers unseen; of the ``left`` ones the machine labels
     ``machine``, with the confidences ``bins`` (ten equal parts of [0, 1]; empty where none is told), and
-    ``unreadable`` cannot be read.
+    ``unreadable`` cannot be read. People found ``not_assessable`` of all frames not assessable.
     """
 
     frames: int = 0
@@ -38,6 +38,7 @@ class Standing(_Kept):
     left: int = 0
     machine: int = 0
     unreadable: int = 0
+    not_assessable: int = 0
     bins: tuple[int, ...] = ()
 
 
@@ -135,7 +136,11 @@ class Agreement(_Kept):
 
 
 class Overview(_Kept):
-    """Everything that the lead's page shows and that is not known at once."""
+    """Everything that the lead's page shows and that is not known at once.
+
+    ``answered``: frames of the audit of the last finish that somebody has answered; ``ended``: why the loop has ended,
+    empty while it goes on.
+    """
 
     project: int
     title: str
@@ -150,6 +155,7 @@ class Overview(_Kept):
     people: tuple[Person, ...] = ()
     days: dict[str, int] = {}
     agreement: tuple[Agreement, ...] = ()
+    answered: int = 0
     ended: str = ""
     seconds: float = 0.0
 

@@ -7,15 +7,18 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from ml_backend.errors import SettingsError
+from ml_backend.loop import asked
 from ml_backend.services import Services
+from ml_backend.store.finishes import Finish, MachineRows, Outcome
 from ml_backend.web.app import create_app
 from ml_backend.web.lead.access import FAILURES, KEY_FILE, log_in, signing_key
-from tests.installation import PROJECT, settings_in
+from tests.installation import PROJECT, manifest_of, settings_in, write_no_weights
 from tests.web.overviews import SCRIPT, made_up
 
 LEAD, READER = ("lead", "may-change"), ("guest", "may-read")
@@ -26,7 +29,7 @@ SECRETS = {
     "lead_reader_user": READER[0],
     "lead_reader_password": READER[1],
 }
-VIEWS = ("standing",)
+VIEWS = ("standing", "learning", "versions", "people", "finish")
 
 
 @pytest.fixture
@@ -195,3 +198,180 @@ def test_an_overview_that_cannot_be_read_is_none(client: FlaskClient, services: 
 @pytest.mark.parametrize("path", ["/lead/8/standing", "/lead/99999999999/standing", f"/lead/{PROJECT}/nothing"])
 def test_what_is_not_there_is_not_found(client: FlaskClient, path: str) -> None:
     assert client.get(path, auth=LEAD).status_code == 404
+
+
+def test_a_view_of_many_versions_keeps_its_labels_apart(client: FlaskClient, services: Services) -> None:
+    services.overviews(PROJECT).write(made_up(versions=100))
+    page = client.get(f"/lead/{PROJECT}/learning", auth=LEAD).get_data(as_text=True)
+    assert page.count('<th scope="row">') == 200
+    assert page.count('class="major">') < 40
+
+
+def certified(services: Services, **changes: Any) -> Finish:
+    """A finish whose audit was counted."""
+    finish = Finish(
+        number=1,
+        state="certified",
+        order="diversity.1",
+        version=None,
+        drawn_at="2026-01-01T00:00:00+00:00",
+        seed=0,
+        epsilon=0.03,
+        confidence=0.95,
+        alpha=0.04,
+        symptoms=(SCRIPT,),
+        pool=10,
+        people=4,
+        remembered={1: 2},
+        drawn=(5, 6, 7),
+        expected_answers=3,
+        counted_at="2026-01-02T00:00:00+00:00",
+        outcome=Outcome(
+            by_people=7,
+            by_machine=3,
+            to_people=0,
+            wrong_in_audit=0,
+            at_most_wrong=0,
+            at_most_share=0.0,
+            share_for_any=0.0,
+            share_for_all=0.0,
+        ),
+    ).model_copy(update=changes)
+    rows = MachineRows(np.arange(6), np.zeros((6, 1), np.uint8), np.zeros(6), np.ones(6, bool))
+    services.finishes(PROJECT).save(finish, rows)
+    return finish
+
+
+def test_a_certificate_is_shown_and_its_record_downloaded(client: FlaskClient, services: Services) -> None:
+    finish = certified(services)
+    page = client.get(f"/lead/{PROJECT}/certificate/1", auth=READER)
+    assert page.mimetype == "text/html"
+    assert "<script" not in page.get_data(as_text=True)
+    assert "script-src" not in page.headers["Content-Security-Policy"]
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    record = client.get(f"/lead/{PROJECT}/certificate/1/record", auth=READER)
+    assert Finish.model_validate_json(record.get_data()) == finish
+    assert record.headers["Content-Disposition"].startswith("attachment")
+    for path in ("certificate/2", "certificate/2/record", "certificate/99999999999"):
+        assert client.get(f"/lead/{PROJECT}/{path}", auth=LEAD).status_code == 404
+    assert client.get(f"/lead/{PROJECT}/certificate/1").status_code == 302
+
+
+def test_the_view_says_how_far_an_open_audit_is(client: FlaskClient, services: Services) -> None:
+    certified(services, state="open", outcome=None)
+    services.overviews(PROJECT).write(made_up().model_copy(update={"answered": 2}))
+    page = client.get(f"/lead/{PROJECT}/finish", auth=LEAD).get_data(as_text=True)
+    assert '<progress max="3" value="2"' in page
+    assert "what=give+up" in page
+    assert "what=give+up" not in client.get(f"/lead/{PROJECT}/finish", auth=READER).get_data(as_text=True)
+
+
+def changed(client: FlaskClient, query: dict[str, str], **form: str) -> TestResponse:
+    """Follow a link to its confirmation, and confirm it."""
+    page = client.get(f"/lead/{PROJECT}/confirm", query_string=query)
+    assert page.status_code == 200, page.get_data(as_text=True)
+    fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', page.get_data(as_text=True)))
+    return client.post(f"/lead/{PROJECT}/change", data=fields | form)
+
+
+def version(services: Services, active: bool = True) -> str:
+    store = services.versions(PROJECT)
+    name = store.create(manifest_of(number_of(services)), write_no_weights).version
+    if active:
+        store.activate(name, by="a test")
+    return name
+
+
+def number_of(services: Services) -> int:
+    return len(services.versions(PROJECT).names()) + 1
+
+
+def test_a_version_is_made_active_by_a_worker_after_a_confirmation(client: FlaskClient, services: Services) -> None:
+    first, second = version(services), version(services)
+    logged_in(client, LEAD)
+    answer = changed(client, {"what": "activate", "version": first})
+    assert (answer.status_code, answer.headers["Location"]) == (302, f"/lead/{PROJECT}/versions")
+    assert services.versions(PROJECT).active() == second  # a worker does it
+    (job,) = services.queue(asked.QUEUE).jobs
+    assert job.args == [PROJECT, "activate", "lead (page)", {"version": first, "expected": second}]
+    found = asked.last(services, PROJECT)
+    assert found is not None
+    assert (found.state, first in found.said) == ("waits", True)
+    assert changed(client, {"what": "rollback"}).status_code == 409  # one thing at a time
+
+
+def test_a_rollback_names_the_version_that_served_before(client: FlaskClient, services: Services) -> None:
+    logged_in(client, LEAD)
+    assert client.get(f"/lead/{PROJECT}/confirm?what=rollback").status_code == 404
+    first, second = version(services), version(services)
+    changed(client, {"what": "rollback"})
+    (job,) = services.queue(asked.QUEUE).jobs
+    assert job.args[1:] == ["rollback", "lead (page)", {"version": first, "expected": second}]
+
+
+@pytest.mark.parametrize(
+    ("query", "values"),
+    [
+        ({"what": "begin", "error": "5", "confidence": "90"}, {"epsilon": 0.05, "confidence": 0.9}),
+        ({"what": "give up"}, {}),
+    ],
+)
+def test_a_finish_is_begun_and_given_up(
+    client: FlaskClient, services: Services, query: dict[str, str], values: dict[str, float]
+) -> None:
+    logged_in(client, LEAD)
+    assert changed(client, query).headers["Location"] == f"/lead/{PROJECT}/finish"
+    (job,) = services.queue(asked.QUEUE).jobs
+    assert job.args == [PROJECT, query["what"], "lead (page)", values]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {},
+        {"what": "activate"},
+        {"what": "remove", "version": "x"},
+        {"what": "begin", "error": "nan"},
+        {"what": "begin", "error": "0"},
+        {"what": "begin", "confidence": "100"},
+        {"what": "rollback"},
+    ],
+)
+def test_a_wish_that_makes_no_sense_is_refused(client: FlaskClient, services: Services, form: dict[str, str]) -> None:
+    token = token_in_page(client)
+    answer = client.post(f"/lead/{PROJECT}/change", data={"csrf_token": token, **form})
+    assert answer.status_code == 400
+    assert services.queue(asked.QUEUE).count == 0
+
+
+def test_an_unknown_version_is_refused_at_once(client: FlaskClient, services: Services) -> None:
+    form = {"csrf_token": token_in_page(client), "what": "activate", "version": "../../etc"}
+    assert client.post(f"/lead/{PROJECT}/change", data=form).status_code == 404
+    assert client.get(f"/lead/{PROJECT}/confirm?what=activate&version=msml-0009-00000000").status_code == 404
+    assert services.queue(asked.QUEUE).count == 0
+
+
+def token_in_page(client: FlaskClient) -> str:
+    logged_in(client, LEAD)
+    return token_in(client.get("/lead/"))
+
+
+def test_nothing_changes_without_the_token_or_the_right(client: FlaskClient, services: Services) -> None:
+    path, form = f"/lead/{PROJECT}/change", {"what": "give up"}
+    assert client.post(path, data=form, auth=LEAD).status_code == 400
+    logged_in(client, READER)
+    token = token_in(client.get("/lead/"))
+    assert client.post(path, data=form | {"csrf_token": token}).status_code == 403
+    assert client.get(path).status_code == 405
+    client.post("/lead/logout", data={"csrf_token": token})
+    assert client.post(path, data=form).status_code == 400
+    assert services.queue(asked.QUEUE).count == 0
+
+
+def test_a_reader_is_offered_nothing_to_change(client: FlaskClient, services: Services) -> None:
+    version(services), version(services)
+    assert "confirm?" in client.get(f"/lead/{PROJECT}/versions", auth=LEAD).get_data(as_text=True)
+    for view in (*VIEWS, "confirm?what=rollback"):
+        page = client.get(f"/lead/{PROJECT}/{view}", auth=READER).get_data(as_text=True)
+        assert f'action="/lead/{PROJECT}' not in page
+        assert "confirm?" not in page

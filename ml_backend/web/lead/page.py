@@ -14,6 +14,8 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
 from ml_backend.errors import BackendError
+from ml_backend.loop import asked
+from ml_backend.loop.asked import Asked
 from ml_backend.services import Services
 from ml_backend.settings import Settings
 from ml_backend.store.overviews import Overview
@@ -57,6 +59,13 @@ class Seen:
     def overview(self) -> Overview | None:
         """The last overview, None before the first."""
         return self.services.overviews(self.project).read()
+
+    def asked(self) -> Asked | None:
+        """What was asked for last; None also where Redis does not answer."""
+        try:
+            return asked.last(self.services, self.project)
+        except (BackendError, RedisError):
+            return None
 
     def render(self, template: str, **values: object) -> str:
         """Render a view's template, which extends ``lead/project.html``."""

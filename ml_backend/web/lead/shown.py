@@ -49,3 +49,8 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return NOTHING
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def measured(one: Measure | None) -> str:
+    """A share that was measured, as a percentage."""
+    return share(one.value if one else None)

@@ -6,11 +6,20 @@ from flask import Flask
 
 from ml_backend.services import Services
 from ml_backend.web.health import Health
-from ml_backend.web.lead import page, standing
+from ml_backend.web.lead import changes, finish, learning, page, people, standing, versions
 
 
 def answer_lead(app: Flask, services: Services, health: Health) -> None:
     """Answer the lead's page at ``/lead/``."""
     lead = page.make(app, services, health)
     lead.view("standing", "Where we stand", standing.look)
+    lead.view("learning", "Learning curve", learning.look)
+    lead.view("versions", "Versions", versions.look)
+    lead.view("people", "People", people.look)
+    lead.view("finish", "Finish", finish.look)
+    number = f"<int(max={finish.LARGEST}):number>"
+    lead.at(f"/certificate/{number}", "certificate", finish.certificate)
+    lead.at(f"/certificate/{number}/record", "record", finish.record)
+    lead.at("/confirm", "confirm", changes.confirm)
+    lead.at("/change", "change", changes.change, change=True)
     app.register_blueprint(lead.blueprint)

@@ -1,0 +1,17 @@
+"""The people: how much they do, how far they agree, and how far the ticks sway them."""
+
+from __future__ import annotations
+
+from ml_backend.web.lead import charts
+from ml_backend.web.lead.page import Seen
+
+
+def look(seen: Seen) -> str:
+    """Render the view."""
+    overview = seen.overview
+    days = None
+    if overview and overview.days:
+        numbers = overview.days
+        about = f"Answers a day, {next(iter(numbers))} to {list(numbers)[-1]}; the table has the last ones."
+        days = charts.bars(about, [day[5:] for day in numbers], "answers", list(numbers.values()))
+    return seen.render("people.html", days=days)
