@@ -8,7 +8,7 @@ Label Studio's own list of tasks says what is there.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -31,7 +31,7 @@ from ml_backend.progress import Progress
 from ml_backend.store.evidence_addresses import EvidenceAddresses
 from ml_backend.studio.client import Studio
 from ml_backend.studio.configuration import Configuration
-from ml_backend.studio.keys import DataKeys
+from ml_backend.studio.keys import CAPTION, DataKeys
 
 EVERY = Fraction(1, 2)
 PIECE = 500  # tasks that are sent to Label Studio at once
@@ -122,6 +122,8 @@ class Importer:
     def _tasks(self, file: ClipFile, origin: Origin, plan: Plan, report: Report) -> Iterator[dict[str, object]]:
         """Yield the data of a file's new tasks, after writing their pictures."""
         there = plan.there.pictures
+        before = report.frames
+        made: list[tuple[int, dict[str, object]]] = []
         try:
             for frame in distinct(self._counted(file, report), self.distance):
                 report.patients.setdefault(origin.known_by, set()).add(origin.patient)
@@ -134,10 +136,20 @@ class Importer:
                     report.other_patient += there[place] not in ("", origin.patient)
                     continue
                 there[place] = origin.patient
-                yield {**_data(self.keys, origin, frame), **self._addresses(plan.image_key, served_address(place))}
+                data = {**_data(self.keys, origin, frame), **self._addresses(plan.image_key, served_address(place))}
+                made.append((report.frames - before, data))
             report.files += 1
         except FrameUnreadable as error:
             _fail(report, file.path, str(error))
+        for number, data in made:
+            yield {**data, CAPTION: self._caption(data, number, report.frames - before)}
+
+    def _caption(self, data: Mapping[str, object], number: int, of: int) -> str:
+        """What the labelling page says of a frame: the ``number``-th that was looked at of its file."""
+        words = [f"Patient {data[self.keys.patient]}", f"clip {data[self.keys.clip]}"]
+        if of > 1:
+            words += [f"frame {number} of {of}", f"{data[self.keys.time]:.1f} s"]
+        return " · ".join(words)
 
     def _addresses(self, image_key: str, url: str) -> dict[str, object]:
         """The address of a frame, and that of the picture which says why it is ticked as it is."""

@@ -10,6 +10,7 @@ from ml_backend.services import Services
 from ml_backend.setup.findings import Finding
 from ml_backend.studio.client import Studio
 from ml_backend.studio.configuration import Configuration
+from ml_backend.studio.keys import CAPTION
 from ml_backend.studio.payloads import is_not_assessable
 
 LOOKED_AT = 1000
@@ -69,7 +70,7 @@ def frames(services: Services, project: int, configuration: Configuration) -> It
         )
 
 
-def data_keys(services: Services, project: int) -> Iterator[Finding]:
+def data_keys(services: Services, project: int, configuration: Configuration) -> Iterator[Finding]:
     """Say which of the keys of patient, clip and time the tasks have, and what is missing without one."""
     data = [task.data for task in islice(services.studio.tasks(project), LOOKED_AT)]
     if not data:
@@ -90,6 +91,14 @@ def data_keys(services: Services, project: int) -> Iterator[Finding]:
                 f"{found[what]} of {len(data)} tasks name a {what} (key {key}): {WITHOUT[what]}. Set "
                 f"TSAL_{what.upper()}_KEY if your tasks call it otherwise; their other keys: {others}",
             )
+    captions = sum(bool(one.get(CAPTION)) for one in data)
+    if f"${CAPTION}" in configuration.xml and captions < len(data):
+        yield Finding(
+            CAPTION,
+            "note",
+            f"{captions} of {len(data)} tasks have the key {CAPTION}, which the labelling page shows above the frame; "
+            "`tsal import` writes it, and above other frames the line is empty",
+        )
 
 
 def answers(services: Services, project: int) -> Iterator[Finding]:

@@ -157,10 +157,17 @@ def test_frames_become_tasks_with_where_they_come_from(place: Place) -> None:
     rows = [{name: value for name, value in row.items() if name != "image"} for row in place.studio.rows]
     common = {"patient": "anna", "clip": "anna/left 1+2.gif", "source": "left 1+2.gif"}
     assert rows == [
-        {**common, "frame": 0, "time": 0.0},
-        {**common, "frame": 2, "time": 0.5},
-        {**common, "frame": 4, "time": 1.0},
-        {"patient": "berta", "clip": "berta/berta.png", "source": "berta.png", "frame": 0, "time": 0.0},
+        {**common, "frame": 0, "time": 0.0, "caption": "Patient anna · clip anna/left 1+2.gif · frame 1 of 3 · 0.0 s"},
+        {**common, "frame": 2, "time": 0.5, "caption": "Patient anna · clip anna/left 1+2.gif · frame 2 of 3 · 0.5 s"},
+        {**common, "frame": 4, "time": 1.0, "caption": "Patient anna · clip anna/left 1+2.gif · frame 3 of 3 · 1.0 s"},
+        {
+            "patient": "berta",
+            "clip": "berta/berta.png",
+            "source": "berta.png",
+            "frame": 0,
+            "time": 0.0,
+            "caption": "Patient berta · clip berta/berta.png",
+        },
     ]
     assert report.patients == {"folder": {"anna", "berta"}}
 
@@ -193,7 +200,7 @@ def test_patient_clip_and_time_go_under_the_teams_own_keys(command: Place, monke
     write_still(command.clips / "P07" / "visit1" / "still.png", 3)
     assert call(command) == 0
     (row,) = command.studio.rows
-    assert row.keys() == {"image", "pat", "video", "frame", "seconds", "source", "evidence"}
+    assert row.keys() == {"image", "pat", "video", "frame", "seconds", "source", "evidence", "caption"}
     assert (row["pat"], row["video"], row["seconds"]) == ("P07", "P07/visit1/still.png", 0.0)
     assert call(command, "--patient-level", "2") == 2  # what is in the project is found by the same keys
 
@@ -391,7 +398,7 @@ def test_dicom_identity_reaches_neither_tasks_nor_names_nor_pictures(place: Plac
     uids = [str(pydicom.dcmread(path).SOPInstanceUID) for path in place.clips.rglob("*") if path.is_file()]
     for secret in (*IDENTITY, *uids, salt(place.data_dir).hex()):
         assert secret.casefold() not in told.casefold()
-    assert all(set(row) == {"image", "patient", "clip", "frame", "time"} for row in place.studio.rows)
+    assert all(set(row) == {"image", "patient", "clip", "frame", "time", "caption"} for row in place.studio.rows)
 
 
 def test_dicom_files_of_one_patient_are_grouped(place: Place) -> None:

@@ -25,6 +25,7 @@ from ml_backend.setup.project import answers, data_keys
 from ml_backend.store.orders import About, Order
 from ml_backend.studio.client import Studio
 from ml_backend.studio.configuration import Configuration
+from ml_backend.studio.keys import CAPTION
 from ml_backend.studio.payloads import choices_result
 from ml_backend.web.app import create_app
 from tests.installation import connected_settings, exit_code, one_line
@@ -408,11 +409,15 @@ def test_missing_data_keys_are_reported_with_the_keys_that_are_there(services: S
         {"image": "/data/2.png", "clip": "", "time": 0},
     ]
     services.studio.import_tasks(project, tasks)
-    states = {(finding.text.split(" (key ")[0], finding.state) for finding in data_keys(services, project)}
+    found = list(data_keys(services, project, Configuration.parse(render())))
+    states = {(finding.text.split(" (key ")[0], finding.state) for finding in found}
     assert ("0 of 2 tasks name a patient", "change") in states
     assert ("1 of 2 tasks name a clip", "note") in states
     assert ("1 of 2 tasks name a time", "note") in states
-    assert any("image, pat" in finding.text for finding in data_keys(services, project))
+    assert any("image, pat" in finding.text for finding in found)
+    assert [(finding.state, finding.text[:6]) for finding in found if finding.subject == CAPTION] == [
+        ("note", "0 of 2")
+    ]
 
 
 def test_only_a_model_that_cannot_be_built_is_wrong_with_a_backend(settings: Settings) -> None:
