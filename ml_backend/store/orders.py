@@ -22,7 +22,10 @@ from ml_backend.store.locks import alone
 
 logger = logging.getLogger(__name__)
 UNTRAINED = "diversity"
-NAME = re.compile(r"^(?P<source>diversity|msml-\d{4,}-[0-9a-f]{8})\.(?P<serial>\d+)$")
+# Label Studio shows a prediction's score beside its name, as a percentage. Of a long name it shows the first eight
+# characters and the last six; 0.1.0 had names without the words.
+WORDS = "place in queue, "
+NAME = re.compile(rf"^(?:{WORDS})?(?P<source>diversity|msml-\d{{4,}}-[0-9a-f]{{8}})\.(?P<serial>\d+)$")
 
 
 class Basis(BaseModel):
@@ -108,7 +111,7 @@ class OrderStore:
         serials = [
             int(match["serial"]) for name in here + taken if (match := NAME.match(name)) and match["source"] == source
         ]
-        return f"{source}.{max(serials, default=0) + 1}"
+        return f"{WORDS}{source}.{max(serials, default=0) + 1}"
 
     def save(self, order: Order) -> None:
         """Keep an order; it is current only after `activate`."""

@@ -21,7 +21,7 @@ from ml_backend.frames.scores import concatenate
 from ml_backend.loop import order as ordering
 from ml_backend.msml.sketch import sketch
 from ml_backend.services import Services
-from ml_backend.store.orders import About, Order, OrderStore
+from ml_backend.store.orders import WORDS, About, Order, OrderStore
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import Checker, default_of
@@ -145,7 +145,7 @@ class TestRefresh:
         assert list(order.about.unreadable) == list(UNREADABLE)
         assert set(order.about.seconds) == {"scoring", "push", "refresh"}
         assert_served_in(order, installed.studio)
-        assert services.orders(PROJECT).current_name() == order.about.name == f"{manifest.version}.1"
+        assert services.orders(PROJECT).current_name() == order.about.name == f"{WORDS}{manifest.version}.1"
 
     def test_a_prediction_carries_the_validated_label_and_what_people_check(self, installed: Installation) -> None:
         lose(installed.studio, *UNREADABLE)
@@ -181,7 +181,11 @@ class TestRefresh:
         expected = np.array(readable)[spread(features, 3, np.random.default_rng(0))].tolist()
         assert order.tasks.tolist() == [*expected, *UNREADABLE]
         assert expected != readable
-        assert (order.about.name, order.about.version, order.about.strategy) == ("diversity.1", None, "diversity")
+        assert (order.about.name, order.about.version, order.about.strategy) == (
+            f"{WORDS}diversity.1",
+            None,
+            "diversity",
+        )
         assert [one["result"] for one in installed.studio.served()] == [[]] * len(TASKS)
         assert_served_in(order, installed.studio)
 
@@ -224,7 +228,7 @@ class TestRefresh:
         # What was taken of it lies in Label Studio, so the next one has another name.
         installed.studio.dropped = set()
         after = refreshed(services)
-        assert after.about.name == f"{manifest.version}.2"
+        assert after.about.name == f"{WORDS}{manifest.version}.2"
         assert_served_in(after, installed.studio)
 
     def test_after_a_crash_between_push_and_switch_the_next_order_has_another_name(
@@ -237,8 +241,11 @@ class TestRefresh:
         installed.studio.dies = False
         assert installed.studio.model_version is None
         order = refreshed(installed.services())
-        assert order.about.name == f"{manifest.version}.2"
-        assert installed.studio.model_versions(PROJECT) == [f"{manifest.version}.1", f"{manifest.version}.2"]
+        assert order.about.name == f"{WORDS}{manifest.version}.2"
+        assert installed.studio.model_versions(PROJECT) == [
+            f"{WORDS}{manifest.version}.1",
+            f"{WORDS}{manifest.version}.2",
+        ]
         assert_served_in(order, installed.studio)
 
     def test_nothing_is_pushed_if_the_order_cannot_be_saved(
@@ -288,13 +295,15 @@ class TestRefresh:
             with pytest.raises(StudioRefused):
                 ordering.refresh(services, PROJECT, silent)
             names = {path.name.removesuffix(".npz") for path in folder.glob("*.npz")}
-            assert names == kept | {f"{second.version}.{serial}"}
+            assert names == kept | {f"{WORDS}{second.version}.{serial}"}
         current = services.orders(PROJECT).current()
         assert current is not None
         assert current.tasks.tolist() == before.tasks.tolist()
         installed.studio.dropped = set()
-        assert refreshed(services).about.name == f"{second.version}.4"
-        assert {path.name.removesuffix(".json") for path in folder.glob("*.json")} == kept | {f"{second.version}.4"}
+        assert refreshed(services).about.name == f"{WORDS}{second.version}.4"
+        assert {path.name.removesuffix(".json") for path in folder.glob("*.json")} == kept | {
+            f"{WORDS}{second.version}.4"
+        }
 
     def test_an_order_that_cannot_be_read_is_made_anew(self, installed: Installation) -> None:
         installed.version()
@@ -311,7 +320,7 @@ class TestRefresh:
         manifest = installed.version()
         with ThreadPoolExecutor(3) as pool:
             orders = list(pool.map(lambda _: refreshed(installed.services()), range(3)))
-        names = [f"{manifest.version}.{serial}" for serial in (1, 2, 3)]
+        names = [f"{WORDS}{manifest.version}.{serial}" for serial in (1, 2, 3)]
         assert sorted(order.about.name for order in orders) == installed.studio.model_versions(PROJECT) == names
         assert installed.studio.model_version == names[-1]
         assert installed.services().orders(PROJECT).current_name() == names[-1]
@@ -536,7 +545,7 @@ class TestNeedsRefresh:
         assert reason(strategy="adaptive", validator="table") == "another strategy is set"
         assert reason(strategy="mlm-diverse", validator="adaptive") == "another validator is set"
         order = refreshed(installed.services())
-        assert order.about.name == f"{manifest.version}.2"
+        assert order.about.name == f"{WORDS}{manifest.version}.2"
         assert reason() is None
         assert reason(strategy="mle-diverse", validator="plain") is None
         installed.version(2, choice={"strategy": "lc", "validator": "plain"})
@@ -613,7 +622,7 @@ class TestPrune:
     def pushed(self, installed: Installation, count: int, first: int = 1) -> list[str]:
         """Push so many orders; returns their names, oldest first."""
         services, studio = installed.services(), installed.studio
-        names = [f"diversity.{serial}" for serial in range(first, first + count)]
+        names = [f"{WORDS}diversity.{serial}" for serial in range(first, first + count)]
         for serial, name in enumerate(names, start=first):
             about = About(
                 name=name,

@@ -8,7 +8,7 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 
-from ml_backend.store.orders import About, Order, OrderStore
+from ml_backend.store.orders import WORDS, About, Order, OrderStore
 from tests.events import events
 
 
@@ -22,11 +22,11 @@ def order(name: str, version: str | None = None) -> Order:
 def test_names_avoid_those_here_and_those_in_label_studio(tmp_path: Path) -> None:
     store = OrderStore(tmp_path)
     version = "msml-0002-0123abcd"
-    assert store.next_name(None, []) == "diversity.1"
+    assert store.next_name(None, []) == "place in queue, diversity.1"
     store.save(order("diversity.4"))
-    assert store.next_name(None, []) == "diversity.5"
-    assert store.next_name(None, ["diversity.10", "diversity.x", "other.99"]) == "diversity.11"
-    assert store.next_name(version, [f"{version}.2", "msml-0001-0123abcd.7"]) == f"{version}.3"
+    assert store.next_name(None, []) == "place in queue, diversity.5"
+    assert store.next_name(None, ["place in queue, diversity.10", "diversity.x", "other.99"]) == f"{WORDS}diversity.11"
+    assert store.next_name(version, [f"{version}.2", "msml-0001-0123abcd.7"]) == f"{WORDS}{version}.3"
 
 
 def test_an_order_is_current_only_when_activated(tmp_path: Path) -> None:
