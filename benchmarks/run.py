@@ -12,7 +12,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -31,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 from rq import Worker
 
-from benchmarks import large_pools, memory_refresh, studio_push, workload
+from benchmarks import evidence, large_pools, memory_refresh, studio_push, workload
 from benchmarks.own_process import in_own_process
 from benchmarks.report import Report
 from ml_backend.frames.frame import Frame
@@ -83,6 +82,7 @@ def main() -> int:
         "memory": memory,
         "workers": workers,
         "serving": serving,
+        "evidence": evidence.evidence,
         "push": push,
         "first-pass": memory_refresh.first_pass,
         "refresh": memory_refresh.refresh,
@@ -387,29 +387,24 @@ def _predict_alone(report: Report, url: str, requests: int) -> None:
 
 def _while_it_trains(report: Report, url: str, requests: int, folder: Path) -> None:
     """Webhooks and health checks while a fine-tune runs beside the server and four clients predict."""
-    command = [sys.executable, "-m", "benchmarks.busy_finetune", str(folder / "busy")]
-    training = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)  # noqa: S603  our own module
     stop = threading.Event()
     webhooks: list[float] = []
     healths: list[float] = []
-    try:
-        assert training.stdout is not None
-        if not training.stdout.readline():  # it trains now
-            raise RuntimeError("the fine-tune beside the server ended")
-        with ThreadPoolExecutor(4) as pool, httpx.Client(base_url=url, timeout=60) as client:
-            clients = [pool.submit(_predict_until, stop, url, place) for place in range(4)]
-            try:
-                time.sleep(1)
-                for number in range(1, requests + 1):
-                    body = {"action": "ANNOTATION_CREATED", "annotation": {"id": number, "task": number}}
-                    webhooks.append(_timed(client, "POST", "/webhook?project=1", body))
-                    healths.append(_timed(client, "GET", "/health", None))
-            finally:
-                stop.set()
-            predictions = sum(one.result() for one in clients)
-    finally:
-        training.kill()
-        training.communicate()
+    with (
+        workload.training(folder / "busy"),
+        ThreadPoolExecutor(4) as pool,
+        httpx.Client(base_url=url, timeout=60) as client,
+    ):
+        clients = [pool.submit(_predict_until, stop, url, place) for place in range(4)]
+        try:
+            time.sleep(1)
+            for number in range(1, requests + 1):
+                body = {"action": "ANNOTATION_CREATED", "annotation": {"id": number, "task": number}}
+                webhooks.append(_timed(client, "POST", "/webhook?project=1", body))
+                healths.append(_timed(client, "GET", "/health", None))
+        finally:
+            stop.set()
+        predictions = sum(one.result() for one in clients)
     webhook = report.row(f"/webhook under load, p99 of {requests}", "ms", [float(np.percentile(webhooks, 99))])
     health = report.row(f"/health under load, p99 of {requests}", "ms", [float(np.percentile(healths, 99))])
     report.row("predictions answered meanwhile", "", [float(predictions)])

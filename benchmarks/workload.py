@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import secrets
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +52,21 @@ def running_studio(folder: Path, **more: Any) -> Iterator[Services]:
     with Processes(lambda name, line: None) as processes:
         label_studio.start_studio(processes, settings, folder)
         yield Services(settings)
+
+
+@contextmanager
+def training(folder: Path) -> Iterator[None]:
+    """Let a fine-tune run beside the block, in a process of its own, as a worker's does."""
+    command = [sys.executable, "-m", "benchmarks.busy_finetune", str(folder)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)  # noqa: S603  our own module
+    try:
+        assert process.stdout is not None
+        if not process.stdout.readline():  # it trains now
+            raise RuntimeError("the fine-tune ended")
+        yield
+    finally:
+        process.kill()
+        process.communicate()
 
 
 class Files(Fetcher):

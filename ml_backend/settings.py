@@ -86,7 +86,9 @@ class Settings(BaseSettings):
     )
     lead_reader_password: SecretStr | None = Field(None, description="password for it; required where the name is set")
     hide_names: bool = Field(
-        False, description="whether the lead's page calls annotators Person 1, Person 2, … instead of by their names"
+        False,
+        description="whether the lead's page calls annotators Person 1, Person 2, … instead of by their names, and the "
+        "evidence beside a frame names nobody",
     )
 
     # The evidence beside the frame

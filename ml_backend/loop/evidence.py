@@ -14,7 +14,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ml_backend.errors import BackendError, Busy, VersionUnknown
 from ml_backend.frames.frame import Frame
@@ -33,6 +32,8 @@ ALIKE = 3
 PROJECTS = 4  # whose grounds stay in memory
 THUMBNAILS = 512  # small pictures that stay in memory, 20 kB each
 THUMBNAIL_SECONDS = 600.0  # after so long a file is read again: it may have been replaced
+FETCHED_AT_ONCE = 2
+LONGEST_REST = 0.2  # seconds
 WAIT_SECONDS = 5.0
 UNAIDED = notice(("Judge this frame unaided.", "Some frames come without ticks, to see how far ticks sway people."))
 NOT_YET = notice(("No evidence yet.", "It comes when the queue is next put in order."))
@@ -87,6 +88,7 @@ class Gatherer:
         self._small: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
         self._guard = threading.Lock()
         self._drawing = threading.Lock()
+        self._took = 0.0
         self._let_in = threading.BoundedSemaphore(max(1, services.settings.threads // 2))
 
     def picture(self, project: int, name: str) -> bytes:
@@ -117,10 +119,15 @@ class Gatherer:
         if not self._let_in.acquire(blocking=False):
             raise Busy("too many ask for evidence at once")
         try:
-            if not self._drawing.acquire(timeout=WAIT_SECONDS):
+            free = self._drawing.acquire(blocking=False)
+            if not free and not self._drawing.acquire(timeout=WAIT_SECONDS):
                 raise Busy("the evidence before takes too long")
             try:
+                if not free:  # several ask: leave the processor to others for as long as one picture takes
+                    time.sleep(min(self._took, LONGEST_REST))
+                started = time.monotonic()
                 yield
+                self._took = time.monotonic() - started
             finally:
                 self._drawing.release()
         finally:
@@ -155,7 +162,7 @@ class Gatherer:
         here = pictures.get(grounds.frames[row].url)
         return Evidence(
             told=list(_told(grounds, row, ticked, manifest, seen)),
-            frame=jpeg(_with_maps(here, seen, ticked)) if here else None,
+            frame=_with_maps(here, seen, ticked) if here else None,
             symptoms=list(_symptoms(grounds, seen, ticked)),
             rows=list(_rows(grounds, row, alike, around, pictures)),
         )
@@ -183,26 +190,31 @@ class Gatherer:
                     probabilities[place], maps[place] = found[0, column], where[0, column]
         return _Seen(probabilities, maps, predictor.network(width).embed(chunk.activations)[0])
 
-    def _pictures(self, wanted: Sequence[Shown]) -> dict[str, Image.Image]:
-        """The frames that can be read, small, by their addresses."""
+    def _pictures(self, wanted: Sequence[Shown]) -> dict[str, bytes]:
+        """The frames that can be read, as small JPEG files, by their addresses."""
         once = list({one.url: one for one in wanted}.values())
-        with ThreadPoolExecutor(self._services.settings.fetch_workers) as pool:
-            found = zip(once, pool.map(self._thumbnail, once), strict=True)
-            return {one.url: picture for one, picture in found if picture is not None}
+        found = {one.url: self._kept_small(one) for one in once}
+        lacking = [one for one in once if found[one.url] is None]
+        if lacking:
+            with ThreadPoolExecutor(FETCHED_AT_ONCE) as pool:
+                found |= zip([one.url for one in lacking], pool.map(self._thumbnail, lacking), strict=True)
+        return {url: content for url, content in found.items() if content is not None}
 
-    def _thumbnail(self, one: Shown) -> Image.Image | None:
+    def _kept_small(self, one: Shown) -> bytes | None:
         with self._guard:
             since, content = self._small.get(one.url, (0.0, b""))
-        if not content or time.monotonic() - since > THUMBNAIL_SECONDS:
-            try:
-                content = jpeg(thumbnail(self._services.quick_fetcher.fetch(one.url, one.task), THUMBNAIL))
-            except BackendError:
-                return None
-            with self._guard:
-                self._small[one.url] = (time.monotonic(), content)
-                while len(self._small) > THUMBNAILS:
-                    self._small.popitem(last=False)
-        return thumbnail(content, THUMBNAIL)
+        return content if content and time.monotonic() - since < THUMBNAIL_SECONDS else None
+
+    def _thumbnail(self, one: Shown) -> bytes | None:
+        try:
+            content = jpeg(thumbnail(self._services.quick_fetcher.fetch(one.url, one.task), THUMBNAIL))
+        except BackendError:
+            return None
+        with self._guard:
+            self._small[one.url] = (time.monotonic(), content)
+            while len(self._small) > THUMBNAILS:
+                self._small.popitem(last=False)
+        return content
 
 
 def _ticked(grounds: Grounds, row: int, seen: _Seen | None) -> NDArray[np.bool_]:
@@ -259,10 +271,11 @@ def _alike(kept: _Kept, row: int, seen: _Seen) -> list[tuple[int, int]]:
     return [(int(grounds.confirmed.rows[found]), int(found)) for found in order if np.isfinite(alike[found])]
 
 
-def _with_maps(frame: Image.Image, seen: _Seen | None, ticked: NDArray[np.bool_]) -> Image.Image:
+def _with_maps(frame: bytes, seen: _Seen | None, ticked: NDArray[np.bool_]) -> bytes:
     if seen is None or seen.maps is None:
         return frame
-    return heated(frame, [(place, seen.maps[place]) for place in np.flatnonzero(ticked).tolist()])
+    maps = [(place, seen.maps[place]) for place in np.flatnonzero(ticked).tolist()]
+    return jpeg(heated(thumbnail(frame, THUMBNAIL), maps))
 
 
 def _rows(
@@ -270,11 +283,10 @@ def _rows(
     row: int,
     alike: Sequence[tuple[int, int]],
     around: tuple[Shown | None, Shown | None],
-    pictures: dict[str, Image.Image],
+    pictures: dict[str, bytes],
 ) -> Iterator[tuple[str, list[Small]]]:
     def small(one: Shown, lines: Sequence[str]) -> Small:
-        picture = pictures.get(one.url)
-        return Small(jpeg(picture) if picture else None, lines)
+        return Small(pictures.get(one.url), lines)
 
     confirmed, this = grounds.confirmed, grounds.frames[row]
     if confirmed is not None and alike:

@@ -18,6 +18,7 @@ from ml_backend.logs import event
 from ml_backend.loop import order as ordering
 from ml_backend.loop.certificate_page import page_of
 from ml_backend.loop.collect import Collected, collect
+from ml_backend.loop.evidence_files import remove_blind
 from ml_backend.loop.push import serve
 from ml_backend.loop.queue import Report
 from ml_backend.loop.remember import marks_of, seen_by_people
@@ -147,7 +148,9 @@ def ask_first(services: Services, project: int, finish: Finish) -> None:
         changed = Order(about, tasks, np.arange(len(tasks), dtype=np.float64), reasons, told)
         orders.save(changed)
         if services.settings.evidence:
-            services.grounds(project).copy(finish.order, name, frozenset(finish.blind))
+            grounds = services.grounds(project).copy(finish.order, name, frozenset(finish.blind))
+            if grounds is not None:
+                remove_blind(services, project, grounds)
         serve(services, project, changed, _predictions(changed, set(finish.blind)), configuration)
 
 

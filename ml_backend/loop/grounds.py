@@ -11,8 +11,10 @@ from ml_backend.errors import BackendError
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.scores import validator_of
 from ml_backend.logs import event
+from ml_backend.loop.evidence_files import remove_blind
 from ml_backend.loop.queue import Queue, Refresh
 from ml_backend.loop.remember import Memory, places_of
+from ml_backend.services import Services
 from ml_backend.store.grounds import NO_SOURCE, Confirmed, Grounds, Shown
 from ml_backend.studio.client import Studio
 from ml_backend.tsal.belief import SOURCES
@@ -27,10 +29,12 @@ def keep_grounds(refreshing: Refresh, queue: Queue) -> None:
     services, project = refreshing.services, refreshing.project
     if not services.settings.evidence:
         return
+    grounds = grounds_of(refreshing, queue)
     try:
-        services.grounds(project).save(grounds_of(refreshing, queue))
+        services.grounds(project).save(grounds)
     except OSError as error:
         event(logger, "evidence not kept", level=logging.WARNING, project=project, reason=error)
+    remove_blind(services, project, grounds)
 
 
 def grounds_of(refreshing: Refresh, queue: Queue) -> Grounds:
@@ -60,7 +64,7 @@ def grounds_of(refreshing: Refresh, queue: Queue) -> Grounds:
         confidence=confidence,
         source=source,
         blind=frozenset(refreshing.blind()),
-        confirmed=_confirmed(memory, len(pool), len(names), refreshing.services.studio) if memory else None,
+        confirmed=_confirmed(memory, len(pool), len(names), refreshing.services) if memory else None,
         scale=belief.scale if belief else None,
         trust=belief.trust if belief else None,
     )
@@ -70,14 +74,15 @@ def _shown(frame: Frame) -> Shown:
     return Shown(frame.task, frame.url, frame.clip, frame.time)
 
 
-def _confirmed(memory: Memory, first: int, width: int, studio: Studio) -> Confirmed:
+def _confirmed(memory: Memory, first: int, width: int, services: Services) -> Confirmed:
     labelled = memory.labelled
-    names = _people(studio) if any(one.annotation.by is not None for one in labelled) else {}
+    by = [None if services.settings.hide_names else one.annotation.by for one in labelled]
+    names = _people(services.studio) if any(user is not None for user in by) else {}
     return Confirmed(
         rows=np.arange(first, first + len(labelled), dtype=np.intp),
         labels=np.array([one.labels for one in labelled], np.uint8).reshape(-1, width),
         known=np.array([one.known for one in labelled], bool).reshape(-1, width),
-        people=[_name(one.annotation.by, names) for one in labelled],
+        people=[_name(user, names) for user in by],
         at=[one.annotation.updated_at for one in labelled],
         places=places_of(memory.frames, memory.embeddings, {}),
     )

@@ -17,6 +17,7 @@ from ml_backend.loop import confirm, jobs
 from ml_backend.loop import finish as finishing
 from ml_backend.loop import order as ordering
 from ml_backend.loop import overview as overviews
+from ml_backend.loop.evidence_files import write_pictures
 from ml_backend.services import Services
 from ml_backend.store import heartbeat
 from ml_backend.store.files import remove_leftovers
@@ -43,6 +44,7 @@ class Watched:
     failures: int = 0
     again: float = float("-inf")
     overviewed: tuple[object, ...] = ()
+    written: str | None = None
 
 
 def watch(services: Services, projects: list[int] | None) -> None:
@@ -134,6 +136,7 @@ def look(services: Services, project: int, state: Watched) -> None:
         state.polled = time.monotonic()
     changes = busy or news != state.news or state.polls % FULL_POLL == 1
     _refresh(services, project, state, counts, changes=changes, prunes=due, busy=busy)
+    state.written = write_pictures(services, project, state.written)
     ended = confirm.ended(services, project, pool=counts.unlabelled)
     if ended and ended != state.ended:
         event(logger, "the loop has ended", project=project, reason=ended)

@@ -8,6 +8,7 @@ from itertools import islice
 from xml.etree import ElementTree
 
 from ml_backend.errors import ConfigurationUnusable, SettingsError
+from ml_backend.loop.evidence_files import folder_of
 from ml_backend.services import Services
 from ml_backend.settings import Settings
 from ml_backend.setup.findings import Finding
@@ -58,6 +59,9 @@ def address_tasks(services: Services, project: int, configuration: Configuration
     """
     settings, addresses = services.settings, services.evidence_addresses
     require_evidence(settings)
+    for finding in _folder(services, project):
+        if finding.mend is not None:
+            finding.mend()
     tasks = list(services.studio.tasks(project))
     changed = 0
     for done, task in enumerate(tasks, start=1):
@@ -79,6 +83,7 @@ def checked(services: Services, project: int, configuration: Configuration) -> I
     """Say whether annotators see the evidence, and what is missing."""
     if not services.settings.evidence:
         return
+    yield from _folder(services, project)
     addresses, image = services.evidence_addresses, configuration.image_key
     data = [task.data for task in islice(services.studio.tasks(project), LOOKED_AT)]
     lacking = sum(one.get(addresses.key) != addresses.of(project, str(one.get(image, ""))) for one in data)
@@ -91,6 +96,22 @@ def checked(services: Services, project: int, configuration: Configuration) -> I
         yield Finding("evidence", "note", text)
     if panel_there and not lacking:
         yield Finding("evidence", "ok", f"the panel {PANEL!r} shows why frames are ticked")
+
+
+def _folder(services: Services, project: int) -> Iterator[Finding]:
+    """Say whether Label Studio serves the folder in which pictures are written, if they are."""
+    if not services.settings.evidence_files:
+        return
+    folder, studio = folder_of(services.settings, project).resolve(), services.studio
+
+    def serve() -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        studio.create_local_storage(project, str(folder), "Evidence")
+
+    if any(map(folder.is_relative_to, studio.local_storages(project))):
+        yield Finding("evidence", "ok", f"Label Studio serves the pictures in {folder}")
+    else:
+        yield Finding("evidence", "change", f"let Label Studio serve the pictures in {folder}", serve)
 
 
 def _root(xml: str) -> ElementTree.Element:

@@ -155,11 +155,14 @@ class GroundsStore:
         except (OSError, EOFError, BadZipFile, ValueError, KeyError, TypeError):
             return None
 
-    def copy(self, order: str, name: str, blind: frozenset[int]) -> None:
-        """Keep the same for an order of another name that asks other frames blind."""
+    def copy(self, order: str, name: str, blind: frozenset[int]) -> Grounds | None:
+        """Keep the same for an order of another name that asks other frames blind; None where there is nothing."""
         grounds = self.get(order)
-        if grounds is not None:
-            self.save(replace(grounds, order=name, blind=blind))
+        if grounds is None:
+            return None
+        copied = replace(grounds, order=name, blind=blind)
+        self.save(copied)
+        return copied
 
 
 def _read(arrays: Any) -> Grounds:

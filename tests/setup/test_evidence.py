@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
 from ml_backend.errors import SettingsError, StudioRefused
+from ml_backend.loop.drawing import notice
 from ml_backend.services import Services
 from ml_backend.setup.evidence import address_tasks, checked, has_panel, with_panel
 from ml_backend.setup.label_configuration import render
@@ -105,6 +107,23 @@ def test_the_command_adds_addresses_and_panel(
     assert states() == ["ok"]
     services.studio.update_data(next(services.studio.tasks(project)).id, {**DATA[0], "evidence": "https://elsewhere"})
     assert states() == ["change"]
+
+
+def test_written_pictures_are_served_by_label_studio(studio_server: StudioServer, tmp_path: Path) -> None:
+    services = Services(connected_settings(studio_server, tmp_path, evidence_files=2))
+    project = services.studio.create_project("files", XML)
+    services.studio.import_tasks(project, DATA)
+    assert [one.state for one in checked(services, project, CONFIGURATION)] == ["change", "note", "note"]
+    assert address_tasks(services, project, CONFIGURATION, lambda *_: None).changed == 3
+    assert [one.state for one in checked(services, project, CONFIGURATION)] == ["ok", "note"]
+    url = DATA[0]["image"]
+    path = studio_server.files / services.evidence_addresses.file(project, url)
+    path.write_bytes(notice(["a picture"]))
+    address = f"{studio_server.url}{services.evidence_addresses.of(project, url)}"
+    answer = httpx.get(address, headers={"Authorization": f"Token {studio_server.token}"})
+    assert (answer.status_code, answer.content) == (200, path.read_bytes())
+    assert answer.headers["content-type"].startswith("image/svg+xml")
+    assert httpx.get(address).status_code == 401
 
 
 def test_tsal_config_has_the_panel_where_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,11 +85,13 @@ def test_clips_have_the_numbers_of_the_memory() -> None:
 def test_a_copy_has_another_name_and_other_blind_frames(tmp_path: Path) -> None:
     store = GroundsStore(tmp_path)
     store.save(grounds())
-    store.copy("diversity.1", "diversity.2", frozenset({4}))
+    made = store.copy("diversity.1", "diversity.2", frozenset({4}))
     found = store.get("diversity.2")
     assert found is not None
+    assert made is not None
+    assert made.blind == found.blind
     assert (found.order, found.blind) == ("diversity.2", frozenset({4}))
-    store.copy("gone", "diversity.3", frozenset())
+    assert store.copy("gone", "diversity.3", frozenset()) is None
     assert store.get("diversity.3") is None
 
 

@@ -18,11 +18,12 @@ from PIL import Image
 
 from ml_backend.loop import evidence as gathering
 from ml_backend.loop import order as ordering
+from ml_backend.loop.evidence_files import write_pictures
 from ml_backend.services import Services
 from ml_backend.web.app import create_app
 from tests.installation import PROJECT, make_version, settings_in
 from tests.loop.installed import silent
-from tests.studio_stand_in import StudioStandIn, one_thread
+from tests.studio_stand_in import Died, StudioStandIn, one_thread
 
 __all__ = ["one_thread"]
 TASKS = range(1, 9)
@@ -97,6 +98,16 @@ def test_the_memory_shows_the_confirmed_frames_most_like_it_with_who_and_when(pl
     assert texts.index("Ada <b>L</b>") < texts.index("user 4")
     assert [text for text in texts if text.endswith(("earlier", "later"))] == ["0.5 s earlier", "0.5 s later"]
     assert len(place.images(4)) == 1 + 2 + 3
+
+
+def test_names_can_be_hidden(tmp_path: Path) -> None:
+    place = Place(tmp_path, hide_names=True)
+    place.studio.names = {3: "Ada"}
+    place.studio.confirm(2, B, at="2026-11-12T10:00:00Z", by=3)
+    place.refresh()
+    texts = place.texts(4)
+    assert "2026-11-12" in texts
+    assert not any("Ada" in text or "user" in text for text in texts)
 
 
 def test_a_version_adds_probabilities_and_a_map_of_what_is_ticked(place: Place) -> None:
@@ -270,3 +281,68 @@ def test_an_order_from_before_there_was_evidence_is_made_anew(place: Place) -> N
     place.services.grounds(PROJECT).path(order).unlink()
     assert place.texts(1)[0] == "No evidence yet."
     assert ordering.needs_refresh(place.services, PROJECT, False)
+
+
+class TestFiles:
+    """Pictures in the folder that Label Studio serves."""
+
+    def files(self, place: Place) -> dict[str, bytes]:
+        folder = place.folder / "files" / "tsal-evidence" / str(PROJECT)
+        return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.is_dir() else {}
+
+    def name(self, place: Place, task: int) -> str:
+        url = str(place.studio.task_data[task]["image"])
+        address = place.services.evidence_addresses.of(PROJECT, url)
+        assert address.startswith(f"/data/local-files/?d=tsal-evidence/{PROJECT}/")
+        return address.rpartition("/")[2]
+
+    def test_those_of_the_frames_asked_next_are_written_once_for_an_order(self, tmp_path: Path) -> None:
+        place = Place(tmp_path, evidence_files=3)
+        assert write_pictures(place.services, PROJECT, None) is None
+        place.studio.confirm(2, B)
+        place.refresh()
+        order = place.services.orders(PROJECT).current()
+        assert order is not None
+        written = write_pictures(place.services, PROJECT, None)
+        assert written == order.about.name
+        files = self.files(place)
+        assert set(files) == {self.name(place, task) for task in order.tasks[:3].tolist()}
+        assert all(b"Suggestion: A-line, B-line" in content for content in files.values())
+        first = self.name(place, int(order.tasks[0]))
+        (place.folder / "files" / "tsal-evidence" / str(PROJECT) / first).unlink()
+        assert write_pictures(place.services, PROJECT, written) == written
+        assert first not in self.files(place)
+        for task in order.tasks[:3].tolist():
+            place.studio.confirm(task, B)
+        place.refresh()
+        write_pictures(place.services, PROJECT, written)
+        assert len(self.files(place)) == 3
+        assert not set(self.files(place)) & set(files)
+
+    def test_what_was_written_of_a_frame_is_gone_before_it_is_asked_blind(self, tmp_path: Path) -> None:
+        place = Place(tmp_path, evidence_files=100)
+        place.studio.confirm(2, B)
+        place.refresh()
+        write_pictures(place.services, PROJECT, None)
+        assert len(self.files(place)) == len(TASKS) - 1
+        before = set(self.files(place))
+        later = Services(settings_in(tmp_path, evidence_files=100, hold_out=0, audit=1.0, blind=1.0))
+        later.studio = place.studio  # type: ignore[assignment]
+        place.studio.dies = True
+        with pytest.raises(Died):
+            ordering.refresh(later, PROJECT, silent)
+        blind = {self.name(place, task) for task in later.audits(PROJECT).draws()[-1].blind}
+        assert blind
+        assert before - set(self.files(place)) == blind
+        place.studio.dies = False
+        ordering.refresh(later, PROJECT, silent)
+        write_pictures(later, PROJECT, None)
+        files = self.files(place)
+        assert {name for name, content in files.items() if content == gathering.UNAIDED} == blind
+        assert set(files) == before
+
+    def test_without_a_folder_nothing_is_written_and_nothing_fails(self, tmp_path: Path) -> None:
+        place = Place(tmp_path, evidence_files=3)
+        place.refresh()
+        blind = Services(settings_in(tmp_path, evidence_files=3, document_root=None))
+        assert write_pictures(blind, PROJECT, None) is None

@@ -1,0 +1,80 @@
+"""Write the evidence for the head of the queue into the folder that Label Studio serves: TSAL_EVIDENCE_FILES.
+
+For annotators whose browsers cannot reach the backend. A picture's name is its signature, which nobody can guess.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from ml_backend.errors import SettingsError
+from ml_backend.logs import changed, event
+from ml_backend.loop.evidence import Gatherer
+from ml_backend.services import Services
+from ml_backend.settings import Settings
+from ml_backend.store.evidence_addresses import FOLDER, SUFFIX, name_of
+from ml_backend.store.files import written_aside
+from ml_backend.store.grounds import Grounds
+
+logger = logging.getLogger(__name__)
+
+
+def folder_of(settings: Settings, project: int) -> Path:
+    """Where a project's pictures lie.
+
+    Raises:
+        SettingsError: where nothing says which folder Label Studio serves.
+    """
+    if settings.document_root is None:
+        raise SettingsError("TSAL_EVIDENCE_FILES needs TSAL_DOCUMENT_ROOT, the folder that Label Studio serves")
+    return settings.document_root / FOLDER / str(project)
+
+
+def write_pictures(services: Services, project: int, written: str | None) -> str | None:
+    """Write the pictures of the frames that are asked next, and remove all others, unless ``written`` is their order.
+
+    Returns the order whose pictures lie there now. What goes wrong costs only pictures, and is logged.
+    """
+    settings, order = services.settings, services.orders(project).current()
+    if not (settings.evidence and settings.evidence_files) or order is None or order.about.name == written:
+        return written
+    grounds = services.grounds(project).get(order.about.name)
+    if grounds is None:
+        return written
+    try:
+        folder = folder_of(settings, project)
+        url_of = {one.task: one.url for one in reversed(grounds.frames)}
+        head = [url_of[task] for task in order.tasks[: settings.evidence_files].tolist() if task in url_of]
+        kept = {_file(services, project, url).name for url in head}
+        _remove(folder, lambda name: name not in kept)
+        gatherer = Gatherer(services)
+        for url in head:
+            with written_aside(_file(services, project, url), durable=False) as file:
+                file.write(gatherer.picture(project, name_of(url)))
+    except (OSError, SettingsError) as error:
+        changed(logger, "evidence not written", level=logging.WARNING, project=project, reason=error)
+        return written
+    event(logger, "evidence written", project=project, order=order.about.name, frames=len(head))
+    return order.about.name
+
+
+def remove_blind(services: Services, project: int, grounds: Grounds) -> None:
+    """Remove the pictures of frames that an order is about to ask blind: they are of the order before."""
+    if services.settings.evidence_files and services.settings.document_root is not None:
+        blind = {one.url for one in grounds.frames if one.task in grounds.blind}
+        names = {_file(services, project, url).name for url in blind}
+        _remove(folder_of(services.settings, project), lambda name: name in names)
+
+
+def _file(services: Services, project: int, url: str) -> Path:
+    root = services.settings.document_root
+    assert root is not None
+    return root / services.evidence_addresses.file(project, url)
+
+
+def _remove(folder: Path, unwanted: Callable[[str], bool]) -> None:
+    for path in folder.glob(f"*{SUFFIX}"):
+        if unwanted(path.name):
+            path.unlink(missing_ok=True)
