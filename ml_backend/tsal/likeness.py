@@ -53,14 +53,16 @@ class Places:
 
 @dataclass(frozen=True)
 class Trust:
-    """What being of the same clip counts beside likeness, which lies in [-1, 1].
+    """What counts beside likeness, which lies in [-1, 1].
 
     ``clip`` is added for every two frames of a clip, ``time`` for two frames of the same moment, and less of it the
-    more seconds lie between them.
+    more seconds lie between them. ``looks`` is what the linear model counts for in the memory: two frames are not alike
+    where the look of one speaks against the labels of the other.
     """
 
     clip: float
     time: float
+    looks: float = 0.0
 
 
 NO_TRUST = Trust(0.0, 0.0)
@@ -118,7 +120,7 @@ class Likeness:
     def __call__(self, frames: Places) -> Similarity:
         """Return how alike each of n frames is to each of the others: (n, m) float32."""
         alike: Similarity = self._scale.units(frames.embeddings) @ self._directions
-        if self._trust == NO_TRUST:
+        if not (self._trust.clip or self._trust.time):
             return alike
         rows, columns = self._of_same_clip(frames)
         apart = np.abs(frames.times[rows] - self._times[columns])

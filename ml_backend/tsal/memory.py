@@ -9,11 +9,21 @@ from numpy.typing import NDArray
 
 from ml_backend.tsal.arrays import Labels, label_matrix, require_same_shape
 from ml_backend.tsal.likeness import NO_TRUST, Likeness, Places, Scale, Similarity, Trust, likeness
+from ml_backend.tsal.linear import Linear
 
 Rows = NDArray[np.intp]
 NOTHING = -1
-TRUSTS = (Trust(0.5, 0.5), Trust(2.0, 0.5), Trust(0.0, 0.5), NO_TRUST)
-"""What may be believed of nearness within a clip; the first until audit frames show that another serves better."""
+TRUSTS = (
+    Trust(0.5, 0.5),
+    Trust(2.0, 0.5),
+    Trust(0.0, 0.5),
+    NO_TRUST,
+    Trust(0.5, 0.5, 0.1),
+    Trust(0.0, 0.0, 0.1),
+    Trust(0.0, 0.0, 1.0),
+)
+"""What may be believed of nearness within a clip, and of looks; the first until audit frames show that another serves
+better."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,16 +67,28 @@ class Nearest:
         self._combination: Rows = np.full(count, NOTHING, np.intp)
         self._count = 0
 
-    def add(self, pool: Places, added: Places, combinations: Rows, scale: Scale, trust: Trust) -> None:
+    def add(
+        self,
+        pool: Places,
+        added: Places,
+        combinations: Rows,
+        scale: Scale,
+        trust: Trust,
+        linear: Linear | None = None,
+    ) -> None:
         """Remember more frames; ``combinations`` (m,) are integers from 0, one for each label combination.
 
-        Costs n x m comparisons: what was remembered earlier is not looked at again.
+        Costs n x m comparisons: what was remembered earlier is not looked at again. With ``linear``, fitted to the
+        frames ``added``, looks count as ``trust`` says.
         """
         if not len(added):
             return
         like = Likeness(added, scale, trust)
         for rows, part in pool.chunks():
-            self.compare(rows, like(part), combinations)
+            alike = like(part)
+            if linear is not None:
+                alike -= trust.looks * linear.against(linear.said(scale.units(part.embeddings)))
+            self.compare(rows, alike, combinations)
         self._count += len(added)
 
     def compare(self, rows: slice, alike: Similarity, combinations: Rows) -> None:
@@ -125,9 +147,15 @@ def combinations_of(labels: Labels, known: NDArray[np.bool_]) -> Rows:
 
 def recall(pool: Places, remembered: Remembered, scale: Scale, trust: Trust) -> Recall:
     """What the memory says of every frame of a pool; nothing is known where nothing is remembered."""
-    nearest = Nearest(len(pool))
-    nearest.add(pool, remembered.places, combinations_of(remembered.labels, remembered.known), scale, trust)
+    nearest, linear = Nearest(len(pool)), fitted(remembered, scale) if trust.looks and len(remembered) else None
+    numbers = combinations_of(remembered.labels, remembered.known)
+    nearest.add(pool, remembered.places, numbers, scale, trust, linear)
     return recalled(nearest, remembered)
+
+
+def fitted(remembered: Remembered, scale: Scale) -> Linear:
+    """A linear model of the confirmed frames."""
+    return Linear.fit(scale.units(remembered.places.embeddings), remembered.labels, remembered.known)
 
 
 def recalled(nearest: Nearest, remembered: Remembered) -> Recall:
@@ -139,10 +167,18 @@ def recalled(nearest: Nearest, remembered: Remembered) -> Recall:
     return Recall(labels, known, nearest.row, nearest.similarity, nearest.margin)
 
 
-def recall_others(remembered: Remembered, asked: Rows, scale: Scale, trust: Trust) -> Recall:
-    """What the memory of all *other* confirmed frames says of those in the rows ``asked``: as if they were unknown."""
+def recall_others(
+    remembered: Remembered, asked: Rows, scale: Scale, trust: Trust, linear: Linear | None = None
+) -> Recall:
+    """What the memory of all *other* confirmed frames says of those in the rows ``asked``: as if they were unknown.
+
+    ``linear``: the model of all confirmed frames, where it is fitted already.
+    """
     numbers = combinations_of(remembered.labels, remembered.known)
     alike = likeness(remembered.places[asked], remembered.places, scale, trust)
+    if trust.looks and len(asked):
+        linear = linear or fitted(remembered, scale)
+        alike -= trust.looks * linear.against(linear.others[asked])
     alike[np.arange(len(asked)), asked] = -np.inf
     nearest = Nearest(len(asked))
     nearest.compare(slice(None), alike, numbers)
@@ -150,7 +186,7 @@ def recall_others(remembered: Remembered, asked: Rows, scale: Scale, trust: Trus
 
 
 def learnt_trust(remembered: Remembered, audited: Rows, scale: Scale) -> Trust:
-    """How far nearness within a clip may be believed: what would have labelled most audit frames rightly.
+    """How far nearness within a clip, and looks, may be believed: what would have labelled most audit frames rightly.
 
     ``audited`` are the rows of the confirmed frames that an audit drew: a uniform sample, so the share that the memory
     of the others has right is that of the pool. In one data set symptoms come and go within a clip, in another they
@@ -158,10 +194,10 @@ def learnt_trust(remembered: Remembered, audited: Rows, scale: Scale) -> Trust:
     """
     if not len(audited) or len(remembered) < 2:
         return TRUSTS[0]
-    truth, known = remembered.labels[audited], remembered.known[audited]
+    truth, known, linear = remembered.labels[audited], remembered.known[audited], fitted(remembered, scale)
 
     def right(trust: Trust) -> int:
-        found = recall_others(remembered, audited, scale, trust)
+        found = recall_others(remembered, audited, scale, trust, linear)
         return int((((found.labels == truth) | ~known) & (found.known | ~known)).all(axis=1).sum())
 
     return max(TRUSTS, key=right)

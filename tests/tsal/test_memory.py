@@ -130,6 +130,28 @@ def test_audit_frames_teach_how_far_a_clip_may_be_believed() -> None:
     assert learnt_trust(steady, np.arange(20), PLAIN) == TRUSTS[0]
 
 
+def test_audit_frames_teach_that_looks_tell_more_than_the_nearest_frame() -> None:
+    """Every frame has its nearest one in its own direction among noise, and its label in the sign of one number."""
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((120, 40))
+    signal = rng.choice([-1.0, 1.0], 120)
+    rows = np.column_stack([1.5 * signal, noise])
+    memory = Remembered(
+        places(rows), np.stack([signal > 0, signal < 0], axis=1).astype(np.uint8), np.ones((120, 2), bool)
+    )
+    scale, audited = Scale.of(rows), np.arange(0, 120, 2)
+    trust = learnt_trust(memory, audited, scale)
+    assert trust.looks > 0
+    truth = memory.labels[audited]
+    right = {one: (recall_others(memory, audited, scale, one).labels == truth).all(axis=1).mean() for one in TRUSTS}
+    assert right[trust] == max(right.values()) > right[NO_TRUST] + 0.1
+    fresh = rng.standard_normal((200, 40))
+    there = rng.choice([-1.0, 1.0], 200)
+    pool = places(np.column_stack([1.5 * there, fresh]))
+    shares = [(recall(pool, memory, scale, one).labels[:, 0] == (there > 0)).mean() for one in (trust, NO_TRUST)]
+    assert shares[0] > shares[1] + 0.1
+
+
 def test_without_audit_frames_the_usual_trust_holds() -> None:
     assert learnt_trust(remembered([unit(0), unit(9)], [A, B]), np.empty(0, np.intp), PLAIN) == TRUSTS[0]
 
