@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 from rq import Worker
 
-from benchmarks import evidence, large_pools, memory_refresh, studio_push, workload
+from benchmarks import evidence, large_pools, lead_page, memory_refresh, studio_push, workload
 from benchmarks.own_process import in_own_process
 from benchmarks.report import Report
 from ml_backend.frames.frame import Frame
@@ -83,6 +83,7 @@ def main() -> int:
         "workers": workers,
         "serving": serving,
         "evidence": evidence.evidence,
+        "lead-page": lead_page.lead_page,
         "push": push,
         "first-pass": memory_refresh.first_pass,
         "refresh": memory_refresh.refresh,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -169,13 +170,20 @@ class OverviewStore:
     def read(self) -> Overview | None:
         """The last overview; None before the first, and where it cannot be read: the next one replaces it."""
         try:
-            return Overview.model_validate_json(self._path.read_bytes())
+            state = self._path.stat()
+            return _read(self._path, state.st_mtime_ns, state.st_size)
         except (FileNotFoundError, ValidationError):
             return None
 
     def write(self, overview: Overview) -> None:
         """Replace the overview."""
         write_aside(self._path, overview.model_dump_json())
+
+
+@lru_cache(maxsize=16)
+def _read(path: Path, written_ns: int, size: int) -> Overview:
+    """Somebody who reloads the page need not have it read anew, as long as it is the same."""
+    return Overview.model_validate_json(path.read_bytes())
 
 
 def measure(content: Any) -> Measure | None:

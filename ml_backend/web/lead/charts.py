@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import pygal
@@ -20,35 +19,39 @@ LABELS = 12
 """Labels under the x axis, at most."""
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line of a chart: the stylesheet draws the first solid, the second dashed."""
-
-    name: str
-    points: Sequence[tuple[float, float]]
+Points = tuple[tuple[float, float], ...]
+Shares = tuple[Measure | None, ...]
+# A chart takes longer to draw than the rest of a view, and what it shows changes once in a while.
+_kept = lru_cache(maxsize=64)
 
 
-def measures(about: str, names: Sequence[str], lines: dict[str, Sequence[Measure | None]]) -> Markup:
-    """Shares with their intervals over ``names``, such as versions; ``about`` is for those who cannot see it."""
+@_kept
+def measures(about: str, names: tuple[str, ...], lines: tuple[tuple[str, Shares], ...]) -> Markup:
+    """Lines of shares with their intervals over ``names``, such as versions.
+
+    ``about`` is for those who cannot see it. The stylesheet draws the first line solid, the second dashed.
+    """
     chart = pygal.Line(**_options(), range=(0, 1), value_formatter=_percent)
     chart.x_labels = list(names)
     every = max(1, len(names) // LABELS)
     chart.x_labels_major = list(names)[::every]
     chart.show_minor_x_labels = False
-    for name, values in lines.items():
+    for name, values in lines:
         chart.add(name, [_point(one) for one in values])
     return _svg(chart, about)
 
 
-def curve(about: str, x_title: str, lines: Sequence[Line]) -> Markup:
+@_kept
+def curve(about: str, x_title: str, lines: tuple[tuple[str, Points], ...]) -> Markup:
     """Lines of points (x, y)."""
     chart = pygal.XY(**_options(), x_title=x_title, value_formatter=_number, x_value_formatter=_number)
-    for line in lines:
-        chart.add(line.name, list(line.points))
+    for name, points in lines:
+        chart.add(name, list(points))
     return _svg(chart, about)
 
 
-def bars(about: str, names: Sequence[str], title: str, values: Sequence[float]) -> Markup:
+@_kept
+def bars(about: str, names: tuple[str, ...], title: str, values: tuple[float, ...]) -> Markup:
     """Upright bars over ``names``."""
     chart = pygal.Bar(**_options(), value_formatter=_number)
     chart.x_labels = list(names)

@@ -14,20 +14,20 @@ def look(seen: Seen) -> str:
     versions = overview.versions if overview else ()
     if overview is None or not versions:
         return seen.render("learning.html", curve=None, corrected=None, reasons=())
-    numbers = [str(one.number) for one in versions]
+    numbers = tuple(str(one.number) for one in versions)
     curve = charts.measures(
         f"Share right, version {numbers[0]} to {numbers[-1]}; the table has the figures.",
         numbers,
-        {
-            "network, on held-out patients": [one.exact_match for one in versions],
-            "ticks, on the audit": [one.stood for one in versions],
-        },
+        (
+            ("network, on held-out patients", tuple(one.exact_match for one in versions)),
+            ("ticks, on the audit", tuple(one.stood for one in versions)),
+        ),
     )
     corrected = charts.bars(
         "Share of each batch that people corrected; the table has the figures.",
         numbers,
         "corrected, %",
-        [100 * (one.corrected or 0.0) for one in versions],
+        tuple(100 * (one.corrected or 0.0) for one in versions),
     )
     counted: Counter[str] = Counter()
     for asked in overview.asked:

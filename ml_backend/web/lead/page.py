@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
+from threading import Lock
 
 from flask import Blueprint, Flask, Response, abort, g, redirect, render_template, request, session, url_for
 from flask_wtf.csrf import CSRFError, CSRFProtect
@@ -32,6 +33,8 @@ POLICY = (
 )
 PROJECT = f"/<int(max={LARGEST_PROJECT}):project>"
 """The part of an address that names a project."""
+# Annotators' requests run in the same process: however many people look at the page, one thread at most computes.
+_ONE_AT_A_TIME = Lock()
 Answer = str | Response | AnyResponse
 View = Callable[["Seen"], Answer]
 
@@ -69,7 +72,8 @@ class Seen:
 
     def render(self, template: str, **values: object) -> str:
         """Render a view's template, which extends ``lead/project.html``."""
-        return render_template(f"lead/{template}", seen=self, overview=self.overview, **values)
+        with _ONE_AT_A_TIME:
+            return render_template(f"lead/{template}", seen=self, overview=self.overview, **values)
 
 
 @dataclass

@@ -13,5 +13,5 @@ def look(seen: Seen) -> str:
     if overview and overview.days:
         numbers = overview.days
         about = f"Answers a day, {next(iter(numbers))} to {list(numbers)[-1]}; the table has the last ones."
-        days = charts.bars(about, [day[5:] for day in numbers], "answers", list(numbers.values()))
+        days = charts.bars(about, tuple(day[5:] for day in numbers), "answers", tuple(numbers.values()))
     return seen.render("people.html", days=days)

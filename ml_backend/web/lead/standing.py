@@ -28,17 +28,14 @@ def look(seen: Seen) -> str:
 
 def _left(history: Sequence[Moment]) -> Markup | None:
     """The answers left until a finish: as forecast so far, and from now on one fewer with each answer."""
-    so_far = [(float(one.people), one.answers) for one in history if one.answers is not None]
+    so_far = tuple((float(one.people), one.answers) for one in history if one.answers is not None)
     if not so_far:
         return None
     people, answers = so_far[-1]
     return charts.curve(
         f"Answers left until a finish: {answers:.0f} at {people:.0f} answered frames, none at {people + answers:.0f}.",
         "answered frames",
-        [
-            charts.Line("forecast so far", so_far),
-            charts.Line("from now on", [(people, answers), (people + answers, 0.0)]),
-        ],
+        (("forecast so far", so_far), ("from now on", ((people, answers), (people + answers, 0.0)))),
     )
 
 
@@ -47,10 +44,6 @@ def _sure(overview: Overview) -> Markup | None:
     bins = overview.standing.bins
     if not bins:
         return None
-    names = [f"{10 * place} to {10 * place + 10}%" for place in range(len(bins))]
-    return charts.bars(
-        f"Of {sum(bins)} frames the machine is at least 90% sure of {bins[-1]}.",
-        names,
-        "frames",
-        [float(n) for n in bins],
-    )
+    names = tuple(f"{10 * place} to {10 * place + 10}%" for place in range(len(bins)))
+    about = f"Of {sum(bins)} frames the machine is at least 90% sure of {bins[-1]}."
+    return charts.bars(about, names, "frames", bins)
