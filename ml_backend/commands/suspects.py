@@ -17,23 +17,28 @@ if TYPE_CHECKING:
 First = Annotated[int, typer.Option("--first", metavar="N", min=1, help="List so many, the most suspect ones.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, to be read by a program.")]
 
+InTab = Annotated[bool, typer.Option("--tab", help="Also list them in a tab of Label Studio's Data Manager.")]
 
-def suspects(project: Project = None, first: First = 20, as_json: Json = False) -> None:
+
+def suspects(project: Project = None, first: First = 20, as_json: Json = False, tab: InTab = False) -> None:
     """List confirmed frames that deserve a second look.
 
     These are frames whose labels contradict those of the confirmed frames most like them, and the network. Each comes
-    with the reasons and a link. Nothing is changed: look at them in Label Studio, and correct what is wrong.
+    with the reasons and a link. No answer is changed: look at them in Label Studio, and correct what is wrong.
     """
     from ml_backend.logs import configure
     from ml_backend.loop.suspects import suspects as found_in
     from ml_backend.services import Services
     from ml_backend.settings import load
+    from ml_backend.setup.tabs import put_suspects
 
     configure()
     services = Services(load())
     number = connected(services, project)
     with Progress(f"project {number}", "frame") as progress:
         found = found_in(services, number, lambda stage, done, total: progress.at(done, total, stage))
+    if tab:
+        put_suspects(services, number, [one.task for one in found[:first]])
     if as_json:
         print(json.dumps([asdict(one) for one in found[:first]], indent=1))
         return

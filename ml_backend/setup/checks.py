@@ -10,7 +10,7 @@ from ml_backend.errors import StudioRefused
 from ml_backend.loop.confirm import parked_now
 from ml_backend.loop.push import SAMPLING
 from ml_backend.services import Services
-from ml_backend.setup import address, evidence, project
+from ml_backend.setup import address, evidence, project, tabs
 from ml_backend.setup.findings import Check, Finding
 from ml_backend.studio.client import Webhook
 from ml_backend.studio.configuration import Configuration
@@ -41,6 +41,7 @@ def checks(services: Services, number: int, configuration: Configuration) -> dic
         "data keys": partial(project.data_keys, services, number, configuration),
         "answers": partial(project.answers, services, number),
         "sidecar's list": partial(_watched, services, number),
+        "tabs": partial(tabs.checked, services, number),
         "annotations per task": partial(_maximum_annotations, services, number),
         "versions": partial(_versions, services, number),
     }

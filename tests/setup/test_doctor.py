@@ -43,9 +43,8 @@ def installation(
     there = Services(whole)
     frame = studio_server.files / "doctor.png"
     frame.write_bytes(PIXEL)
-    there.studio.import_tasks(
-        project, [{"image": "/data/local-files/?d=doctor.png", "patient": "P1", "clip": "one", "time": 0.0}]
-    )
+    data = {"image": "/data/local-files/?d=doctor.png", "patient": "P1", "clip": "one", "time": 0.0, "caption": "P1"}
+    there.studio.import_tasks(project, [data])
     worker = Worker([there.queue(jobs.QUEUE)], connection=there.redis, serializer=JSONSerializer)
     worker.register_birth()
     heartbeat.beat(lambda: there.redis, heartbeat.SIDECAR)
