@@ -188,6 +188,7 @@ def _welcome(services: Services, project: int) -> None:
   Log in    {EMAIL}   password {PASSWORD}
   Press     "Label All Tasks", then 1 to {symptoms} for the symptoms and Submit
             (not "Label Tasks As Displayed": that leaves the computed order)
+  Lead      {settings.backend_url}/lead/   how far the project is, with the same login
   Backend   {settings.backend_url}   with the same login
 
   After {settings.k_max} annotations the model retrains in the background; from then on the symptoms are ticked already

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from redis.exceptions import RedisError
 from rq.job import JobStatus
 
-from ml_backend.errors import BackendError
+from ml_backend.errors import BackendError, VersionUnknown
 from ml_backend.loop import asked, confirm, jobs
 from ml_backend.services import Services
 from ml_backend.store import heartbeat
@@ -110,7 +110,11 @@ def _kept(services: Services, project: int) -> Iterator[Trouble]:
             "It is tried again after the next batch. Press Start Training in Label Studio to try it now.",
         )
     store = services.versions(project)
-    newest = store.newest() if store.names() else None
+    try:
+        newest = store.newest()
+    except VersionUnknown as error:
+        newest = None
+        yield Trouble(f"The newest version cannot be used: {error}", "The sidecar sets it aside at its next look.")
     if newest is not None and newest.held_back and newest.version != store.active():
         yield Trouble(
             f"The newest version {newest.version} is held back: {newest.held_back}",

@@ -90,3 +90,11 @@ def test_without_redis_the_rest_is_said(tmp_path: Path) -> None:
     services = Services(settings_in(tmp_path, "redis://127.0.0.1:1/0"))
     found = now(services, PROJECT, {"disk": "FULL"})
     assert (found.works, found.pending, len(found.troubles)) == ((), None, 2)
+
+
+def test_a_damaged_newest_version_is_named_and_hides_nothing_else(services: Services) -> None:
+    one = services.versions(PROJECT).create(manifest_of(), write_no_weights)
+    (services.folder(PROJECT) / "versions" / one.version / "manifest.json").write_text("{")
+    found = now(services, PROJECT, WELL | {"disk": "FULL"})
+    assert one.version in said(found)
+    assert "FULL" in said(found)

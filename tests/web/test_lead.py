@@ -375,3 +375,13 @@ def test_a_reader_is_offered_nothing_to_change(client: FlaskClient, services: Se
         page = client.get(f"/lead/{PROJECT}/{view}", auth=READER).get_data(as_text=True)
         assert f'action="/lead/{PROJECT}' not in page
         assert "confirm?" not in page
+
+
+def test_whoever_makes_another_version_active_is_told_that_an_audit_becomes_void(
+    client: FlaskClient, services: Services
+) -> None:
+    version(services), version(services)
+    before = client.get(f"/lead/{PROJECT}/confirm?what=rollback", auth=LEAD).get_data(as_text=True)
+    certified(services, state="open", outcome=None)
+    after = client.get(f"/lead/{PROJECT}/confirm?what=rollback", auth=LEAD).get_data(as_text=True)
+    assert (before.count('class="wrong"'), after.count('class="wrong"')) == (0, 1)

@@ -40,7 +40,12 @@ def confirm(seen: Seen) -> Answer:
     if wish.what == "activate" and manifest is None:
         raise InvalidRequest("Name the version.")
     return seen.render(
-        "confirm.html", wish=wish, manifest=manifest, active=store.active() or "", back=VIEW_OF[wish.what]
+        "confirm.html",
+        wish=wish,
+        manifest=manifest,
+        active=store.active() or "",
+        audit=seen.services.finishes(seen.project).open(),
+        back=VIEW_OF[wish.what],
     )
 
 
