@@ -21,6 +21,8 @@ from ml_backend.errors import BackendError
 from ml_backend.launch.demo_state import DemoState
 from ml_backend.launch.label_studio import EMAIL, PASSWORD, wait_until
 from ml_backend.launch.processes import Processes, tsal
+from ml_backend.loop.drawing import WIDTH
+from ml_backend.setup.evidence import PANEL
 from ml_backend.store.files import written_aside
 from scripts.browser import chromium, label_all_tasks, log_in, new_page
 
@@ -99,6 +101,14 @@ def _labelling(page: Page, studio: str, project: int) -> None:
     page.wait_for_function("[...document.images].some(one => one.src.startsWith('blob:') && one.naturalWidth)")
 
 
+def _evidence(page: Page, studio: str, project: int) -> None:
+    """Why the first frame of the queue is ticked as it is."""
+    _labelling(page, studio, project)
+    page.get_by_text(PANEL).click()
+    page.wait_for_function(f"[...document.images].some(one => one.naturalWidth === {WIDTH} && one.clientWidth)")
+    page.evaluate(f"[...document.images].find(one => one.naturalWidth === {WIDTH}).scrollIntoView()")
+
+
 def _model(page: Page, studio: str, project: int) -> None:
     """The project's models in its settings."""
     page.goto(f"{studio}/projects/{project}/settings/ml")
@@ -107,6 +117,7 @@ def _model(page: Page, studio: str, project: int) -> None:
 
 PICTURES: dict[str, Callable[[Page, str, int], None]] = {
     "labelling": _labelling,
+    "evidence": _evidence,
     "data-manager": _data_manager,
     "model": _model,
 }

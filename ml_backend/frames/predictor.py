@@ -87,7 +87,7 @@ class Predictor(Activations):
         Returns the probabilities (n, l) and the class activation maps (n, l, h, w) of `msml.maps.activation_maps`.
         """
         with self._with_tail(manifest, store) as network:
-            return network.probabilities(activations), activation_maps(network, activations)
+            return activation_maps(network, activations)
 
     def probabilities(
         self, activations: NDArray[np.float32], manifest: Manifest, store: VersionStore

@@ -17,18 +17,22 @@ from ml_backend.msml.network import TRUNK_BATCH, Network
 Method = Literal["Grad-CAM", "Grad-CAM++"]
 
 
-def activation_maps(network: Network, activations: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """Return what each place adds to each label's logit: (n, labels, h, w) float32, of boundary activations.
+def activation_maps(
+    network: Network, activations: NDArray[np.floating[Any]]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return every label's probability (n, labels) and what each place adds to its logit (n, labels, h, w), float32.
 
-    A class activation map (arXiv:1512.04150) is exact for a tail that ends in global average pooling and one fully
-    connected output: the mean of a label's map, plus the label's bias, is its logit. No gradient is needed.
+    Both come from one pass of boundary activations (n, c, h, w) through the tail. A class activation map
+    (arXiv:1512.04150) is exact for a tail that ends in global average pooling and one fully connected output: the mean
+    of a label's map, plus the label's bias, is its logit. No gradient is needed.
     """
-    weight = network.tail.classifier.weight
-    with torch.inference_mode(), network.autocast():
-        features = network.tail.body(network.tensor(activations)).float()
+    classifier = network.tail.classifier
     with torch.inference_mode():
-        found: NDArray[np.float32] = torch.einsum("lf,nfhw->nlhw", weight.float(), features).cpu().numpy()
-    return found
+        with network.autocast():
+            features = network.tail.body(network.tensor(activations))
+            logits = classifier(features.mean(dim=(2, 3)))
+        found = torch.einsum("lf,nfhw->nlhw", classifier.weight.float(), features.float())
+        return torch.sigmoid(logits.float()).cpu().numpy(), found.cpu().numpy()
 
 
 def maps(network: Network, frames: NDArray[np.uint8], label: int, method: Method) -> NDArray[np.float32]:

@@ -186,15 +186,19 @@ def test_an_activation_map_is_what_each_place_adds_to_the_logit() -> None:
     shape = replace(BACKBONES["efficientnet_lite0"], boundary=(2, 1, 2), features=2)
     network = Network(shape, nn.Identity(), tail, trained="head")
     first, second = [[1.0, 2.0]], [[3.0, 4.0]]  # two channels of one row of two places
-    found = activation_maps(network, np.array([[first, second]], np.float32))
+    with torch.no_grad():
+        tail.classifier.bias.copy_(torch.tensor([-36.5, 0.0]))
+    probabilities, found = activation_maps(network, np.array([[first, second]], np.float32))
+    assert probabilities[0].tolist() == pytest.approx([0.5, 1 / (1 + np.exp(-0.25))])
     assert found.tolist() == [[[[31.0, 42.0]], [[0.5, 0.0]]]]
 
 
 def test_the_mean_of_activation_maps_gives_the_probabilities(pair: Pair, images: NDArray[np.uint8]) -> None:
     network = pair.network
     activations = network.activations(images)
-    found = activation_maps(network, activations)
+    probabilities, found = activation_maps(network, activations)
     assert found.shape[:2] == (3, network.label_count)
+    np.testing.assert_allclose(probabilities, network.probabilities(activations), atol=1e-6)
     bias = network.tail.classifier.bias.detach().numpy()
     logits = found.mean(axis=(2, 3)) + bias
-    np.testing.assert_allclose(1 / (1 + np.exp(-logits)), network.probabilities(activations), atol=1e-5)
+    np.testing.assert_allclose(1 / (1 + np.exp(-logits)), probabilities, atol=1e-5)

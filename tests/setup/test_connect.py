@@ -260,7 +260,7 @@ def test_a_registered_backend_that_does_not_answer_is_reported_until_it_does(
     with pytest.raises(StudioRefused, match="tsal serve"):
         said(services, project)
     with served(settings):
-        assert first_words(said(services, project)) == {"ok", "missing"}
+        assert first_words(said(services, project)) - {"note"} == {"ok", "missing"}
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_a_new_user_or_password_is_registered_in_label_studio(
         assert sum(line.startswith("change") for line in lines) == 1
         (registered,) = services.studio.backends(project)
         assert (registered.state, registered.basic_auth_user) == ("CO", changed.basic_auth_user)
-        assert first_words(said(services, project)) == {"ok", "missing"}
+        assert first_words(said(services, project)) - {"note"} == {"ok", "missing"}
 
 
 def test_the_needs_of_the_start_training_button_are_reported(settings: Settings, project: int) -> None:
