@@ -51,6 +51,8 @@ def main(arguments: list[str] | None = None) -> None:
             for name, show in PICTURES.items():
                 show(page, studio, project)
                 save(page.screenshot(), options.output / f"{name}.png")
+            _lead(page, folder, project)
+            save(page.screenshot(), options.output / "lead.png")
 
 
 @contextmanager
@@ -113,6 +115,17 @@ def _model(page: Page, studio: str, project: int) -> None:
     """The project's models in its settings."""
     page.goto(f"{studio}/projects/{project}/settings/ml")
     page.get_by_text("Connected").first.wait_for()
+
+
+def _lead(page: Page, folder: Path, project: int) -> None:
+    """Where the project stands, on the lead's page."""
+    state = DemoState.read(folder)
+    assert state is not None
+    page.goto(f"http://127.0.0.1:{state.port}/lead/login?next=/lead/{project}/standing")
+    page.get_by_label("Name").fill(EMAIL)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Labels").wait_for()
 
 
 PICTURES: dict[str, Callable[[Page, str, int], None]] = {
