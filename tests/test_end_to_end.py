@@ -2,186 +2,27 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Iterator
 
-import httpx
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from ml_backend.ingest.importer import Importer
-from ml_backend.ingest.origins import Rule
-from ml_backend.launch import serve
-from ml_backend.launch.clips import read_clips
-from ml_backend.launch.label_studio import answers
-from ml_backend.launch.processes import Child, Processes
 from ml_backend.loop import jobs
-from ml_backend.phantom.clips import generate
-from ml_backend.services import Services
-from ml_backend.setup.connect import connect
 from ml_backend.setup.label_configuration import render
-from ml_backend.store.orders import Order
 from ml_backend.store.versions import Manifest
-from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import Checker, choices_result, default_of
 from ml_backend.tsal.belief import SOURCES
-from tests.installation import connected_settings
+from tests.stack import Stack, running_stack
 from tests.studio_server import StudioServer
 
 K_MAX = 6
-SECONDS = 120
-Found = TypeVar("Found")
-
-
-@dataclass
-class Stack:
-    """Everything that runs, one project in it, and what the stages hand on to the next."""
-
-    services: Services
-    processes: Processes
-    children: dict[str, Child]
-    studio: httpx.Client
-    project: int
-    configuration: Configuration
-    clips: Path
-    truth: dict[str, NDArray[np.uint8]]
-    log: list[str]
-    server: StudioServer
-    skipped: set[int] = field(default_factory=set)
-
-    def wait_for(self, what: str, find: Callable[[], Found | None]) -> Found:
-        """Ask until there is an answer; the log of everything goes into the failure."""
-        deadline = time.monotonic() + SECONDS
-        while not (found := find()):
-            assert time.monotonic() < deadline, self.story(f"{what} did not come")
-            ended = [child.name for child in self.processes.ended() if self.children.get(child.name) is child]
-            assert not ended, self.story(f"{ended} ended while waiting for {what}")
-            time.sleep(0.1)
-        return found
-
-    def story(self, what: str) -> str:
-        studio = self.server.log.read_text(errors="replace")[-3000:]
-        return "\n".join([what, "--- Label Studio", studio, "--- the others", *self.log[-80:]])
-
-    def order(self, version: str | None) -> Order:
-        """The order of a version, as soon as Label Studio serves it."""
-
-        def served() -> Order | None:
-            order = self.services.orders(self.project).current()
-            return order if order is not None and order.about.version == version else None
-
-        return self.wait_for(f"the order of {version}", served)
-
-    def version(self, after: Manifest | None) -> Manifest:
-        """The version that follows another one, as soon as it is active."""
-        store = self.services.versions(self.project)
-
-        def active() -> Manifest | None:
-            newest = store.newest()
-            fresh = newest is not None and newest.number == (after.number if after else 0) + 1
-            return newest if fresh and newest is not None and store.active() == newest.version else None
-
-        return self.wait_for(f"the version after {after.version if after else 'nothing'}", active)
-
-    def newest(self) -> Manifest:
-        newest = self.services.versions(self.project).newest()
-        assert newest is not None
-        return newest
-
-    def current(self) -> Order:
-        order = self.services.orders(self.project).current()
-        assert order is not None
-        return order
-
-    def pool(self) -> set[int]:
-        return {task.id for task in self.services.studio.tasks(self.project, only_unlabelled=True)}
-
-    def next_task(self) -> dict[str, Any]:
-        task = self.services.studio.next_task(self.project)
-        assert task is not None
-        return task
-
-    def confirm(self, task: dict[str, Any]) -> int:
-        """Submit the true labels, from the prediction that was shown."""
-        result = choices_result(self.truth[task["data"]["clip"]], self.configuration)
-        (shown,) = task["predictions"]
-        return self.services.studio.submit(task["id"], [result], parent_prediction=shown["id"])
-
-    def confirm_next(self, count: int) -> list[int]:
-        """Confirm so many frames as they are served; returns their tasks."""
-        tasks = []
-        for _ in range(count):
-            task = self.next_task()
-            self.confirm(task)
-            tasks.append(task)
-        return [task["id"] for task in tasks]
-
-    def expected(self, count: int) -> list[int]:
-        """What comes next by the order that Label Studio serves: a frame that we skipped does not come to us again."""
-        left = self.pool() - self.skipped
-        return [task for task in self.current().tasks.tolist() if task in left][:count]
-
-    def jobs_waiting(self) -> int:
-        return len(jobs.queue(self.services))
-
-    def stop(self, name: str) -> None:
-        self.children[name].process.terminate()
-        self.children[name].process.wait()
-
-    def restart(self, name: str, **environment: str) -> None:
-        child = self.children[name]
-        child.environment = {**child.environment, **environment}
-        self.children[name] = self.processes.restart(child)
 
 
 @pytest.fixture(scope="module")
 def stack(studio_server: StudioServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Start everything, with a project of phantom frames that is connected."""
     folder = tmp_path_factory.mktemp("end-to-end")
-    table = generate(folder, 4, clips_per_patient=2, frames_per_clip=8, seed=3, size=(128, 128), frames_per_second=2)
-    settings = connected_settings(
-        studio_server,
-        folder,
-        epochs=1,
-        minimum_steps=8,
-        views=2,
-        k_max=K_MAX,
-        largest_fall=1,  # a few frames and steps prove nothing about a version
-        # The sidecar must live by what webhooks and jobs tell it; a later stage makes it poll.
-        poll_seconds=3600,
-    )
-    services = Services(settings)
-    configuration = Configuration.parse(render())
-    log: list[str] = []
-    with (
-        Processes(lambda name, line: log.append(f"{name:8} {line}")) as processes,
-        httpx.Client(
-            base_url=studio_server.url, headers={"Authorization": f"Token {studio_server.token}"}, timeout=60
-        ) as studio,
-    ):
-        children = serve.start(processes, settings)
-        # This process speaks to the same Redis as the others.
-        services = Services(settings.model_copy(update={"redis_url": children["worker"].environment["TSAL_REDIS_URL"]}))
-        project = services.studio.create_project("The loop", render())
-        made = Stack(
-            services,
-            processes,
-            children,
-            studio,
-            project,
-            configuration,
-            folder / "clips",
-            read_clips(folder / "clips", table).labels,
-            log,
-            studio_server,
-        )
-        made.wait_for("the backend", lambda: answers(f"{settings.backend_url}/health"))
-        _import(made, "*_clip_01.mp4")
-        connect(services, project, log.append)
+    # The sidecar must live by what webhooks and jobs tell it; a later stage makes it poll.
+    with running_stack(studio_server, folder, render(), "*_clip_01.mp4", k_max=K_MAX, poll_seconds=3600) as made:
         yield made
 
 
@@ -285,7 +126,7 @@ def test_changed_and_deleted_annotations_change_the_training_set(stack: Stack) -
 def test_frames_that_come_later_join_the_queue(stack: Stack) -> None:
     before = stack.current()
     pool = stack.pool()
-    _import(stack, "phantom_001_clip_02.mp4")
+    stack.bring("phantom_001_clip_02.mp4")
     stack.wait_for("an order with the new frames", lambda: set(stack.current().tasks.tolist()) == stack.pool())
     after = stack.current()
     assert len(stack.pool() - pool) > 2
@@ -301,7 +142,7 @@ def test_label_studio_gets_a_prediction_when_it_asks_for_one(stack: Stack) -> No
     stack.stop("sidecar")
     before = stack.pool()
     order = stack.current()
-    _import(stack, "phantom_002_clip_02.mp4")
+    stack.bring("phantom_002_clip_02.mp4")
     opened, *others = sorted(stack.pool() - before)
     task = stack.studio.get(f"/api/tasks/{opened}/").raise_for_status().json()
     predictions = [task["predictions"]]
@@ -353,21 +194,6 @@ def test_predictions_of_old_orders_are_removed(stack: Stack) -> None:
     stack.wait_for("the old orders' end", few)
     assert stack.current().about.name in studio.model_versions(stack.project)
     assert studio.project(stack.project).model_version == stack.current().about.name
-
-
-def _import(stack: Stack, clips: str) -> None:
-    settings = stack.services.settings
-    assert settings.document_root is not None
-    importer = Importer(
-        stack.services.studio,
-        stack.project,
-        frames=settings.document_root / "end-to-end",
-        document_root=settings.document_root,
-        data_dir=settings.data_dir,
-        rule=Rule({clip: clip[:11] for clip in stack.truth}),
-        distance=0,
-    )
-    assert importer.run(sorted(stack.clips.glob(clips))).imported
 
 
 def _combinations(manifest: Manifest) -> list[list[int]]:
