@@ -243,7 +243,7 @@ def _told(
     elif manifest is None:
         yield "No version yet: memory only." if grounds.version is None else f"{grounds.version} is gone."
     else:
-        yield f"Colour: where {manifest.version} sees what is ticked; percent: its probabilities."
+        yield f"Colour and percent: what {manifest.version} sees."
 
 
 def _percent(share: float) -> str:
