@@ -92,6 +92,8 @@ def _preset(options: argparse.Namespace) -> Preset:
     preset = PRESETS["quick" if options.quick else options.preset]
     if options.every is not None:
         preset = replace(preset, every=options.every)
+    if options.budget is not None:
+        preset = replace(preset, budget=options.budget)
     if options.seeds:
         preset = replace(preset, seeds=options.seeds, side_seeds=options.seeds[: len(preset.side_seeds)])
     return preset
@@ -174,6 +176,7 @@ def _parser() -> argparse.ArgumentParser:
         help="only the runs of these strategies",
     )
     parser.add_argument("--seeds", type=_seeds, default=(), metavar="10-14", help="these seeds instead of the preset's")
+    parser.add_argument("--budget", type=float, metavar="SHARE", help="of the pool that may be answered in `pool`")
     parser.add_argument("--every", type=Fraction, metavar="SECONDS", help="between frames, like 1/7; 0: all frames")
     parser.add_argument("--backbone", default="efficientnet_lite0", help="(efficientnet_lite0)")
     parser.add_argument("--weights", default=None, help="file with its ImageNet weights, or random")
