@@ -117,13 +117,13 @@ def test_an_audit_frame_answered_during_a_refresh_is_not_released(
         installed.studio.confirm(second, [1, 0, 0])
         return found
 
-    monkeypatch.setattr(scoring, "score", answered_meanwhile)
+    monkeypatch.setattr(ordering, "score", answered_meanwhile)
     refreshed(installed.services(audit=SHARE))
     assert draws(installed)[1].released == (first,)
     assert second in installed.services().audits(PROJECT).tasks()
 
     # Without an earlier audit frame in the pool, the pool is listed only once.
-    monkeypatch.setattr(scoring, "score", score)
+    monkeypatch.setattr(ordering, "score", score)
     for task in installed.services().audits(PROJECT).tasks() - {second}:
         installed.studio.confirm(task, [1, 0, 0])
     installed.version(seed=2)
