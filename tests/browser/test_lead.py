@@ -48,6 +48,7 @@ def address(services: Services) -> Iterator[str]:
 def log_in(page: Page, address: str, pair: tuple[str, str] = LEAD) -> None:
     """Log in by keyboard: the first field has the focus."""
     page.goto(address)
+    page.locator("#name:focus").wait_for()  # it gets the focus when it is first drawn, after the page is loaded
     page.keyboard.type(pair[0])
     page.keyboard.press("Tab")
     page.keyboard.type(pair[1])
