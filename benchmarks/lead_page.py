@@ -31,7 +31,7 @@ from ml_backend.store.overviews import (
 )
 
 TASKS, VERSIONS, PEOPLE = 10_000, 100, 4
-VIEWS = ("standing", "learning", "versions", "people", "finish")
+VIEWS = ("standing", "learning", "versions", "people", "again", "finish")
 WAIT_SECONDS = 120.0
 PAUSE_SECONDS = 0.5  # between two reloads of one person, who is in a hurry
 XML = (

@@ -19,6 +19,7 @@ from ml_backend.errors import BackendError, Busy, VersionUnknown
 from ml_backend.frames.frame import Frame
 from ml_backend.logs import changed
 from ml_backend.loop.drawing import THUMBNAIL, Evidence, Small, Symptom, draw, heated, jpeg, notice
+from ml_backend.loop.thumbnails import Thumbnails
 from ml_backend.msml.frames import thumbnail
 from ml_backend.services import Services
 from ml_backend.store.grounds import NO_SOURCE, Grounds, Shown
@@ -30,8 +31,6 @@ from ml_backend.tsal.likeness import Likeness, Places
 logger = logging.getLogger(__name__)
 ALIKE = 3
 PROJECTS = 4  # whose grounds stay in memory
-THUMBNAILS = 512  # small pictures that stay in memory, 20 kB each
-THUMBNAIL_SECONDS = 600.0  # after so long a file is read again: it may have been replaced
 FETCHED_AT_ONCE = 2
 LONGEST_REST = 0.2  # seconds
 WAIT_SECONDS = 5.0
@@ -85,8 +84,7 @@ class Gatherer:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._grounds: OrderedDict[int, _Kept] = OrderedDict()
-        self._small: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
-        self._guard = threading.Lock()
+        self._thumbnails = Thumbnails(services.quick_fetcher)
         self._drawing = threading.Lock()
         self._took = 0.0
         self._let_in = threading.BoundedSemaphore(max(1, services.settings.threads // 2))
@@ -193,28 +191,13 @@ class Gatherer:
     def _pictures(self, wanted: Sequence[Shown]) -> dict[str, bytes]:
         """The frames that can be read, as small JPEG files, by their addresses."""
         once = list({one.url: one for one in wanted}.values())
-        found = {one.url: self._kept_small(one) for one in once}
+        found = {one.url: self._thumbnails.kept(one.url) for one in once}
         lacking = [one for one in once if found[one.url] is None]
         if lacking:
             with ThreadPoolExecutor(FETCHED_AT_ONCE) as pool:
-                found |= zip([one.url for one in lacking], pool.map(self._thumbnail, lacking), strict=True)
+                made = pool.map(lambda one: self._thumbnails.of(one.url, one.task), lacking)
+                found |= zip([one.url for one in lacking], made, strict=True)
         return {url: content for url, content in found.items() if content is not None}
-
-    def _kept_small(self, one: Shown) -> bytes | None:
-        with self._guard:
-            since, content = self._small.get(one.url, (0.0, b""))
-        return content if content and time.monotonic() - since < THUMBNAIL_SECONDS else None
-
-    def _thumbnail(self, one: Shown) -> bytes | None:
-        try:
-            content = jpeg(thumbnail(self._services.quick_fetcher.fetch(one.url, one.task), THUMBNAIL))
-        except BackendError:
-            return None
-        with self._guard:
-            self._small[one.url] = (time.monotonic(), content)
-            while len(self._small) > THUMBNAILS:
-                self._small.popitem(last=False)
-        return content
 
 
 def _ticked(grounds: Grounds, row: int, seen: _Seen | None) -> NDArray[np.bool_]:

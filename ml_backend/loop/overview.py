@@ -13,9 +13,10 @@ from ml_backend.errors import BackendError
 from ml_backend.loop import people as persons
 from ml_backend.loop.audit import report_on, told_before
 from ml_backend.loop.collect import Labelled, collect
+from ml_backend.loop.look_again import look_again
 from ml_backend.services import Services
 from ml_backend.store.orders import Order
-from ml_backend.store.overviews import Asked, Audit, Moment, Overview, Plan, Standing, Version, measure
+from ml_backend.store.overviews import Asked, Audit, LookAgain, Moment, Overview, Plan, Standing, Version, measure
 from ml_backend.store.versions import Manifest, VersionStore
 from ml_backend.studio.client import Counts
 from ml_backend.tsal.certificate import spend
@@ -72,6 +73,9 @@ def overview(services: Services, project: int, before: Overview | None, ended: s
         people=persons.people(annotations, looked, told, names),
         days=persons.days(annotations),
         agreement=persons.agreement(annotations, configuration),
+        again=look_again(
+            services, project, configuration, annotations, looked, order, before.again if before else LookAgain()
+        ),
         answered=_answered(services, project, looked, collected.not_assessable),
         ended=ended or "",
         seconds=round(time.monotonic() - started, 3),

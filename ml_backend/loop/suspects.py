@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ml_backend.frames.frame import Frame
 from ml_backend.loop import score as scoring
+from ml_backend.loop.collect import Labelled
 from ml_backend.loop.order import active_manifest
 from ml_backend.loop.remember import Memory, looked_at, places_of, remember
 from ml_backend.services import Services
@@ -57,7 +58,17 @@ def suspects(services: Services, project: int, report: scoring.Report) -> list[S
     they are counted.
     """
     configuration = services.configuration(services.studio.project(project).label_config)
-    labelled = looked_at(services, project, configuration)
+    return suspects_among(services, project, configuration, looked_at(services, project, configuration), report)
+
+
+def suspects_among(
+    services: Services,
+    project: int,
+    configuration: Configuration,
+    labelled: Sequence[Labelled],
+    report: scoring.Report,
+) -> list[Suspect]:
+    """The same of annotations that are read already."""
     memory = _without_open_audit(services, project, remember(services, project, configuration, labelled, report))
     if not memory.labelled:
         return []

@@ -136,6 +136,40 @@ class Agreement(_Kept):
     alpha: float | None = None
 
 
+class Doubtful(_Kept):
+    """A frame that deserves a second look: its ``task``, the address ``url`` of its picture, and ``why`` in words."""
+
+    task: int
+    url: str
+    why: str
+
+
+class Doubts(_Kept):
+    """Frames that deserve a second look for one kind of reason: the first ones of ``count``."""
+
+    count: int = 0
+    first: tuple[Doubtful, ...] = ()
+
+
+class LookAgain(_Kept):
+    """Frames that deserve a second look.
+
+    ``suspects``: confirmed ones that the frames like them, and the network, contradict, found when ``order`` began to
+    serve; ``disagreements``: people said different things; ``accepted``: nobody looked; ``unreadable``: nobody can.
+    """
+
+    order: str = ""
+    suspects: Doubts = Doubts()
+    disagreements: Doubts = Doubts()
+    accepted: Doubts = Doubts()
+    unreadable: Doubts = Doubts()
+
+    def find(self, task: int) -> Doubtful | None:
+        """The frame of a task, if it is listed here."""
+        lists = (self.suspects, self.disagreements, self.accepted, self.unreadable)
+        return next((one for doubts in lists for one in doubts.first if one.task == task), None)
+
+
 class Overview(_Kept):
     """Everything that the lead's page shows and that is not known at once.
 
@@ -156,6 +190,7 @@ class Overview(_Kept):
     people: tuple[Person, ...] = ()
     days: dict[str, int] = {}
     agreement: tuple[Agreement, ...] = ()
+    again: LookAgain = LookAgain()
     answered: int = 0
     ended: str = ""
     seconds: float = 0.0

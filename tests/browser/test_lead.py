@@ -19,7 +19,7 @@ from tests.installation import PROJECT, manifest_of, settings_in, write_no_weigh
 from tests.web.overviews import SCRIPT, made_up
 from tests.web.test_lead import LEAD, READER, SECRETS, certified
 
-VIEWS = ("standing", "learning", "versions", "people", "finish", "confirm?what=rollback", "confirm?what=begin")
+VIEWS = ("standing", "learning", "versions", "people", "again", "finish", "confirm?what=rollback", "confirm?what=begin")
 
 
 @pytest.fixture

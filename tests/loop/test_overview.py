@@ -8,15 +8,17 @@ from dataclasses import replace
 import pytest
 
 from ml_backend.errors import StudioRefused
+from ml_backend.loop import look_again as looking
 from ml_backend.loop import overview as overviews
 from ml_backend.loop.people import LONGEST_SECONDS, agreement, days, people
+from ml_backend.loop.suspects import Contradiction, Suspect
 from ml_backend.loop.watch import Watched, look
 from ml_backend.services import Services
 from ml_backend.store.overviews import Moment, Overview, measure
 from ml_backend.studio.client import ConfirmedAnnotation
 from tests.installation import CONFIGURATION, PROJECT, manifest_of, write_no_weights
 from tests.loop.test_audit import told
-from tests.loop.test_order import TASKS, Installation, folder, installed, predictor, refreshed, studio
+from tests.loop.test_order import TASKS, Installation, folder, installed, lose, predictor, refreshed, studio
 from tests.loop.test_remember import A, B, services
 from tests.studio_stand_in import one_thread
 
@@ -208,3 +210,43 @@ def test_the_watch_writes_it_and_a_failure_costs_nothing_else(
     second = made.overviews(PROJECT).read()
     assert second is not None
     assert second.standing.people == 2
+
+
+def test_what_deserves_a_second_look(installed: Installation) -> None:
+    made = services(installed)
+    for task in TASKS[:4]:
+        answered(installed, task, A, by=1)
+    answered(installed, TASKS[0], B, by=2)
+    answered(installed, TASKS[1], A, by=2)  # agrees
+    answered(installed, TASKS[5], B, by=2, accepted_unseen=True)
+    answered(installed, TASKS[2], A, by=2, accepted_unseen=True)  # nobody looked, but somebody else did
+    lose(installed.studio, TASKS[8])
+    order = refreshed(made)
+    again = computed(made).again
+    assert again.order == order.about.name
+    assert [(one.task, one.why) for one in again.disagreements.first] == [(TASKS[0], "Healthy; A-line")]
+    assert [one.task for one in again.accepted.first] == [TASKS[5]]
+    assert [one.task for one in again.unreadable.first] == [TASKS[8]]
+    assert all(one.url.endswith(f"{one.task}.png") for one in again.disagreements.first + again.accepted.first)
+    assert again.find(TASKS[5]) == again.accepted.first[0]
+    assert again.find(TASKS[6]) is None
+
+
+def test_suspects_are_looked_for_once_for_each_order(installed: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, asked = services(installed), list[int]()
+    suspect = Suspect(TASKS[0], 0.9, ("Healthy",), (Contradiction("A-line", False, 0.9, None),), (TASKS[1],), "")
+
+    def found(*arguments: object) -> list[Suspect]:
+        asked.append(1)
+        return [suspect] * 60
+
+    monkeypatch.setattr(looking, "suspects_among", found)
+    answered(installed, TASKS[0], A, by=1)
+    refreshed(made)
+    first = computed(made).again.suspects
+    assert (first.count, len(first.first), first.first[0].task) == (60, looking.FIRST, TASKS[0])
+    assert computed(made).again.suspects == first
+    assert len(asked) == 1
+    refreshed(made)
+    computed(made)
+    assert len(asked) == 2

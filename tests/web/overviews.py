@@ -6,6 +6,9 @@ from ml_backend.store.overviews import (
     Agreement,
     Asked,
     Audit,
+    Doubtful,
+    Doubts,
+    LookAgain,
     Measure,
     Moment,
     Overview,
@@ -23,6 +26,12 @@ NOON = "2026-01-01T12:00:00+00:00"
 def share(value: float, frames: int = 40) -> Measure:
     """A share with some interval."""
     return Measure(value=value, low=max(0.0, value - 0.1), high=min(1.0, value + 0.05), frames=frames, patients=9)
+
+
+def doubts(why: str, *tasks: int) -> Doubts:
+    """Some frames with pictures that deserve a second look, and as many that are not listed."""
+    first = tuple(Doubtful(task=task, url=f"/data/local-files/?d={task}.png", why=why) for task in tasks)
+    return Doubts(count=2 * len(first), first=first)
 
 
 def made_up(markup: str = "", versions: int = 5, project: int = PROJECT) -> Overview:
@@ -94,6 +103,13 @@ def made_up(markup: str = "", versions: int = 5, project: int = PROJECT) -> Over
         agreement=(
             Agreement(symptom="Healthy", frames=42, people=2, alpha=0.84),
             Agreement(symptom=f"B-line {markup}", frames=42, people=2, alpha=None),
+        ),
+        again=LookAgain(
+            order="an order",
+            suspects=doubts(f"confirmed {markup}", 1, 2),
+            disagreements=doubts(f"Healthy; {markup}", 3),
+            accepted=doubts("accepted unseen", 4),
+            unreadable=Doubts(count=1, first=(Doubtful(task=5, url="", why=f"no picture {markup}"),)),
         ),
         seconds=0.4,
     )

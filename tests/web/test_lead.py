@@ -16,9 +16,10 @@ from ml_backend.errors import SettingsError
 from ml_backend.loop import asked
 from ml_backend.services import Services
 from ml_backend.store.finishes import Finish, MachineRows, Outcome
+from ml_backend.store.overviews import Overview
 from ml_backend.web.app import create_app
 from ml_backend.web.lead.access import FAILURES, KEY_FILE, log_in, signing_key
-from tests.installation import PROJECT, manifest_of, settings_in, write_no_weights
+from tests.installation import PROJECT, manifest_of, settings_in, task_with_frame, write_no_weights
 from tests.web.overviews import SCRIPT, made_up
 
 LEAD, READER = ("lead", "may-change"), ("guest", "may-read")
@@ -29,7 +30,7 @@ SECRETS = {
     "lead_reader_user": READER[0],
     "lead_reader_password": READER[1],
 }
-VIEWS = ("standing", "learning", "versions", "people", "finish")
+VIEWS = ("standing", "learning", "versions", "people", "again", "finish")
 
 
 @pytest.fixture
@@ -385,3 +386,28 @@ def test_whoever_makes_another_version_active_is_told_that_an_audit_becomes_void
     certified(services, state="open", outcome=None)
     after = client.get(f"/lead/{PROJECT}/confirm?what=rollback", auth=LEAD).get_data(as_text=True)
     assert (before.count('class="wrong"'), after.count('class="wrong"')) == (0, 1)
+
+
+class TestLookAgain:
+    def test_each_frame_has_its_picture_its_reason_and_its_link(self, services: Services, client: FlaskClient) -> None:
+        page = client.get(f"/lead/{PROJECT}/again", auth=READER).get_data(as_text=True)
+        assert re.findall(rf'src="/lead/{PROJECT}/frame/(\d+)"', page) == ["1", "2", "3", "4"]
+        assert re.findall(rf'href="[^"]+/projects/{PROJECT}/data\?task=(\d+)"', page) == ["1", "2", "3", "4", "5"]
+        assert "no picture &lt;script&gt;" in page
+
+    def test_pictures_are_those_of_the_listed_frames_only(self, services: Services, client: FlaskClient) -> None:
+        folder = services.settings.document_root
+        assert folder is not None
+        for number in (1, 9):
+            task_with_frame(folder.parent, number)
+        answer = client.get(f"/lead/{PROJECT}/frame/1", auth=READER)
+        assert (answer.status_code, answer.content_type) == (200, "image/jpeg")
+        assert answer.get_data()[:2] == b"\xff\xd8"
+        for task in (2, 5, 9):  # without a file, without an address, not listed
+            assert client.get(f"/lead/{PROJECT}/frame/{task}", auth=READER).status_code == 404
+        assert client.get(f"/lead/{PROJECT}/frame/1").status_code == 302
+
+    def test_an_overview_of_before_has_none(self, services: Services, client: FlaskClient) -> None:
+        old = made_up().model_dump(exclude={"again"})
+        services.overviews(PROJECT).write(Overview.model_validate(old))
+        assert client.get(f"/lead/{PROJECT}/again", auth=READER).get_data(as_text=True).count("None.") == 4

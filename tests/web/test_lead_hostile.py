@@ -22,7 +22,8 @@ from tests.web.test_lead import LEAD, SECRETS, certified, logged_in, token_in, v
 
 REQUESTS = 5000
 SECRET = "Lungs"
-PLACES = ("", "standing", "learning", "versions", "people", "finish", "confirm", "change", "certificate/1", "nothing")
+VIEWS = ("standing", "learning", "versions", "people", "again", "finish")
+PLACES = ("", *VIEWS, "frame/1", "confirm", "change", "certificate/1", "nothing")
 NAMES = ("what", "version", "expected", "error", "confidence", "next", "name", "password", "csrf_token", "project")
 VALUES = (*ODD_VALUES, *ODD_ADDRESSES, *ODD_PATHS, *ODD_PROJECTS, SCRIPT, "activate", "rollback", "begin", "give up")
 

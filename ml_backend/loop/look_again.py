@@ -1,0 +1,86 @@
+"""Gather the frames of a project that deserve a second look."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ml_backend.errors import UnknownLabel
+from ml_backend.loop.collect import Labelled
+from ml_backend.loop.suspects import Contradiction, Suspect, suspects_among
+from ml_backend.services import Services
+from ml_backend.store.orders import Order
+from ml_backend.store.overviews import Doubtful, Doubts, LookAgain
+from ml_backend.studio.client import ConfirmedAnnotation
+from ml_backend.studio.configuration import Configuration
+from ml_backend.studio.payloads import is_not_assessable, labels_of
+
+FIRST = 50
+"""Frames of a kind that are listed; the others are counted."""
+NO_SYMPTOM = "none of these"
+
+
+def look_again(
+    services: Services,
+    project: int,
+    configuration: Configuration,
+    annotations: Sequence[ConfirmedAnnotation],
+    looked: Sequence[Labelled],
+    order: Order | None,
+    before: LookAgain,
+) -> LookAgain:
+    """The frames that deserve a second look; ``looked``: the answers that count, of the ``annotations``.
+
+    Suspects are dear, so those found ``before`` stand until another order serves.
+    """
+    urls = {one.task: str(one.data.get(configuration.image_key) or "") for one in annotations}
+    name = order.about.name if order else ""
+    suspects = before.suspects
+    if name != before.order:
+        found = suspects_among(services, project, configuration, looked, lambda *_: None)
+        suspects = _listed([(one.task, _contradicted(one)) for one in found], urls)
+    unseen = {one.task for one in annotations if one.accepted_unseen} - {one.annotation.task for one in looked}
+    return LookAgain(
+        order=name,
+        suspects=suspects,
+        disagreements=_listed(disagreements(annotations, configuration), urls),
+        accepted=_listed([(task, "a suggestion that was accepted unseen") for task in sorted(unseen)], urls),
+        unreadable=_listed(sorted(order.about.unreadable.items()) if order else [], {}),
+    )
+
+
+def disagreements(annotations: Iterable[ConfirmedAnnotation], configuration: Configuration) -> list[tuple[int, str]]:
+    """The tasks of which people said different things, in their order, and what each said; names do not matter."""
+    answers: dict[int, list[str]] = defaultdict(list)
+    for one in sorted(annotations, key=lambda one: (one.task, one.created_at, one.id)):
+        said = None if one.accepted_unseen else _said(one, configuration)
+        if said is not None:
+            answers[one.task].append(said)
+    return [(task, "; ".join(said)) for task, said in answers.items() if len(set(said)) > 1]
+
+
+def _said(one: ConfirmedAnnotation, configuration: Configuration) -> str | None:
+    """What an annotation says in words; None where it ticks only what the configuration does not have."""
+    if is_not_assessable(one.result):
+        return "not assessable"
+    try:
+        return ", ".join(configuration.label_set.decode(labels_of(one.result, configuration)[0])) or NO_SYMPTOM
+    except UnknownLabel:
+        return None
+
+
+def _contradicted(one: Suspect) -> str:
+    return f"confirmed: {', '.join(one.confirmed) or NO_SYMPTOM}; {'; '.join(map(_against, one.contradicted))}"
+
+
+def _against(one: Contradiction) -> str:
+    network = "" if one.network is None else f", the network {one.network:.0%}"
+    return (
+        f"{one.symptom} should {'not ' if one.confirmed else ''}be there, say frames like it {one.memory:.0%}{network}"
+    )
+
+
+def _listed(found: Sequence[tuple[int, str]], urls: Mapping[int, Any]) -> Doubts:
+    first = tuple(Doubtful(task=task, url=urls.get(task, ""), why=why) for task, why in found[:FIRST])
+    return Doubts(count=len(found), first=first)

@@ -1,0 +1,42 @@
+"""Frames that deserve a second look, each with its picture and a link to its task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flask import Response, abort
+
+from ml_backend.loop.thumbnails import Thumbnails
+from ml_backend.store.overviews import LookAgain
+from ml_backend.web.lead.page import Seen
+
+LARGEST = 2**31 - 1
+KINDS = {
+    "suspects": (
+        "Suspects",
+        "Frames like them, and the network, contradict these answers, as of the last order.",
+    ),
+    "disagreements": ("Disagreements", "People said different things of these frames."),
+    "accepted": ("Accepted unseen", "Nobody looked at these: a suggestion was made an answer in the Data Manager."),
+    "unreadable": ("Unreadable", "These files cannot be read, so nothing can be said of them."),
+}
+
+
+def look(seen: Seen) -> str:
+    """Render the view."""
+    again = seen.overview.again if seen.overview else LookAgain()
+    kinds = [(name, *words, getattr(again, name)) for name, words in KINDS.items()]
+    return seen.render("again.html", kinds=kinds)
+
+
+def frames(thumbnails: Thumbnails) -> Callable[[Seen, int], Response]:
+    """Make what answers the small picture of a frame; only of those that the view lists."""
+
+    def frame(seen: Seen, task: int) -> Response:
+        one = seen.overview.again.find(task) if seen.overview else None
+        content = thumbnails.of(one.url, task) if one and one.url else None
+        if content is None:
+            abort(404, "There is no picture of this frame here.")
+        return Response(content, content_type="image/jpeg")
+
+    return frame
