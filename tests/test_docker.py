@@ -42,9 +42,10 @@ SECRETS = {
     "LABEL_STUDIO_PASSWORD",
     "POSTGRES_PASSWORD",
 }
+OPTIONAL = {"TSAL_LEAD_READER_PASSWORD"}  # a team may do without readers of the lead's page
 SECRET_SETTINGS = {
     f"TSAL_{name.upper()}" for name, field in Settings.model_fields.items() if "Secret" in str(field.annotation)
-}
+} - OPTIONAL
 FILES = ("docker-compose.yml", "docker-compose.secrets.yml")
 VARIABLE = re.compile(r"\$\{(\w+)(?:(:[-?])([^}]*))?\}")
 

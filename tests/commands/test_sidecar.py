@@ -26,7 +26,7 @@ from ml_backend.model import LungUltrasoundModel
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
 from ml_backend.setup.label_configuration import render
-from ml_backend.store.orders import Order
+from ml_backend.store.orders import WORDS, Order
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import AUDIT, choices_result
 from ml_backend.tsal.split import held_out
@@ -110,9 +110,9 @@ def order(services: Services, project: int) -> Order:
 
 
 def ticks_of(prediction: Mapping[str, Any]) -> list[str]:
-    """The choices that a prediction ticks."""
-    (result,) = prediction["result"]
-    return list(result["value"]["choices"])
+    """The symptoms that a prediction ticks."""
+    ticked = [one["value"]["choices"] for one in prediction["result"] if one["from_name"] == "symptoms"]
+    return [name for names in ticked for name in names]
 
 
 def predictions(services: Services, project: int) -> dict[int, tuple[list[str], dict[str, Any]]]:
@@ -156,14 +156,14 @@ def test_once_puts_the_queue_in_order_without_redis_and_ends(services: Services,
     command = [sys.executable, str(ROOT / "scripts" / "reorder_queue.py"), "--once", "--project", str(project)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300, env=dict(os.environ))
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout == f"project {project}: {FRAMES + 1} frames in the order diversity.1\n"
+    assert ended.stdout == f"project {project}: {FRAMES + 1} frames in the order {WORDS}diversity.1\n"
     assert "frame unreadable" in ended.stderr
     placed = order(services, project)
     assert placed.about.strategy == "cover"
     assert placed.tasks[-1:].tolist() == missing
     assert placed.tasks.tolist() != sorted(placed.tasks.tolist())
     info = services.studio.project(project)
-    assert (info.model_version, info.sampling) == ("diversity.1", "Uncertainty sampling")
+    assert (info.model_version, info.sampling) == (f"{WORDS}diversity.1", "Uncertainty sampling")
     assert served(services, project) == placed.tasks.tolist()
 
 
@@ -175,8 +175,11 @@ def test_once_again_is_the_same_order_under_another_name(
     first = order(services, project)
     assert exit_code("order", "--project", str(project)) == 0
     second = order(services, project)
-    assert capsys.readouterr().out.splitlines()[-1] == f"project {project}: {FRAMES} frames in the order diversity.2"
-    assert (first.about.name, second.about.name) == ("diversity.1", "diversity.2")
+    assert (
+        capsys.readouterr().out.splitlines()[-1]
+        == f"project {project}: {FRAMES} frames in the order {WORDS}diversity.2"
+    )
+    assert (first.about.name, second.about.name) == (f"{WORDS}diversity.1", f"{WORDS}diversity.2")
     assert first.tasks.tolist() == second.tasks.tolist()
 
 
@@ -267,7 +270,7 @@ def test_a_symptom_is_added_and_the_ticks_of_the_others_stay(
     before = predictions(services, trained)
     assert any(audit["probabilities"] for _, audit in before.values())
 
-    with_fifth = render().replace("</Choices>", '<Choice value="Consolidation"/></Choices>')
+    with_fifth = render().replace("</Choices>", '<Choice value="Consolidation"/></Choices>', 1)
     services.studio.update_project(trained, label_config=with_fifth)
     state.polled = float("-inf")
     look(services, trained, state)
@@ -317,7 +320,7 @@ def test_a_symptom_is_removed_and_the_ticks_of_the_others_stay(services: Service
 def test_another_version_in_label_studio_is_switched_back(services: Services, trained: int) -> None:
     look(services, trained, Watched())
     right = order(services, trained)
-    services.studio.update_project(trained, model_version="diversity.1")
+    services.studio.update_project(trained, model_version=f"{WORDS}diversity.1")
     look(services, trained, Watched())
     placed = order(services, trained)
     assert services.studio.project(trained).model_version == placed.about.name
@@ -600,7 +603,7 @@ def test_the_next_poll_fills_an_emptied_redis(services: Services, trained: int) 
 def test_a_full_disk_does_not_end_the_watch(services: Services, trained: int, caplog: pytest.LogCaptureFixture) -> None:
     look(services, trained, Watched())
     before = order(services, trained).about.name
-    services.studio.update_project(trained, model_version="diversity.1")
+    services.studio.update_project(trained, model_version=f"{WORDS}diversity.1")
     orders = services.folder(trained) / "orders"
     orders.rename(orders.with_name("away"))
     orders.touch()  # the folder can neither be written to nor made

@@ -13,6 +13,7 @@ from ml_backend.loop.watch import Watched, look
 from ml_backend.services import Services
 from ml_backend.settings import Settings
 from ml_backend.setup.label_configuration import render
+from ml_backend.store.orders import WORDS
 from ml_backend.store.versions import MANIFEST, Manifest, TrainedOn, VersionStore
 from ml_backend.tsal.judgement import Figure
 from tests.commands.test_sidecar import empty, environment, order, project, served, services, settings, trained
@@ -198,7 +199,7 @@ def test_a_running_sidecar_goes_first(
 
     monkeypatch.setattr(time, "sleep", sidecar)
     assert code("activate", "1") == 0
-    assert made == [f"{services.versions(trained).active()}.1"]
+    assert made == [f"{WORDS}{services.versions(trained).active()}.1"]
     assert capsys.readouterr().out.splitlines()[-1].endswith(f"in the order {made[0]}")
 
 

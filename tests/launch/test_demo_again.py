@@ -22,6 +22,7 @@ from ml_backend.launch.label_studio_environment import installed_program
 from ml_backend.phantom.clips import generate
 from ml_backend.services import Services
 from ml_backend.settings import load
+from ml_backend.store.orders import WORDS
 from ml_backend.studio.payloads import choices_result
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,7 +153,7 @@ def test_it_goes_on_where_it_was_stopped(demo: Demo, unattended: dict[str, Any])
         assert before["projects"] == len(before["backends"]) == len(before["webhooks"]) == len(before["storages"]) == 1
         assert len(before["answers"]) == labelled
         assert before["versions"] == [version]
-        assert before["in force"].startswith(version)
+        assert before["in force"].startswith(f"{WORDS}{version}")
         demo.answer(2)
         before = demo.content()
         process.send_signal(signal.SIGTERM)

@@ -135,6 +135,10 @@ def test_a_fresh_project_is_connected(services: Services, settings: Settings, pr
         f"change   add the webhook {settings.backend_url}/webhook?project={project}",
         "change   set sampling to Uncertainty sampling (it is Sequential sampling)",
         f"change   let the sidecar watch the project ({services.folder(project)})",
+        *(
+            f"change   add the Data Manager's tab 'tsal: {title}'"
+            for title in ("next in the queue", "least sure", "accepted unseen", "by clip")
+        ),
     ]
     assert any(line.startswith("missing  the project has no frames") for line in lines)
     assert any("symptoms: B-line, Pleural lesion, Pleural effusion; healthy: A-line" in line for line in lines)
