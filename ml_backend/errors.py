@@ -125,6 +125,6 @@ class VersionUnknown(BackendError):
 
 
 class Busy(BackendError):
-    """More is asked for at once than can be answered soon."""
+    """Too many requests at once."""
 
     http_status = 503

@@ -1,7 +1,7 @@
-"""Draw the evidence for a frame's ticks, as a picture that a browser shows: SVG, with the frames inside as JPEG.
+"""Draw the evidence for a frame's ticks as an SVG picture with embedded JPEG frames.
 
-SVG and not pixels, so that the browser's own fonts write the names, in whatever script, sharp at every size. It carries
-no script, and every text in it is escaped.
+SVG lets the browser render the names in its own fonts, in any script and sharp at every size. The picture contains no
+scripts, and all text in it is escaped.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from PIL import Image
 
 WIDTH = 920
 COLOURS = ("#e69f00", "#56b4e9", "#cc79a7", "#009e73", "#f0e442", "#d55e00", "#0072b2")
-"""Okabe and Ito's, which colour-blind people tell apart; a symptom keeps its own."""
-THUMBNAIL = 320  # pixels of the longer side of a frame in the picture
+"""Okabe and Ito's palette, which colour-blind people can tell apart. Each symptom always has the same colour."""
+THUMBNAIL = 320  # longer side of a frame in the picture, in pixels
 _QUALITY = 80
-_STRONGEST = 0.65  # how much of the frame the heat map may cover
+_STRONGEST = 0.65  # greatest opacity of the heat map
 _MARGIN, _GAP = 24, 20
 _FRAME = (430, 330)
 _SMALL = ((WIDTH - 2 * _MARGIN - 2 * _GAP) // 3, 210)
@@ -32,7 +32,7 @@ _FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', 'Noto Sans', sans-
 
 @dataclass(frozen=True)
 class Symptom:
-    """A symptom: whether it is ticked, and the network's probability, None where no network knows it."""
+    """A symptom: whether it is ticked, and the network's probability, None if the network does not know it."""
 
     name: str
     ticked: bool
@@ -41,7 +41,7 @@ class Symptom:
 
 @dataclass(frozen=True)
 class Small:
-    """A frame beside the one in question, as JPEG (None where it cannot be read), and lines of words below it."""
+    """A related frame as JPEG (None if it cannot be read), with lines of text below it."""
 
     picture: bytes | None
     lines: Sequence[str]
@@ -49,7 +49,7 @@ class Small:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a picture says: ``told`` in the first lines, ``frame`` as JPEG, and rows of other frames by their titles."""
+    """The content of a picture: ``told``, the lines at the top; ``frame`` as JPEG; titled rows of other frames."""
 
     told: Sequence[str]
     frame: bytes | None
@@ -82,7 +82,7 @@ def draw(evidence: Evidence) -> bytes:
 
 
 def notice(lines: Sequence[str]) -> bytes:
-    """Draw a few lines of words and nothing else."""
+    """Draw a picture of a few lines of text only."""
     parts = [
         _text(_MARGIN, _MARGIN + 36 * (place + 1), line, 26, bold=place == 0, room=WIDTH - 2 * _MARGIN)
         for place, line in enumerate(lines)
@@ -91,9 +91,9 @@ def notice(lines: Sequence[str]) -> bytes:
 
 
 def heated(frame: Image.Image, maps: Sequence[tuple[int, NDArray[np.float32]]]) -> Image.Image:
-    """Lay maps over a frame: (place of the symptom, map (h, w) float32); only what is above zero counts.
+    """Overlay a frame with ``maps``, pairs of a symptom's index and its map (h, w) float32. Values below 0 are ignored.
 
-    Each map is stretched to its own maximum: it says where, not how much.
+    Each map is scaled to its own maximum, so it shows where the evidence is, not how strong it is.
     """
     for place, one in maps:
         positive = np.maximum(one, 0)
@@ -106,19 +106,19 @@ def heated(frame: Image.Image, maps: Sequence[tuple[int, NDArray[np.float32]]]) 
 
 
 def jpeg(picture: Image.Image) -> bytes:
-    """A picture as a small JPEG file."""
+    """Encode a picture as a small JPEG file."""
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=_QUALITY)
     return file.getvalue()
 
 
 def colour_of(place: int) -> str:
-    """The colour of a symptom, by its place in the configuration."""
+    """Return the colour of a symptom, given its index in the configuration."""
     return COLOURS[place % len(COLOURS)]
 
 
 def _bars(symptoms: Sequence[Symptom], top: int) -> Iterator[str]:
-    """One line for each symptom: a box that is ticked or not, its name, its probability as a bar and in words."""
+    """Draw a line for each symptom: a checkbox, the name, and the probability as a percentage and a bar."""
     left, width = _MARGIN + _FRAME[0] + 30, WIDTH - 2 * _MARGIN - _FRAME[0] - 30
     for place, symptom in enumerate(symptoms):
         y, colour = top + place * _BAR, colour_of(place)
@@ -150,7 +150,7 @@ def _text(left: int, base: int, words: str, size: int, *, room: int, bold: bool 
 
 
 def _cut(words: str, room: float) -> str:
-    """Cut words that need more ``room`` (in font sizes), and take out what XML cannot hold."""
+    """Shorten text to fit into ``room`` (in font sizes), and remove characters that XML does not allow."""
     kept = "".join(one for one in words if one.isprintable())
     used = 0.0
     for place, one in enumerate(kept):

@@ -1,4 +1,4 @@
-"""The evidence for a frame's ticks: gathered from what the served order rests on, and drawn when somebody asks."""
+"""Gather the evidence for a frame's ticks from the data behind the served order, and draw it on request."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from ml_backend.tsal.likeness import Likeness, Places
 
 logger = logging.getLogger(__name__)
 ALIKE = 3
-PROJECTS = 4  # whose grounds stay in memory
+PROJECTS = 4  # projects whose grounds stay in memory
 FETCHED_AT_ONCE = 2
 LONGEST_REST = 0.2  # seconds
 WAIT_SECONDS = 5.0
-UNAIDED = notice(("Judge this frame unaided.", "Some frames come without ticks, to see how far ticks sway people."))
-NOT_YET = notice(("No evidence yet.", "It comes when the queue is next put in order."))
-NOT_NOW = notice(("No evidence now.", "The log of the backend says why."))
+UNAIDED = notice(("Judge this frame unaided.", "Some frames have no ticks, to see how ticks sway people."))
+NOT_YET = notice(("No evidence yet.", "It will appear after the queue is next refreshed."))
+NOT_NOW = notice(("Evidence is unavailable.", "See the backend's log for the reason."))
 SAID_BY = {
     "memory": "as the confirmed frames most like it",
     "network": "by the network",
@@ -46,13 +46,13 @@ SAID_BY = {
 
 @dataclass(frozen=True)
 class _Kept:
-    """The grounds of the order that a project serves."""
+    """The grounds of the order that a project currently serves."""
 
     grounds: Grounds
 
     @cached_property
     def likeness(self) -> Likeness | None:
-        """Compares any frame with the confirmed ones; None where nothing is remembered."""
+        """Compares any frame with the confirmed ones; None if there is no memory."""
         grounds = self.grounds
         if grounds.confirmed is None or grounds.scale is None or grounds.trust is None:
             return None
@@ -63,10 +63,10 @@ class _Kept:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the network makes of a frame.
+    """The network's output for a frame.
 
-    ``probabilities`` (l,) of the order's symptoms, NaN where it does not know one; ``maps`` (l, h, w), None without a
-    version; ``embedding`` (d,).
+    ``probabilities`` (l,) of the order's symptoms, NaN for a symptom that the network does not know; ``maps``
+    (l, h, w), None without a version; ``embedding`` (d,).
     """
 
     probabilities: NDArray[np.float64]
@@ -75,10 +75,10 @@ class _Seen:
 
 
 class Gatherer:
-    """Draws the evidence for frames; one for each process, safe to use from several threads.
+    """Draws the evidence for frames. Use one per process; it is safe to share between threads.
 
-    One picture is drawn at a time, so that annotators' other requests always find the processor; of ``threads``
-    requests at most half may be about evidence, the others are refused with `Busy`.
+    One picture is drawn at a time, so that annotators' other requests always get processor time. At most half of the
+    backend's ``threads`` may serve evidence; further requests are refused with `Busy`.
     """
 
     def __init__(self, services: Services) -> None:
@@ -90,10 +90,10 @@ class Gatherer:
         self._let_in = threading.BoundedSemaphore(max(1, services.settings.threads // 2))
 
     def picture(self, project: int, name: str) -> bytes:
-        """Draw the evidence for the frame that its address names.
+        """Draw the evidence for the frame with this ``name`` (see `store.evidence_addresses.name_of`).
 
         Raises:
-            Busy: where too many ask at once.
+            Busy: if there are too many requests at once.
         """
         with self._turn():
             try:
@@ -113,15 +113,15 @@ class Gatherer:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Wait for one's turn."""
+        """Wait until no other picture is being drawn."""
         if not self._let_in.acquire(blocking=False):
-            raise Busy("too many ask for evidence at once")
+            raise Busy("too many requests for evidence at once")
         try:
             free = self._drawing.acquire(blocking=False)
             if not free and not self._drawing.acquire(timeout=WAIT_SECONDS):
-                raise Busy("the evidence before takes too long")
+                raise Busy("the previous picture is taking too long")
             try:
-                if not free:  # several ask: leave the processor to others for as long as one picture takes
+                if not free:  # under load, pause for as long as one picture takes, so that other requests can run
                     time.sleep(min(self._took, LONGEST_REST))
                 started = time.monotonic()
                 yield
@@ -132,7 +132,7 @@ class Gatherer:
             self._let_in.release()
 
     def _served(self, project: int) -> _Kept | None:
-        """What the served order rests on, read once for each order."""
+        """Return the grounds of the served order, read once per order."""
         order = self._services.orders(project).current_name()
         if order is None:
             return None
@@ -172,7 +172,7 @@ class Gatherer:
             return None
 
     def _seen(self, project: int, grounds: Grounds, row: int, manifest: Manifest | None) -> _Seen | None:
-        """What the network makes of a frame; None where it cannot be read."""
+        """Run the network on a frame; None if the frame cannot be read."""
         predictor, one = self._services.predictor, grounds.frames[row]
         width = len(manifest.label_names) if manifest else len(grounds.symptoms)
         (chunk,) = predictor.activations([Frame(one.task, one.url)], width, without_studio=True)
@@ -189,7 +189,7 @@ class Gatherer:
         return _Seen(probabilities, maps, predictor.network(width).embed(chunk.activations)[0])
 
     def _pictures(self, wanted: Sequence[Shown]) -> dict[str, bytes]:
-        """The frames that can be read, as small JPEG files, by their addresses."""
+        """Return the readable frames as small JPEG files, by address."""
         once = list({one.url: one for one in wanted}.values())
         found = {one.url: self._thumbnails.kept(one.url) for one in once}
         lacking = [one for one in once if found[one.url] is None]
@@ -201,7 +201,7 @@ class Gatherer:
 
 
 def _ticked(grounds: Grounds, row: int, seen: _Seen | None) -> NDArray[np.bool_]:
-    """The symptoms that are ticked (l,); of a frame that the order does not ask, what the network would tick."""
+    """Return which symptoms are ticked (l,). For a frame outside the order, it is what the network would tick."""
     if row < len(grounds.labels):
         return np.asarray(grounds.labels[row] == 1)
     return np.zeros(len(grounds.symptoms), bool) if seen is None else np.asarray(seen.probabilities > 0.5)
@@ -210,7 +210,7 @@ def _ticked(grounds: Grounds, row: int, seen: _Seen | None) -> NDArray[np.bool_]
 def _told(
     grounds: Grounds, row: int, ticked: NDArray[np.bool_], manifest: Manifest | None, seen: _Seen | None
 ) -> Iterator[str]:
-    """What is ticked, how sure that is and by which source, and what is missing."""
+    """Yield lines that say what is ticked, how sure the suggestion is, where it comes from, and what is missing."""
     names = [name for name, there in zip(grounds.symptoms, ticked, strict=True) if there]
     if row >= len(grounds.labels):
         yield "This frame is confirmed."
@@ -222,15 +222,15 @@ def _told(
         if by or sure:
             yield ", ".join(part for part in (sure, by) if part)
     if seen is None:
-        yield "The frame cannot be read here."
+        yield "The backend cannot read this frame."
     elif manifest is None:
-        yield "No version yet: memory only." if grounds.version is None else f"{grounds.version} is gone."
+        yield "No version yet: memory only." if grounds.version is None else f"{grounds.version} no longer exists."
     else:
-        yield f"Colour and percent: what {manifest.version} sees."
+        yield f"Colours and percentages come from {manifest.version}."
 
 
 def _percent(share: float) -> str:
-    """A share in words; nothing is ever quite sure."""
+    """Format a share as a percentage that never claims certainty."""
     return "more than 99%" if share > 0.99 else f"{100 * share:.0f}%"
 
 
@@ -241,7 +241,7 @@ def _symptoms(grounds: Grounds, seen: _Seen | None, ticked: NDArray[np.bool_]) -
 
 
 def _alike(kept: _Kept, row: int, seen: _Seen) -> list[tuple[int, int]]:
-    """The confirmed frames most like one, the most alike first: (row among the frames, row in the memory)."""
+    """Return the confirmed frames most like a frame, the most similar first, as (row in frames, row in memory)."""
     grounds, compare = kept.grounds, kept.likeness
     if compare is None or grounds.confirmed is None:
         return []

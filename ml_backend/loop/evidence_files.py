@@ -1,6 +1,7 @@
-"""Write the evidence for the head of the queue into the folder that Label Studio serves: TSAL_EVIDENCE_FILES.
+"""Write evidence for the head of the queue into the folder that Label Studio serves (TSAL_EVIDENCE_FILES).
 
-For annotators whose browsers cannot reach the backend. A picture's name is its signature, which nobody can guess.
+This is for annotators whose browsers cannot reach the backend. A picture's file name is its signature, which cannot be
+guessed.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ logger = logging.getLogger(__name__)
 
 
 def folder_of(settings: Settings, project: int) -> Path:
-    """Where a project's pictures lie.
+    """Return the folder of a project's pictures.
 
     Raises:
-        SettingsError: where nothing says which folder Label Studio serves.
+        SettingsError: if the folder that Label Studio serves is not set.
     """
     if settings.document_root is None:
         raise SettingsError("TSAL_EVIDENCE_FILES needs TSAL_DOCUMENT_ROOT, the folder that Label Studio serves")
@@ -33,9 +34,10 @@ def folder_of(settings: Settings, project: int) -> Path:
 
 
 def write_pictures(services: Services, project: int, written: str | None) -> str | None:
-    """Write the pictures of the frames that are asked next, and remove all others, unless ``written`` is their order.
+    """Write pictures for the frames at the head of the queue and remove all others.
 
-    Returns the order whose pictures lie there now. What goes wrong costs only pictures, and is logged.
+    Nothing is done if ``written`` is the current order. Returns the order whose pictures are in the folder now. Errors
+    are logged; at worst, pictures are missing.
     """
     settings, order = services.settings, services.orders(project).current()
     if not (settings.evidence and settings.evidence_files) or order is None or order.about.name == written:
@@ -61,7 +63,7 @@ def write_pictures(services: Services, project: int, written: str | None) -> str
 
 
 def remove_blind(services: Services, project: int, grounds: Grounds) -> None:
-    """Remove the pictures of frames that an order is about to ask blind: they are of the order before."""
+    """Remove existing pictures of the frames that the new order asks blind; they belong to the previous order."""
     if services.settings.evidence_files and services.settings.document_root is not None:
         blind = {one.url for one in grounds.frames if one.task in grounds.blind}
         names = {_file(services, project, url).name for url in blind}

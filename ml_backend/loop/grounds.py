@@ -1,4 +1,4 @@
-"""Keep what an order rests on, so that the evidence for its ticks can be shown beside each frame."""
+"""Save the data behind an order, from which the evidence beside each frame is drawn."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 def keep_grounds(refreshing: Refresh, queue: Queue) -> None:
-    """Keep what an order rests on; evidence is not worth a wasted refresh, so a full disk costs only that."""
+    """Save the data behind an order. If that fails, log it and go on: a refresh does not depend on evidence."""
     services, project = refreshing.services, refreshing.project
     if not services.settings.evidence:
         return
@@ -38,7 +38,7 @@ def keep_grounds(refreshing: Refresh, queue: Queue) -> None:
 
 
 def grounds_of(refreshing: Refresh, queue: Queue) -> Grounds:
-    """What an order knows of its readable frames and of those that are confirmed."""
+    """Gather what an order knows about its readable frames and the confirmed ones."""
     frame_of = {frame.task: frame for frame in refreshing.frames}
     pool = [frame_of[task] for task in queue.tasks.tolist()]
     memory, belief = refreshing.memory, queue.belief

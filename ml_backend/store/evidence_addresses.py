@@ -1,7 +1,7 @@
-"""Addresses of the pictures that say why a frame is ticked as it is: who knows one may see it, and nobody can guess it.
+"""Signed addresses of evidence pictures. Anyone who knows an address may see its picture; none can be guessed.
 
-An address names its project and a digest of the frame's own address, and is signed with a key that only this
-installation has. The name of a file is the signature alone.
+An address contains the project and a digest of the frame's own address. It is signed with a key that only this
+installation has. A picture that is written as a file is named after its signature alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ml_backend.store.secret import BYTES, kept_secret
 
 FILE = "evidence-key"
 FOLDER = "tsal-evidence"
-"""The folder below Label Studio's document root in which pictures are written."""
+"""The folder for pictures, below Label Studio's document root."""
 SUFFIX = ".svg"
 _PROJECT = re.compile(r"[0-9]{1,18}")
 _NAME = re.compile(r"[0-9a-f]{32}")
@@ -27,23 +27,23 @@ _SIGNATURE = re.compile(r"[0-9a-f]{40}")
 
 
 def name_of(url: str) -> str:
-    """Name a frame, by its address in the task's data: 32 hexadecimal digits."""
+    """Return a frame's name, 32 hexadecimal digits derived from its address in the task's data."""
     return hashlib.sha256(url.encode(errors="replace")).hexdigest()[:32]
 
 
 class EvidenceAddresses:
-    """Makes and checks the addresses of one installation."""
+    """Creates and checks the addresses of one installation."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     @property
     def key(self) -> str:
-        """The key of a task's data that the address belongs to."""
+        """The key of a task's data that holds the address."""
         return self._settings.evidence_key
 
     def of(self, project: int, url: str) -> str:
-        """The address that belongs into the task's data of the frame at ``url``."""
+        """Return the address of the picture for the frame at ``url``, to be stored in the task's data."""
         if self._settings.evidence_files:
             return f"/data/local-files/?d={quote(self.file(project, url))}"
         name = name_of(url)
@@ -51,11 +51,11 @@ class EvidenceAddresses:
         return f"{base}/evidence/{project}/{name}/{self._signature(project, name)}{SUFFIX}"
 
     def file(self, project: int, url: str) -> str:
-        """Where the frame's picture lies below Label Studio's document root, if pictures are written there."""
+        """Return the path of the frame's picture below Label Studio's document root, used if pictures are files."""
         return f"{FOLDER}/{project}/{self._signature(project, name_of(url))}{SUFFIX}"
 
     def is_signed(self, project: str, name: str, signature: str) -> bool:
-        """Whether an address, as it was asked for, was made here for this project and this frame."""
+        """Return whether a requested address was signed by this installation for this project and frame."""
         if not _PROJECT.fullmatch(project) or not _NAME.fullmatch(name) or not _SIGNATURE.fullmatch(signature):
             return False
         return hmac.compare_digest(self._signature(project, name), signature)
@@ -72,6 +72,6 @@ class EvidenceAddresses:
             raise SettingsError(f"{path}: {error.strerror}; check {PREFIX}DATA_DIR") from error
         if len(key) != BYTES:
             raise SettingsError(
-                f"{path} is damaged: bring it back from a backup, or remove it and run `tsal evidence` for each project"
+                f"{path} is damaged: restore it from a backup, or remove it and run `tsal evidence` for each project"
             )
         return key

@@ -1,7 +1,7 @@
-"""What the evidence for an order's ticks is made from, kept beside the order, so that one file answers every question.
+"""The data behind an order, saved beside it, from which the evidence for its ticks is drawn.
 
-It is written by whoever puts the queue in order and read by the backend, which asks nobody else: neither Label Studio
-nor the store of embeddings.
+The process that orders the queue writes this file. The backend reads it and needs nothing else, neither Label Studio
+nor the embedding store.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NO_SOURCE = -1
 
 @dataclass(frozen=True)
 class Shown:
-    """A frame that a picture may show: its task, where it is, its clip, and its time in it (seconds)."""
+    """A frame that a picture may show: its task, its address, its clip, and its time in the clip in seconds."""
 
     task: int
     url: str
@@ -37,10 +37,10 @@ class Shown:
 
 @dataclass(frozen=True)
 class Confirmed:
-    """What is remembered of m confirmed frames.
+    """The memory of m confirmed frames.
 
-    ``rows`` (m,) among the frames; ``labels`` (m, l) uint8; ``known`` (m, l) booleans; ``people`` who confirmed each,
-    empty where that is not known, and ``at`` when (ISO 8601); ``places`` where they come from, their clips by number.
+    ``rows`` (m,): their rows among the frames; ``labels`` (m, l) uint8; ``known`` (m, l) booleans; ``people``: who
+    confirmed each frame, empty if unknown; ``at``: when (ISO 8601); ``places``: embeddings, clip numbers and times.
     """
 
     rows: NDArray[np.intp]
@@ -53,12 +53,12 @@ class Confirmed:
 
 @dataclass(frozen=True)
 class Grounds:
-    """What an order knew.
+    """The data behind an order.
 
-    ``symptoms``: l names; ``version``: the model version behind the order, None before the first; ``frames``: the n of
-    the order, then the confirmed ones; ``labels`` (n, l) uint8 ticked, with ``confidence`` (n,) in [0, 1], NaN where
-    nothing is told, and ``source`` (n,) the place among `tsal.belief.SOURCES` or `NO_SOURCE`; ``blind``: tasks that are
-    to be judged unaided; ``confirmed``, ``scale`` and ``trust``: the memory, None where none is used.
+    ``symptoms``: l names; ``version``: the model version, None before the first; ``frames``: the n frames of the order,
+    then the confirmed ones; ``labels`` (n, l) uint8: the ticks; ``confidence`` (n,) in [0, 1], NaN if unknown;
+    ``source`` (n,): index into `tsal.belief.SOURCES`, or `NO_SOURCE`; ``blind``: tasks to be judged unaided;
+    ``confirmed``, ``scale`` and ``trust``: the memory, None if it is not used.
     """
 
     order: str
@@ -74,11 +74,11 @@ class Grounds:
     trust: Trust | None = None
 
     def find(self, name: str) -> int | None:
-        """The row among the frames of one that is named as in its address, None where it is not there."""
+        """Return the row of the frame with this name (see `name_of`), or None if there is none."""
         return self._row_of.get(name)
 
     def around(self, row: int) -> tuple[Shown | None, Shown | None]:
-        """The frames of the same clip just before and just after one."""
+        """Return the nearest earlier and the nearest later frame of the same clip, None where there is none."""
         one = self.frames[row]
         if one.time is None:
             return None, None
@@ -92,7 +92,7 @@ class Grounds:
         )
 
     def clip_number(self, row: int) -> int:
-        """The number that the confirmed frames' places have for the clip of a frame; a new one where they have none."""
+        """Return the number of a frame's clip in the memory, or -1 if the memory has no frame of this clip."""
         return self._numbers.get(self.frames[row].clip, -1)
 
     @cached_property
@@ -121,11 +121,11 @@ class GroundsStore:
         self._orders = folder / "orders"
 
     def path(self, order: str) -> Path:
-        """Where an order's grounds lie."""
+        """Return the path of an order's grounds."""
         return self._orders / f"{order}.grounds"
 
     def save(self, grounds: Grounds) -> None:
-        """Keep what an order knew."""
+        """Save the grounds of an order."""
         text: dict[str, Any] = {
             "order": grounds.order,
             "version": grounds.version,
@@ -146,9 +146,9 @@ class GroundsStore:
             np.savez(file, **arrays)
 
     def get(self, order: str) -> Grounds | None:
-        """What an order knew; None where that was not kept or cannot be read."""
+        """Return the grounds of an order, or None if they were not saved or cannot be read."""
         try:
-            # Read whole: what goes wrong from there on is the content's fault and not the disk's.
+            # Read the whole file first: any later error then comes from the content, not from the disk.
             content = io.BytesIO(self.path(order).read_bytes())
             with np.load(content, allow_pickle=False) as arrays:
                 return _read(arrays)
@@ -156,7 +156,7 @@ class GroundsStore:
             return None
 
     def copy(self, order: str, name: str, blind: frozenset[int]) -> Grounds | None:
-        """Keep the same for an order of another name that asks other frames blind; None where there is nothing."""
+        """Copy an order's grounds to another order with other blind frames; None if there are none to copy."""
         grounds = self.get(order)
         if grounds is None:
             return None

@@ -1,4 +1,4 @@
-"""Secrets that an installation makes for itself and keeps in its data folder."""
+"""Secrets that an installation generates and keeps in its data folder."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ BYTES = 32
 
 
 def kept_secret(path: Path) -> bytes:
-    """Return the secret (32 bytes) in a file that only its owner may read; the first who asks makes it.
+    """Return the secret (32 bytes) in a file that only its owner may read, generating it on first use.
 
-    A group that shares the folder may read it too: see `store.files`. Whoever calls checks the length, as the file may
-    be damaged.
+    If a group shares the folder, the group may read it too: see `store.files`. The file may be damaged, so the caller
+    must check the length.
     """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The route of the evidence beside a frame: who knows a signed address may see its picture."""
+"""The HTTP route for evidence pictures. Anyone who knows a signed address may see its picture."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ml_backend.studio.addresses import Origin, origin_of
 ENDPOINT = "evidence"
 RETRY_SECONDS = 2
 SWITCH_SECONDS = 0.001
-LISTED = notice(("Open the task to see it.",))
-"""For the Data Manager, which asks for the pictures of all tasks in its list at once: drawing them helps nobody."""
+LISTED = notice(("Open the task to see the evidence.",))
+"""A placeholder for the Data Manager, which requests the pictures of all listed tasks at once."""
 _HEADERS = {
-    "Cache-Control": "no-store",  # it must be right for the version that serves now
+    "Cache-Control": "no-store",  # the picture must match the order that is served now
     "Content-Security-Policy": "default-src 'none'; img-src data:; sandbox",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -30,10 +30,10 @@ _HEADERS = {
 
 
 def answer_evidence(app: Flask, services: Services) -> None:
-    """Answer the browsers of annotators, unless the settings switch it off."""
+    """Serve evidence pictures to annotators' browsers, unless the settings switch evidence off."""
     if not services.settings.evidence:
         return
-    # A thread that computes hands the interpreter on five times as often, so that webhooks do not wait for pictures.
+    # Switch between threads five times as often as by default, so that webhooks do not wait for pictures.
     sys.setswitchinterval(SWITCH_SECONDS)
     gatherer, addresses = Gatherer(services), services.evidence_addresses
 
@@ -42,7 +42,7 @@ def answer_evidence(app: Flask, services: Services) -> None:
         if not addresses.is_signed(project, name, signature):
             abort(404)
         try:
-            if request.headers.get("Accept", "").startswith("image/"):  # the labelling page asks for anything
+            if request.headers.get("Accept", "").startswith("image/"):  # the labelling page accepts any type
                 response = Response(LISTED, content_type="image/svg+xml")
             else:
                 response = Response(gatherer.picture(int(project), name), content_type="image/svg+xml")
@@ -56,7 +56,7 @@ def answer_evidence(app: Flask, services: Services) -> None:
 
 
 def is_label_studio(origin: str, settings: Settings) -> bool:
-    """Whether a page of the configured Label Studio asks; names of this machine count as one."""
+    """Return whether an origin is the configured Label Studio; all loopback names count as the same host."""
     asking = _origin(origin)
     known = [_origin(url) for url in (settings.label_studio_url, settings.label_studio_public_url or "")]
     return asking is not None and any(one is not None and _same(asking, one) for one in known)
