@@ -68,7 +68,7 @@ class Services:
 
     @cached_property
     def quick_fetcher(self) -> FrameFetcher:
-        """Fetches frames that somebody waits for and that can be done without."""
+        """Fetches optional frames that somebody is waiting for, so it gives up sooner than `fetcher`."""
         return self._fetcher(min(QUICK_SECONDS, self.settings.fetch_seconds))
 
     def _fetcher(self, seconds: float) -> FrameFetcher:
@@ -137,12 +137,12 @@ class Services:
         return OrderStore(self.folder(project))
 
     def grounds(self, project: int) -> GroundsStore:
-        """What a project's orders rest on, for the evidence beside a frame."""
+        """The data behind a project's orders, from which evidence is drawn."""
         return GroundsStore(self.folder(project))
 
     @cached_property
     def evidence_addresses(self) -> EvidenceAddresses:
-        """The addresses of the pictures that say why a frame is ticked as it is."""
+        """The addresses of the evidence pictures."""
         return EvidenceAddresses(self.settings)
 
     def embeddings(self, project: int) -> EmbeddingStore:
@@ -172,7 +172,7 @@ class Services:
         return Doing(lambda: self.redis, project)
 
     def overviews(self, project: int) -> OverviewStore:
-        """What the lead's page shows of a project."""
+        """The data of a project that the lead's page shows."""
         return OverviewStore(self.folder(project))
 
     def parked(self, project: int) -> ParkedStore:

@@ -82,28 +82,28 @@ class Settings(BaseSettings):
     )
     lead_reader_user: str | None = Field(
         None,
-        description="user name that may read the lead's page and change nothing; unset: nobody has this role",
+        description="user name that may read the lead's page but change nothing; unset: nobody has this role",
     )
     lead_reader_password: SecretStr | None = Field(None, description="password for it; required where the name is set")
     hide_names: bool = Field(
         False,
-        description="whether the lead's page calls annotators Person 1, Person 2, … instead of by their names, and the "
-        "evidence beside a frame names nobody",
+        description="hide annotators' names: the lead's page shows Person 1, Person 2, …, and the evidence beside a "
+        "frame names nobody",
     )
 
     # The evidence beside the frame
     evidence: bool = Field(
-        True, description="pictures that say why a frame is ticked as it is: see docs/label-studio.md"
+        True, description="draw pictures that show why a frame is ticked as it is: see docs/label-studio.md"
     )
     evidence_key: str = Field(
-        "evidence", min_length=1, description="key of a task's data with the address of its picture"
+        "evidence", min_length=1, description="key of a task's data that holds the address of its evidence picture"
     )
     evidence_files: int = Field(
         0,
         ge=0,
-        description="so many frames at the head of the queue get their pictures written into the folder that Label "
-        "Studio serves, after each refresh: for annotators whose browsers cannot reach the backend; 0: the backend "
-        "answers them",
+        description="number of frames at the head of the queue whose pictures are written, after each refresh, into "
+        "the folder that Label Studio serves: for annotators whose browsers cannot reach the backend; 0: the backend "
+        "serves the pictures",
     )
     public_url: str | None = Field(
         None, description="address of the backend as annotators' browsers see it; unset: TSAL_BACKEND_URL"
@@ -276,7 +276,7 @@ class Settings(BaseSettings):
                 )
 
     def _require_reader(self) -> None:
-        """Refuse half a reader, and one beside whom everybody may change things."""
+        """Refuse a reader without a password, or without a separate user name for those who may make changes."""
         if (self.lead_reader_user is None) != (self.lead_reader_password is None):
             raise SettingsError(
                 f"{PREFIX}LEAD_READER_USER and {PREFIX}LEAD_READER_PASSWORD go together: set both or none"
@@ -284,7 +284,7 @@ class Settings(BaseSettings):
         if self.lead_reader_user is not None and self.basic_auth_user in (None, self.lead_reader_user):
             raise SettingsError(
                 f"{PREFIX}LEAD_READER_USER needs {PREFIX}BASIC_AUTH_USER and {PREFIX}BASIC_AUTH_PASSWORD too, under "
-                "another name: who has those may change things"
+                "another name, for those who may make changes"
             )
 
 

@@ -51,13 +51,15 @@ def config(
         list[str] | None,
         typer.Option(metavar="NAME", help="A choice to keep; may be repeated.", show_default="all"),
     ] = None,
-    require_answer: Annotated[bool, typer.Option("--require-answer", help="Refuse to submit an empty form.")] = False,
+    require_answer: Annotated[
+        bool, typer.Option("--require-answer", help="Do not let annotators submit an empty form.")
+    ] = False,
     evidence: Annotated[
         bool,
         typer.Option(
             "--evidence",
-            help="Add the panel that says why a frame is ticked. Label Studio then takes only tasks with the address "
-            "of their evidence, as `tsal import` makes them.",
+            help="Add the panel that shows why a frame is ticked. Label Studio then accepts only tasks that have the "
+            "address of their evidence, which `tsal import` writes.",
         ),
     ] = False,
 ) -> None:

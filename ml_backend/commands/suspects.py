@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 First = Annotated[int, typer.Option("--first", metavar="N", min=1, help="List so many, the most suspect ones.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, to be read by a program.")]
 
-InTab = Annotated[bool, typer.Option("--tab", help="Also list them in a tab of Label Studio's Data Manager.")]
+InTab = Annotated[bool, typer.Option("--tab", help="Also list the frames in a tab of Label Studio's Data Manager.")]
 
 
 def suspects(project: Project = None, first: First = 20, as_json: Json = False, tab: InTab = False) -> None:
     """List confirmed frames that deserve a second look.
 
     These are frames whose labels contradict those of the confirmed frames most like them, and the network. Each comes
-    with the reasons and a link. No answer is changed: look at them in Label Studio, and correct what is wrong.
+    with the reasons and a link. No answer is changed: review them in Label Studio and correct what is wrong.
     """
     from ml_backend.logs import configure
     from ml_backend.loop.suspects import suspects as found_in

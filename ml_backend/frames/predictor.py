@@ -62,7 +62,7 @@ class Predictor(Activations):
             yield self.judged(chunk, self.probabilities(chunk.activations, manifest, store), manifest)
 
     def judged(self, chunk: Chunk, probabilities: NDArray[np.float32], manifest: Manifest) -> Scores:
-        """What a version says of a chunk's frames, given its ``probabilities`` (m, l)."""
+        """Score a chunk's frames with a version, given its ``probabilities`` (m, l)."""
         tables = Tables.from_json(manifest.table, manifest.strengths)
         found = ticks(probabilities, tables, validator_of(self._settings, manifest))
         return Scores(
@@ -82,9 +82,9 @@ class Predictor(Activations):
     def explained(
         self, activations: NDArray[np.float32], manifest: Manifest, store: VersionStore
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """What a version says of trunk activations (n, c, h, w), and where it sees that.
+        """Return a version's probabilities (n, l) and class activation maps (n, l, h, w).
 
-        Returns the probabilities (n, l) and the class activation maps (n, l, h, w) of `msml.maps.activation_maps`.
+        Both are computed from trunk activations (n, c, h, w): see `msml.maps.activation_maps`.
         """
         with self._with_tail(manifest, store) as network:
             return activation_maps(network, activations)
@@ -92,13 +92,13 @@ class Predictor(Activations):
     def probabilities(
         self, activations: NDArray[np.float32], manifest: Manifest, store: VersionStore
     ) -> NDArray[np.float32]:
-        """What a version's tail makes of activations (m, c, h, w): (m, l)."""
+        """Return the probabilities (m, l) that a version's tail computes from activations (m, c, h, w)."""
         with self._with_tail(manifest, store) as network:
             return network.probabilities(activations)
 
     @contextmanager
     def _with_tail(self, manifest: Manifest, store: VersionStore) -> Iterator[Network]:
-        """Give the network with a version's tail, to one thread at a time."""
+        """Yield the network with a version's tail loaded, to one thread at a time."""
         label_count = len(manifest.label_names)
         network = self.network(label_count)
         with self._tail:

@@ -1,4 +1,4 @@
-"""A version's probabilities, kept for the project: a refresh between two fine-tunes need not run the network again."""
+"""A version's probabilities, saved per project so that a refresh between two fine-tunes need not rerun the network."""
 
 from __future__ import annotations
 
@@ -18,30 +18,31 @@ from ml_backend.store.versions import Manifest, VersionStore
 
 
 class KeptProbabilities:
-    """The probabilities that a version gives the frames of a project, in ``folder``.
+    """The probabilities that a version gives a project's frames, saved in ``folder``.
 
-    Those of other versions are removed: one version serves at a time. A key names the content of the file and the
-    version, so a replaced file never gets those of the old one.
+    Those of other versions are removed, as only one version serves at a time. Keys depend on the file's content and
+    the version, so a replaced file never gets the probabilities of the old one.
     """
 
     def __init__(self, predictor: Predictor, manifest: Manifest, versions: VersionStore, folder: Path) -> None:
         self._predictor, self._manifest, self._versions = predictor, manifest, versions
         self._label_count = len(manifest.label_names)
         self._made_by = f"{manifest.version} {predictor.network(self._label_count).trunk_precision}"
-        # An even number of columns, because rows are made of words of 8 bytes.
+        # The number of columns must be even, because rows consist of 8-byte words.
         self._store = VectorStore(folder / manifest.version, self._label_count + self._label_count % 2, "<f4")
         for other in folder.glob("*"):
             if other.name != manifest.version:
                 shutil.rmtree(other, ignore_errors=True)
 
     def has(self, digests: Sequence[bytes]) -> list[bool]:
-        """Whether the probabilities of contents are kept, in order."""
+        """Return, for each digest of a file's content, whether its probabilities are saved."""
         return [row != ABSENT for row in self._store.rows(self._keys(digests)).tolist()]
 
     def scores(self, chunk: Chunk) -> Scores:
-        """What the version says of a chunk's frames; the store is given the probabilities that it lacks.
+        """Score a chunk's frames with the version, and save the probabilities that were missing.
 
-        A frame without activations must have them in the store.
+        Raises:
+            ValueError: if a frame has neither activations nor saved probabilities.
         """
         found = np.empty((len(chunk.frames), self._label_count), np.float32)
         others = [place for place in range(len(chunk.frames)) if place not in chunk.embedded]

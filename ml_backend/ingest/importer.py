@@ -54,7 +54,7 @@ class Importer:
     rule: Rule = field(default_factory=Rule)
     keep_patients: bool = False  # see `reconciled`
     keys: DataKeys = field(default_factory=DataKeys)
-    evidence: EvidenceAddresses | None = None  # None: the tasks get no address of their evidence
+    evidence: EvidenceAddresses | None = None  # None: tasks get no evidence address
     dry_run: bool = False  # read and count, but write nothing and send no task
 
     def __post_init__(self) -> None:
@@ -145,14 +145,14 @@ class Importer:
             yield {**data, CAPTION: self._caption(data, number, report.frames - before)}
 
     def _caption(self, data: Mapping[str, object], number: int, of: int) -> str:
-        """What the labelling page says of a frame: the ``number``-th that was looked at of its file."""
+        """Return the caption on the labelling page for frame ``number`` of the ``of`` frames examined in its file."""
         words = [f"Patient {data[self.keys.patient]}", f"clip {data[self.keys.clip]}"]
         if of > 1:
             words += [f"frame {number} of {of}", f"{data[self.keys.time]:.1f} s"]
         return " · ".join(words)
 
     def _addresses(self, image_key: str, url: str) -> dict[str, object]:
-        """The address of a frame, and that of the picture which says why it is ticked as it is."""
+        """Return the data entries for a frame's address and, if wanted, the address of its evidence picture."""
         if self.evidence is None or self.dry_run:
             return {image_key: url}
         return {image_key: url, self.evidence.key: self.evidence.of(self.project, url)}

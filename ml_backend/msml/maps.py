@@ -20,10 +20,10 @@ Method = Literal["Grad-CAM", "Grad-CAM++"]
 def activation_maps(
     network: Network, activations: NDArray[np.floating[Any]]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return every label's probability (n, labels) and what each place adds to its logit (n, labels, h, w), float32.
+    """Return each label's probability (n, labels) and its class activation map (n, labels, h, w), both float32.
 
-    Both come from one pass of boundary activations (n, c, h, w) through the tail. A class activation map
-    (arXiv:1512.04150) is exact for a tail that ends in global average pooling and one fully connected output: the mean
+    Both come from one pass of boundary activations (n, c, h, w) through the tail. Class activation maps
+    (arXiv:1512.04150) are exact for a tail that ends in global average pooling and one fully connected layer: the mean
     of a label's map, plus the label's bias, is its logit. No gradient is needed.
     """
     classifier = network.tail.classifier

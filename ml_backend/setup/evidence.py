@@ -1,4 +1,4 @@
-"""The evidence beside the frame, in Label Studio: the panel on the page, and its picture's address in each task."""
+"""Set up evidence in Label Studio: the panel on the labelling page, and the picture's address in each task."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Report = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Addressed:
-    """What was done to a project's tasks: how many got their address, and how many had it."""
+    """How many of a project's tasks were given their address, and how many already had it."""
 
     changed: int
     there: int
 
 
 def with_panel(configuration: Configuration, key: str) -> str:
-    """Add the closed panel to a labelling configuration, below its frame; one that has it stays as it is."""
+    """Add the panel, closed, below the frame of a labelling configuration, unless it has the panel already."""
     if has_panel(configuration.xml, key):
         return configuration.xml
     root = _root(configuration.xml)
@@ -41,21 +41,21 @@ def with_panel(configuration: Configuration, key: str) -> str:
 
 
 def panel(key: str) -> str:
-    """The panel alone, to be pasted into a configuration."""
+    """Return the XML of the panel alone, to paste into a configuration."""
     element = _panel(key)
     ElementTree.indent(element)
     return ElementTree.tostring(element, encoding="unicode")
 
 
 def has_panel(xml: str, key: str) -> bool:
-    """Whether a labelling configuration shows the picture of each task's evidence."""
+    """Return whether a labelling configuration shows the evidence picture of each task."""
     return any(image.get("value") == f"${key}" for image in _root(xml).iter("Image"))
 
 
 def address_tasks(services: Services, project: int, configuration: Configuration, report: Report) -> Addressed:
-    """Give every task of a project the address of its evidence; those that have it stay as they are.
+    """Write the address of its evidence into each task of a project, unless the task has it already.
 
-    Label Studio takes one task a call, 0.1 s each, so this can be stopped and run again.
+    Label Studio takes only one task per call, at 0.1 s each, so this can be stopped and run again.
     """
     settings, addresses = services.settings, services.evidence_addresses
     require_evidence(settings)
@@ -74,13 +74,13 @@ def address_tasks(services: Services, project: int, configuration: Configuration
 
 
 def require_evidence(settings: Settings) -> None:
-    """Raise SettingsError where evidence is switched off."""
+    """Raise SettingsError if evidence is switched off."""
     if not settings.evidence:
-        raise SettingsError("TSAL_EVIDENCE switches the evidence off: set it to true")
+        raise SettingsError("evidence is switched off: set TSAL_EVIDENCE to true")
 
 
 def checked(services: Services, project: int, configuration: Configuration) -> Iterator[Finding]:
-    """Say whether annotators see the evidence, and what is missing."""
+    """Report whether annotators can see the evidence, and what is missing."""
     if not services.settings.evidence:
         return
     yield from _folder(services, project)
@@ -92,14 +92,14 @@ def checked(services: Services, project: int, configuration: Configuration) -> I
         text = f"{lacking} of {len(data)} tasks lack the address of their evidence: add it with `tsal evidence`"
         yield Finding("evidence", "change" if panel_there else "note", text)
     if not panel_there:
-        text = "the page does not show why frames are ticked: add that with `tsal evidence --panel`"
+        text = "the labelling page does not show why frames are ticked: add the panel with `tsal evidence --panel`"
         yield Finding("evidence", "note", text)
     if panel_there and not lacking:
         yield Finding("evidence", "ok", f"the panel {PANEL!r} shows why frames are ticked")
 
 
 def _folder(services: Services, project: int) -> Iterator[Finding]:
-    """Say whether Label Studio serves the folder in which pictures are written, if they are."""
+    """Report whether Label Studio serves the folder of the pictures, if pictures are written as files."""
     if not services.settings.evidence_files:
         return
     folder, studio = folder_of(services.settings, project).resolve(), services.studio
@@ -123,12 +123,12 @@ def _root(xml: str) -> ElementTree.Element:
 
 
 def _panel(key: str) -> ElementTree.Element:
-    """A second image in a panel of its own, without the tools of the first."""
+    """Build the panel: a second image in a collapsible panel, without the image tools of the first."""
     outer = ElementTree.Element("Collapse")
     inner = ElementTree.SubElement(ElementTree.SubElement(outer, "Panel", value=PANEL), "View")
     off = dict.fromkeys(
         ("zoom", "zoomControl", "selectionControl", "brightnessControl", "contrastControl", "rotateControl"), "false"
     )
-    # The picture is taller than wide: without a height of its own it would be made to fit the window.
+    # The picture is taller than it is wide: without a maxHeight, Label Studio would shrink it to fit the window.
     ElementTree.SubElement(inner, "Image", {"name": "evidence", "value": f"${key}", "maxHeight": "200vh", **off})
     return outer

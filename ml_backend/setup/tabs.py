@@ -1,4 +1,4 @@
-"""The tabs of the Data Manager that a lead wants. A person's own tabs are never touched."""
+"""Tabs that the backend adds to the Data Manager for leads. Other tabs are never touched."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ml_backend.setup.findings import Finding
 from ml_backend.studio.tabs import Tab, same
 
 MARK = "tsal: "
-"""How the titles of our tabs begin."""
+"""Prefix of the titles of our tabs."""
 SUSPECTS = f"{MARK}look again"
 MOST = 50
-"""Tasks that a tab lists by their numbers: each is a filter of its own, which people can see and remove."""
+"""Maximum number of tasks that a tab lists by ID. Each is a separate filter, which people can see and remove."""
 
 
 def checked(services: Services, project: int) -> Iterator[Finding]:
-    """Say which of our tabs are missing or out of date."""
+    """Report which of our tabs are missing or out of date."""
     there = services.studio.tabs(project)
     for tab in wanted(services, project):
         number, content = there.get(tab.title, (None, {}))
@@ -30,12 +30,12 @@ def checked(services: Services, project: int) -> Iterator[Finding]:
             what = f"the Data Manager's tab {tab.title!r}"
             if number is None:
                 yield Finding("tabs", "change", f"add {what}", put)
-            else:  # the next refresh makes it old again, so that nothing is wrong with a project
-                yield Finding("tabs", "note", f"bring {what} up to date", put)
+            else:  # only a note: every refresh makes the tab out of date again
+                yield Finding("tabs", "note", f"update {what}", put)
 
 
 def wanted(services: Services, project: int) -> Iterator[Tab]:
-    """Our tabs as they should be now, without the suspects, which `tsal suspects` finds."""
+    """Yield our tabs as they should be now, except the tab of suspects, which `tsal suspects` writes."""
     hidden = _hidden(services)
     yield Tab(f"{MARK}next in the queue", unlabelled=True, order="tasks:predictions_score", hidden=hidden)
     yield Tab(f"{MARK}least sure", least_sure(services, project), hidden=hidden)
@@ -45,13 +45,13 @@ def wanted(services: Services, project: int) -> Iterator[Tab]:
 
 
 def put_suspects(services: Services, project: int, tasks: list[int]) -> None:
-    """List these tasks, of which the first are the most suspect, in a tab of their own."""
+    """Write the tab of suspects; ``tasks`` are sorted, the most suspect first."""
     number, _ = services.studio.tabs(project).get(SUSPECTS, (None, {}))
     services.studio.put_tab(project, Tab(SUSPECTS, tuple(sorted(tasks[:MOST])), hidden=_hidden(services)), number)
 
 
 def least_sure(services: Services, project: int) -> tuple[int, ...]:
-    """The frames of the order that Label Studio serves whose suggestions are least sure."""
+    """Return the tasks of the served order with the least sure suggestions, sorted by ID."""
     order = services.orders(project).current()
     if order is None or order.told is None:
         return ()
@@ -61,7 +61,7 @@ def least_sure(services: Services, project: int) -> tuple[int, ...]:
 
 
 def _hidden(services: Services) -> tuple[str, ...]:
-    """Columns that say nothing to a lead, or say it twice, or mislead: a score is a place in the queue."""
+    """Return the columns to hide: useless or redundant for a lead, or misleading (a score is a place in the queue)."""
     data = ("frame", "source", services.data_keys.time, services.evidence_addresses.key)
     own = (
         "inner_id annotations_results annotations_ids predictions_score predictions_model_versions predictions_results "

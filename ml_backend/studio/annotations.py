@@ -17,8 +17,8 @@ class ConfirmedAnnotation:
     """A submitted annotation of ``task``; ``updated_at`` is Label Studio's ISO 8601 text.
 
     ``accepted_unseen``: the Data Manager made it from a prediction, and nobody has opened it since. ``by`` is the ID of
-    the user who submitted it, None where Label Studio does not say. ``created_at`` is text as ``updated_at``;
-    ``seconds``: how long it took, None where nobody was timed.
+    the user who submitted it, None where Label Studio does not say. ``created_at`` has the format of
+    ``updated_at``. ``seconds``: how long it took, None if it was not timed.
     """
 
     id: int
@@ -134,6 +134,6 @@ class Annotations(Projects):
 
 
 def _user(value: Any) -> int | None:
-    """The ID of a user, whom some releases write out."""
+    """Return a user's ID. Some releases of Label Studio send the whole user instead."""
     found = value.get("id") if isinstance(value, Mapping) else value
     return found if isinstance(found, int) else None

@@ -40,6 +40,6 @@ class Studio(Annotations, Predictions, Connections, Tabs):
         return str(self._calls.read("asking who the token belongs to", self._sdk.users.whoami).email)
 
     def people(self) -> dict[int, str]:
-        """The names of the organization's users by ID, their e-mail address where they gave no name."""
+        """Return the names of the organization's users by ID; users without a name have their e-mail address."""
         found = self._calls.read("listing the users", self._sdk.users.list)
         return {one.id: f"{one.first_name or ''} {one.last_name or ''}".strip() or str(one.email) for one in found}

@@ -17,7 +17,7 @@ _EXAMPLE = (
     '<Choice value="Healthy"/><Choice value="Symptom"/></Choices></View>'
 )
 
-# Controls beside the symptoms, by their names, and what Label Studio stores for their choices.
+# Names of the controls other than the symptoms, and the values that Label Studio stores for their choices.
 CERTAINTY = "certainty"
 OTHERWISE = "otherwise"
 NONE_OF_THESE = "none of these"
@@ -41,7 +41,7 @@ class Configuration:
     (the alias if there is one); ``control`` and ``target``: names of the Choices and of the Image; ``image_key``: key
     of a task's data that holds the image's address; ``xml``: all of it; ``healthy_named``: a setting names the healthy
     choice, so that its position does not matter; ``certainty``: whether a TextArea of that name shows how sure the
-    suggestion is; ``none_of_these``: whether the Choices ``otherwise`` have the answer that no symptom is there.
+    suggestion is; ``none_of_these``: whether the Choices ``otherwise`` offer the answer *none of these*.
     """
 
     label_set: LabelSet
@@ -149,7 +149,7 @@ def _control(root: ElementTree.Element, images: dict[str, ElementTree.Element]) 
 
 
 def _beside(root: ElementTree.Element, tag: str, name: str, target: str) -> ElementTree.Element | None:
-    """The control of that kind and name on the image ``target``."""
+    """Find the control with this tag and name on the image ``target``."""
     found = (control for control in root.iter(tag) if control.get("name") == name)
     return next((control for control in found if control.get("toName") == target), None)
 

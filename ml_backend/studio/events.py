@@ -31,7 +31,7 @@ class AnnotationEvent(DeletedAnnotation):
 
     @property
     def not_assessable(self) -> bool:
-        """Whether it says that the frame cannot be judged."""
+        """Whether the annotation says that the frame cannot be judged."""
         return is_not_assessable(self.result)
 
     @property

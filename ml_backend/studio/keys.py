@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ml_backend.settings import Settings
 
 CAPTION = "caption"
-"""The key of the line that the labelling page shows above a frame."""
+"""Key of the caption that the labelling page shows above a frame."""
 
 
 @dataclass(frozen=True)

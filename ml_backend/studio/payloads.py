@@ -1,9 +1,9 @@
 """Convert the JSON of annotations and predictions to label combinations, and back.
 
-A confirmed annotation without a choice, and a prediction that carries an empty list of choices, say *no symptom*. A
-prediction without choices says nothing at all: there is no model yet, or the frame cannot be read, or people are to
-judge it unaided. Where the configuration has the answer *none of these*, that is how a prediction says *no symptom*:
-Label Studio's browser takes an empty list of choices for a tick.
+A confirmed annotation without a choice, and a prediction with an empty list of choices, mean *no symptom*. A
+prediction without any choices result means nothing: there is no model yet, the frame cannot be read, or it is to be
+judged unaided. If the configuration offers the answer *none of these*, a prediction says *no symptom* with that answer,
+because Label Studio's browser shows an empty list of choices as a tick.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def prediction_payload(prediction: Prediction, configuration: Configuration) -> 
 
 
 def certainty(prediction: Prediction) -> str:
-    """What the labelling page says of a suggestion: how sure it is, and what it comes from, as far as is known."""
+    """Describe a suggestion for the labelling page: how sure it is and where it comes from, as far as known."""
     if prediction.labels is None:
         return "No suggestion: please judge this frame yourself."
     sure = prediction.audit.get("confidence")
@@ -117,12 +117,12 @@ def labels_of(
 
 
 def is_not_assessable(result: object) -> bool:
-    """Tell whether an annotation's result says that the frame cannot be judged; false for what is no result."""
+    """Return whether an annotation's result says that the frame cannot be judged; False for an invalid result."""
     return _otherwise(result, NOT_ASSESSABLE) is not None
 
 
 def _otherwise(result: object, answer: str) -> Mapping[str, Any] | None:
-    """The item of a result that gives this answer besides symptoms."""
+    """Find the item of a result that gives this answer of the control ``otherwise``."""
     for item in result if isinstance(result, list | tuple) else ():
         if isinstance(item, Mapping) and item.get("from_name") == OTHERWISE:
             value = item.get("value")

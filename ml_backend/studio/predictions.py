@@ -9,8 +9,8 @@ from typing import Any
 from ml_backend.errors import StudioRefused
 from ml_backend.studio.projects import Projects
 
-# Predictions a request, about 5 MB. Label Studio recounts the whole project after each, and for a project of 6,836
-# tasks on SQLite that takes 5 seconds: as long as storing 20,000 predictions.
+# Predictions per request, about 5 MB. Label Studio recounts the whole project after each request. For 6,836 tasks on
+# SQLite that takes 5 seconds, as long as storing 20,000 predictions.
 PIECE = 10_000
 
 

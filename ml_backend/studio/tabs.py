@@ -10,11 +10,10 @@ from ml_backend.studio.calls import Resource
 
 @dataclass(frozen=True)
 class Tab:
-    """A list of tasks under a title.
+    """A titled list of tasks.
 
-    Either the tasks ``only`` or, where that is None, all of them; ``unlabelled``: without those that are annotated;
-    ``order`` names the column to sort by (``-`` before it for the last first), and ``hidden`` the columns that are not
-    shown.
+    ``only``: the tasks to list, None for all; ``unlabelled``: leave out annotated tasks; ``order``: the column to sort
+    by, prefixed with ``-`` for descending order; ``hidden``: the columns to hide.
     """
 
     title: str
@@ -25,10 +24,10 @@ class Tab:
 
     @property
     def data(self) -> dict[str, Any]:
-        """The tab as Label Studio keeps it."""
+        """The tab as Label Studio stores it."""
         items = [_number("id", task) for task in self.only or ()]
         if self.only is not None and not items:
-            items = [_number("id", 0)]  # no filter at all would show every task
+            items = [_number("id", 0)]  # without any filter, the tab would show every task
         if self.unlabelled:
             items.append(_number("total_annotations", 0))
         return {
@@ -46,15 +45,15 @@ def _number(column: str, value: int) -> dict[str, Any]:
 
 
 class Tabs(Resource):
-    """Lists, makes and changes tabs."""
+    """Lists, creates and changes tabs."""
 
     def tabs(self, project: int) -> dict[str, tuple[int, dict[str, Any]]]:
-        """The number and the content of each tab, by its title; of several with one title the first."""
+        """Return each tab's ID and content, by title; if several tabs share a title, the first."""
         found = self._get(f"listing the tabs of project {project}", "api/dm/views/", project=project)
         return {one["data"].get("title", ""): (one["id"], one["data"]) for one in reversed(found)}
 
     def put_tab(self, project: int, tab: Tab, number: int | None) -> None:
-        """Make a tab, or give the one with this number another content."""
+        """Create a tab, or replace the content of the tab with ID ``number``."""
         method, path = ("POST", "api/dm/views/") if number is None else ("PATCH", f"api/dm/views/{number}/")
         body = {"project": project, "data": tab.data}
         self._calls.write(
@@ -63,6 +62,6 @@ class Tabs(Resource):
 
 
 def same(tab: Tab, there: dict[str, Any]) -> bool:
-    """Whether a tab has this content already; what people add, such as widths of columns, does not matter."""
+    """Return whether a tab already has this content, ignoring what people add, such as column widths."""
     wanted = tab.data
     return bool({name: there.get(name) for name in wanted} == wanted)

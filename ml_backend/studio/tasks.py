@@ -11,7 +11,7 @@ from ml_backend.errors import StudioRefused
 from ml_backend.studio.calls import Resource
 
 PAGE = 1000  # tasks a request, when reading
-PIECE = 5000  # tasks a request, when importing
+PIECE = 5000  # tasks per request, when importing
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Tasks(Resource):
         return made
 
     def update_data(self, task: int, data: Mapping[str, Any]) -> None:
-        """Replace a task's data; slow, 0.1 s, as Label Studio takes no more than one task a call."""
+        """Replace a task's data. This takes 0.1 s, and Label Studio takes only one task per call."""
         self._calls.write(
             f"changing the data of task {task}",
             lambda: self._calls.request("PATCH", f"api/tasks/{task}/", json={"data": dict(data)}),
