@@ -1,4 +1,4 @@
-"""Everything that runs beside a real Label Studio, for the tests that go through all of it."""
+"""Run the whole system with a real Label Studio, for end-to-end tests."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Found = TypeVar("Found")
 
 @dataclass
 class Stack:
-    """Everything that runs, one project in it, and what the stages hand on to the next."""
+    """All running services, one project, and what each stage passes to the next."""
 
     services: Services
     processes: Processes
@@ -51,7 +51,7 @@ class Stack:
     skipped: set[int] = field(default_factory=set)
 
     def wait_for(self, what: str, find: Callable[[], Found | None]) -> Found:
-        """Ask until there is an answer; the log of everything goes into the failure."""
+        """Call ``find`` until it finds something. On a timeout, fail with the logs of all services."""
         deadline = time.monotonic() + SECONDS
         while not (found := find()):
             assert time.monotonic() < deadline, self.story(f"{what} did not come")
@@ -65,7 +65,7 @@ class Stack:
         return "\n".join([what, "--- Label Studio", studio, "--- the others", *self.log[-80:]])
 
     def order(self, version: str | None) -> Order:
-        """The order of a version, as soon as Label Studio serves it."""
+        """Wait until Label Studio serves an order of this version, and return the order."""
 
         def served() -> Order | None:
             order = self.services.orders(self.project).current()
@@ -74,7 +74,7 @@ class Stack:
         return self.wait_for(f"the order of {version}", served)
 
     def version(self, after: Manifest | None) -> Manifest:
-        """The version that follows another one, as soon as it is active."""
+        """Wait until the version that follows ``after`` is active, and return it."""
         store = self.services.versions(self.project)
 
         def active() -> Manifest | None:
@@ -103,13 +103,13 @@ class Stack:
         return task
 
     def confirm(self, task: dict[str, Any]) -> int:
-        """Submit the true labels, from the prediction that was shown."""
+        """Submit the true labels, based on the prediction that was shown."""
         result = choices_result(self.truth[task["data"]["clip"]], self.configuration)
         (shown,) = task["predictions"]
         return self.services.studio.submit(task["id"], [result], parent_prediction=shown["id"])
 
     def confirm_next(self, count: int) -> list[int]:
-        """Confirm so many frames as they are served; returns their tasks."""
+        """Confirm the next ``count`` frames in the order they are served, and return their tasks."""
         tasks = []
         for _ in range(count):
             task = self.next_task()
@@ -118,7 +118,7 @@ class Stack:
         return [task["id"] for task in tasks]
 
     def expected(self, count: int) -> list[int]:
-        """What comes next by the order that Label Studio serves: a frame that we skipped does not come to us again."""
+        """Return the next tasks in the served order, without those that we skipped: they do not come back to us."""
         left = self.pool() - self.skipped
         return [task for task in self.current().tasks.tolist() if task in left][:count]
 
@@ -153,12 +153,12 @@ class Stack:
 
 @contextmanager
 def running_stack(server: StudioServer, folder: Path, xml: str, clips: str, **changes: object) -> Iterator[Stack]:
-    """Start everything below ``folder`` until the block ends, with a connected project of phantom frames.
+    """Run all services with their files below ``folder`` and a connected project of phantom frames.
 
-    ``xml`` is its labelling configuration; ``clips`` matches the names of those that are imported at once.
+    ``xml`` is the labelling configuration; ``clips`` is a pattern for the names of the clips to import at the start.
     """
     table = generate(folder, 4, clips_per_patient=2, frames_per_clip=8, seed=3, size=(128, 128), frames_per_second=2)
-    quick = {"epochs": 1, "minimum_steps": 8, "views": 2, "largest_fall": 1}  # such a version proves nothing
+    quick = {"epochs": 1, "minimum_steps": 8, "views": 2, "largest_fall": 1}  # fast; the version need not be accurate
     settings = connected_settings(server, folder, **(quick | changes))
     log: list[str] = []
     headers = {"Authorization": f"Token {server.token}"}
@@ -167,7 +167,7 @@ def running_stack(server: StudioServer, folder: Path, xml: str, clips: str, **ch
         httpx.Client(base_url=server.url, headers=headers, timeout=60) as studio,
     ):
         children = serve.start(processes, settings)
-        # This process speaks to the same Redis as the others.
+        # This process uses the same Redis as the others.
         services = Services(settings.model_copy(update={"redis_url": children["worker"].environment["TSAL_REDIS_URL"]}))
         made = Stack(
             services,

@@ -21,7 +21,7 @@ K_MAX = 6
 def stack(studio_server: StudioServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Start everything, with a project of phantom frames that is connected."""
     folder = tmp_path_factory.mktemp("end-to-end")
-    # The sidecar must live by what webhooks and jobs tell it; a later stage makes it poll.
+    # The sidecar must rely on webhooks and jobs alone; a later stage makes it poll.
     with running_stack(studio_server, folder, render(), "*_clip_01.mp4", k_max=K_MAX, poll_seconds=3600) as made:
         yield made
 

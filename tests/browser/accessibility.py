@@ -1,4 +1,4 @@
-"""The rules of axe for people who cannot see, hear or use a mouse as others do."""
+"""Check pages for accessibility with axe."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ LEVELS = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
 
 
 def violations(page: Page) -> list[str]:
-    """What in the page breaks a rule of level A or AA: the rule, the element, and what to change; [] if all is well."""
+    """List violations of WCAG levels A and AA: the rule, the element, and what to change."""
     found = Axe().run(page, options={"runOnly": {"type": "tag", "values": LEVELS}, "resultTypes": ["violations"]})
     return [
         f"{one['id']} ({one['impact']}): {node['html'][:200]}: {node['failureSummary']}"

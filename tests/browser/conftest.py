@@ -1,4 +1,4 @@
-"""Chromium for the tests: `page` is a person's page, `people` makes more of them."""
+"""Fixtures for tests in Chromium: `page` is one person's page, `people` makes pages for several."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from scripts.browser import chromium, new_page
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A Chromium for the tests of one file; skips where none is installed."""
+    """Start Chromium for the tests of one file; skip them if it is not installed."""
     if shutil.which("chromium") is None:
-        pytest.skip("there is no Chromium: install the package chromium")
+        pytest.skip("Chromium is missing: install the package chromium")
     with chromium() as browser:
         yield browser
 
 
 @pytest.fixture
 def people(browser: Browser) -> Iterator[Callable[[], Page]]:
-    """Makes a page for each person, with cookies of its own; all are closed after the test."""
+    """Return a function that makes a page for another person, with its own cookies. Close all pages after the test."""
     made: list[Page] = []
 
     def person() -> Page:
@@ -36,5 +36,5 @@ def people(browser: Browser) -> Iterator[Callable[[], Page]]:
 
 @pytest.fixture
 def page(people: Callable[[], Page]) -> Page:
-    """The page of one person."""
+    """Make a page for one person."""
     return people()

@@ -1,4 +1,4 @@
-"""The evidence beside the frame, as an annotator sees it: a real Label Studio, a real backend, a real browser."""
+"""Evidence as an annotator sees it, with a real Label Studio, backend and browser."""
 
 from __future__ import annotations
 

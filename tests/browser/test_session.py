@@ -1,4 +1,4 @@
-"""An annotator's session by keyboard alone, on a real Label Studio with our backend, worker and sidecar."""
+"""An annotator's session with the keyboard alone, in a real Label Studio with our backend, worker and sidecar."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def stack(studio_server: StudioServer, tmp_path_factory: pytest.TempPathFactory)
 
 @dataclass
 class Annotator:
-    """A person at the labelling page, who knows what every frame shows."""
+    """A person at the labelling page who knows the right answer for every frame."""
 
     page: Page
     stack: Stack
@@ -50,12 +50,12 @@ class Annotator:
 
     @property
     def task(self) -> int:
-        """The frame that is shown."""
+        """The ID of the task on the page."""
         return int(self.page.locator(".lsf-current-task__task-id").inner_text().split()[0])
 
     @property
     def ticked(self) -> set[str]:
-        """Names of what is ticked, symptoms and other answers."""
+        """The names of the ticked symptoms and other answers."""
         names = self.page.locator(".symptoms input:checked").evaluate_all("all => all.map(one => one.name)")
         return set(names)
 
@@ -66,7 +66,7 @@ class Annotator:
 
     @property
     def right(self) -> set[str]:
-        """What should be ticked on the frame that is shown."""
+        """The names that should be ticked for the frame on the page."""
         labels = self.stack.truth[self.clip_of[self.task]]
         return set(self.stack.configuration.label_set.decode(labels)) or {NONE_OF_THESE.capitalize()}
 
@@ -75,7 +75,7 @@ class Annotator:
             self.page.keyboard.press(key)
 
     def correct(self) -> None:
-        """Make the ticks right, each by its key."""
+        """Correct the ticks with their keys."""
         names = self.stack.configuration.label_names
         symptoms = self.ticked & set(names)
         self.press(*(str(names.index(name) + 1) for name in sorted(symptoms ^ (self.right & set(names)))))
@@ -85,7 +85,7 @@ class Annotator:
         assert self.ticked == self.right
 
     def submit(self) -> int:
-        """Submit what is ticked, and wait for the next frame; returns the one that was answered."""
+        """Submit the ticks and wait for the next frame. Return the answered task."""
         task = self.task
         self.press("Control+Enter")
         self.follows(task)
@@ -93,12 +93,12 @@ class Annotator:
         return task
 
     def follows(self, task: int) -> None:
-        """Wait until another frame than this one is shown, with its prediction."""
+        """Wait until the page shows a task other than this one, with its prediction."""
         expect(self.page.locator(".lsf-current-task__task-id")).not_to_have_text(re.compile(rf"^#?{task}\D"))
         self.page.locator(".certainty p, .certainty span").first.wait_for()
 
     def saved(self, task: int) -> list[dict[str, Any]]:
-        """The annotations of a task, as Label Studio has them."""
+        """Return the annotations of a task from Label Studio."""
         answer = self.stack.studio.get(f"/api/tasks/{task}/annotations/").raise_for_status()
         found: list[dict[str, Any]] = answer.json()
         return found
@@ -187,7 +187,7 @@ def _open_evidence(one: Annotator) -> None:
 
 
 def _update(one: Annotator) -> None:
-    """Correct an old answer: the frame is opened in the Data Manager."""
+    """Open an answered frame in the Data Manager and correct it."""
     task = one.answered[0]
     one.page.goto(f"{one.stack.server.url}/projects/{one.stack.project}/data?task={task}")
     one.page.locator("button", has_text="Update").wait_for()
@@ -217,14 +217,14 @@ def test_two_people_at_once_never_get_the_same_frame(stack: Stack, people: Calla
         assert shown[0] != shown[1]
         for one in pair:
             one.correct()
-            one.press("Control+Enter")  # both are under way at once
+            one.press("Control+Enter")  # both submit at the same time
         for one, task in zip(pair, shown, strict=True):
             one.follows(task)
             assert len(one.saved(task)) == 1
 
 
 def _sign_up(page: Page, stack: Stack) -> None:
-    """Let a colleague join by the link of an invitation."""
+    """Let a colleague sign up through an invitation link."""
     link = stack.studio.get("/api/invite").raise_for_status().json()["invite_url"]
     page.goto(f"{stack.server.url}{link}" if link.startswith("/") else link)
     page.locator("input[name=email]").fill(COLLEAGUE)

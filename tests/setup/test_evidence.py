@@ -1,4 +1,4 @@
-"""The panel and the addresses: what a real Label Studio takes of them."""
+"""The panel and the addresses in a real Label Studio."""
 
 from __future__ import annotations
 

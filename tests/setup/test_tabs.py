@@ -1,4 +1,4 @@
-"""The tabs of the Data Manager, in a real Label Studio."""
+"""The Data Manager's tabs in a real Label Studio."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def project(services: Services) -> int:
 
 
 def made(services: Services, project: int) -> list[Finding]:
-    """What connect does about the tabs."""
+    """Check the tabs and mend them, as `connect` does."""
     found = list(checked(services, project))
     for finding in found:
         if finding.mend is not None:
@@ -37,14 +37,14 @@ def made(services: Services, project: int) -> list[Finding]:
 
 
 def listed(services: Services, project: int, title: str) -> list[int]:
-    """The tasks that Label Studio lists in a tab, in order."""
+    """Return the tasks that Label Studio lists in a tab, in order."""
     number, _ = services.studio.tabs(project)[title]
     answer = services.studio._calls.request("GET", "api/tasks", params={"project": project, "view": number})
     return [task["id"] for task in answer["tasks"]]
 
 
 def served(services: Services, project: int, tasks: list[int], confidence: list[float]) -> None:
-    """Keep an order as if it were pushed."""
+    """Save and activate an order as if it had been pushed."""
     about = About(
         version=None, strategy="cover", name="diversity.1", created_at="now", seed=0, unreadable={}, seconds={}
     )
