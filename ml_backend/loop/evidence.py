@@ -279,11 +279,11 @@ def _rows(
             names = ", ".join(name for name, is_there in zip(grounds.symptoms, there, strict=True) if is_there)
             lines = [names or "nothing", *(part for part in (confirmed.people[one], confirmed.at[one][:10]) if part)]
             smalls.append(small(grounds.frames[place], lines))
-        yield "The confirmed frames most like it", smalls
+        yield "Most similar confirmed frames", smalls
     before, after = around
     if before is not None or after is not None:
         shown = [(before, "earlier"), (this, ""), (after, "later")]
-        yield "Around it in the clip", [small(one, [_when(one, this, word)]) for one, word in shown if one is not None]
+        yield "Neighbours in the clip", [small(one, [_when(one, this, word)]) for one, word in shown if one is not None]
 
 
 def _when(one: Shown, this: Shown, word: str) -> str:

@@ -92,7 +92,7 @@ def test_the_memory_shows_the_confirmed_frames_most_like_it_with_who_and_when(pl
     assert "Ada <b>L</b>" in texts
     assert "user 4" in texts
     assert {"2026-11-12", "2026-11-13"} < set(texts)
-    titles = [text for text in texts if text in ("The confirmed frames most like it", "Around it in the clip")]
+    titles = [text for text in texts if text in ("Most similar confirmed frames", "Neighbours in the clip")]
     assert len(titles) == 2
     # The one of its own clip comes first.
     assert texts.index("Ada <b>L</b>") < texts.index("user 4")
