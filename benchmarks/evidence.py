@@ -1,9 +1,8 @@
-"""How long an annotator waits for the evidence beside the frame, and what it costs the others who ask the backend."""
+"""Measure how long annotators wait for evidence, and how much it slows other requests to the backend."""
 
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,15 +11,12 @@ import httpx
 import numpy as np
 
 from benchmarks import workload
+from benchmarks.backend import PICTURES, running_backend, timed, webhook
 from benchmarks.report import Report
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.predictor import Predictor
-from ml_backend.launch import serve
-from ml_backend.launch.label_studio import answers, wait_until
-from ml_backend.launch.processes import Processes, embedded_redis, free_port, tsal
 from ml_backend.msml.sketch import WIDTH
 from ml_backend.services import Services
-from ml_backend.settings import load
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.grounds import Confirmed, Grounds, Shown
 from ml_backend.store.orders import About, Order
@@ -28,61 +24,41 @@ from ml_backend.store.versions import Manifest
 from ml_backend.tsal.likeness import Places, Scale, Trust
 
 POOL, CONFIRMED, CLIP = 10_000, 1_000, 40
-WAIT_SECONDS = 120.0
 _TICKED = np.array([0, 1, 1, 0], np.uint8)
 
 
 def evidence(report: Report, quick: bool, folder: Path) -> None:
     """Pictures of a pool of 10,000 frames of which 1,000 are confirmed, each frame asked for once, by one annotator."""
-    port, requests = free_port(), 30 if quick else 200
-    command, redis = embedded_redis(folder / "redis")
-    settings = load(
-        label_studio_token="0" * 40,
-        document_root=folder / "files",
-        backbone="resnet50",
-        weights="random",
-        data_dir=folder / "data",
-        redis_url=redis,
-        port=port,
-        backend_url=f"http://127.0.0.1:{port}",
-        k_max=10_000_000,
-    )
-    services = Services(settings)
-    paths = _prepared(services, folder, requests * 2 + 100)
-    with Processes(lambda name, line: None) as processes:
-        processes.start("redis", command, {})
-        serve.wait_for_redis(redis)
-        processes.start("backend", tsal("backend"), serve.environment(settings))
-        url = settings.backend_url
-        wait_until(lambda: answers(f"{url}/health"), WAIT_SECONDS, "the backend does not answer", processes)
+    requests = 30 if quick else 200
+
+    def prepare(services: Services) -> list[str]:
+        return _prepared(services, requests * 2 + 100)
+
+    with running_backend(folder, prepare, backbone="resnet50", weights="random") as (url, paths):
         with httpx.Client(base_url=url, timeout=60) as client:
-            first = _timed(client, paths.pop())
+            first = timed(client, "GET", paths.pop())
             report.row("evidence of the first frame after a start", "ms", [first])
-            alone = [_timed(client, paths.pop()) for _ in range(requests)]
+            alone = [timed(client, "GET", paths.pop()) for _ in range(requests)]
         p95 = report.row(f"evidence of a cached frame, p95 of {requests}", "ms", [float(np.percentile(alone, 95))])
         report.bar("evidence of a cached frame, p95, ms", p95, 300, at_least=False)
         with workload.training(folder / "busy"), httpx.Client(base_url=url, timeout=60) as client:
-            busy = [_timed(client, paths.pop()) for _ in range(requests)]
+            busy = [timed(client, "GET", paths.pop()) for _ in range(requests)]
             report.row("the same while a fine-tune runs", "ms", [float(np.percentile(busy, 95))])
             report.row("/webhook while it trains, p99", "ms", [_webhooks(client, requests)])
-            webhook = _webhooks_meanwhile(client, url, paths, requests)
-        report.row("/webhook while it trains and 4 open evidence, p99", "ms", [webhook])
-        report.bar(
-            "/webhook p99 while a fine-tune runs and 4 annotators open evidence, ms", webhook, 50, at_least=False
-        )
+            slowed = _webhooks_meanwhile(client, url, paths, requests)
+        report.row("/webhook while it trains and 4 open evidence, p99", "ms", [slowed])
+        report.bar("/webhook p99 while a fine-tune runs and 4 annotators open evidence, ms", slowed, 50, at_least=False)
 
 
-def _prepared(services: Services, folder: Path, cached: int) -> list[str]:
-    """Make the project's version, order and cache; returns the paths of so many pictures whose frames are cached."""
-    (folder / "files").mkdir()
-    contents = workload.pictures(16, 3)
-    for number, content in enumerate(contents):
-        (folder / "files" / f"{number}.jpg").write_bytes(content)
-    settings = services.settings
+def _prepared(services: Services, cached: int) -> list[str]:
+    """Make a version, an order and a cache of ``cached`` frames; return the paths of these frames' evidence."""
+    settings, root = services.settings, services.settings.document_root
+    assert root is not None
+    contents = [(root / f"{number}.jpg").read_bytes() for number in range(PICTURES)]
     features = FeatureStore(settings.data_dir / "features", int(settings.cache_gigabytes * 1e9))
     predictor = Predictor(settings, workload.Files(contents), features)
     manifest = workload.version(services.versions(1), predictor.network(len(workload.NAMES)), settings)
-    urls = [f"/data/local-files/?d={number % 16}.jpg&frame={number}" for number in range(POOL + CONFIRMED)]
+    urls = [f"/data/local-files/?d={number % PICTURES}.jpg&frame={number}" for number in range(POOL + CONFIRMED)]
     workload.fill(predictor, features, [Frame(number, url) for number, url in enumerate(urls[:cached])], 1)
     _order(services, manifest, urls)
     addresses = services.evidence_addresses
@@ -148,16 +124,5 @@ def _webhooks_meanwhile(client: httpx.Client, url: str, paths: list[str], reques
 
 
 def _webhooks(client: httpx.Client, requests: int) -> float:
-    took = []
-    for number in range(1, requests + 1):
-        body = {"action": "ANNOTATION_CREATED", "annotation": {"id": number, "task": number}}
-        started = time.perf_counter()
-        client.post("/webhook?project=1", json=body).raise_for_status()
-        took.append(1000 * (time.perf_counter() - started))
-    return float(np.percentile(took, 99))
-
-
-def _timed(client: httpx.Client, path: str) -> float:
-    started = time.perf_counter()
-    client.get(path).raise_for_status()
-    return 1000 * (time.perf_counter() - started)
+    """Send webhooks and return the p99 of their times, in milliseconds."""
+    return float(np.percentile([webhook(client, number) for number in range(1, requests + 1)], 99))

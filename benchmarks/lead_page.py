@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,12 +10,9 @@ import httpx
 import numpy as np
 
 from benchmarks import workload
+from benchmarks.backend import PICTURES, predict_body, running_backend, timed, webhook
 from benchmarks.report import Report
-from ml_backend.launch import serve
-from ml_backend.launch.label_studio import answers, wait_until
-from ml_backend.launch.processes import Processes, embedded_redis, free_port, tsal
 from ml_backend.services import Services
-from ml_backend.settings import Settings, load
 from ml_backend.store.overviews import (
     Agreement,
     Asked,
@@ -32,49 +28,24 @@ from ml_backend.store.overviews import (
 
 TASKS, VERSIONS, PEOPLE = 10_000, 100, 4
 VIEWS = ("standing", "learning", "versions", "people", "again", "finish")
-WAIT_SECONDS = 120.0
 PAUSE_SECONDS = 0.5  # between two reloads of one person, who is in a hurry
-XML = (
-    '<View><Image name="image" value="$image"/><Choices name="s" toName="image" choice="multiple">'
-    + "".join(f'<Choice value="{name}"/>' for name in workload.NAMES)
-    + "</Choices></View>"
-)
 
 
 def lead_page(report: Report, quick: bool, folder: Path) -> None:
     """Each view of a project of 10,000 frames and 100 versions; `/predict` and `/webhook` while it is reloaded."""
-    root = folder / "files"
-    root.mkdir()
-    for number, content in enumerate(workload.pictures(16, 2)):
-        (root / f"{number}.jpg").write_bytes(content)
-    command, url = embedded_redis(folder / "redis")
-    port = free_port()
-    settings = load(
-        label_studio_token="0" * 40,
-        document_root=root,
-        backbone="efficientnet_lite0",
-        data_dir=folder / "data",
-        redis_url=url,
-        port=port,
-        backend_url=f"http://127.0.0.1:{port}",
-        k_max=10_000_000,
-    )
-    _fill(settings, 10 if quick else VERSIONS)
-    requests = 30 if quick else 300
-    with Processes(lambda name, line: None) as processes:
-        processes.start("redis", command, {})
-        serve.wait_for_redis(url)
-        processes.start("backend", tsal("backend"), serve.environment(settings))
-        wait_until(lambda: answers(f"{settings.backend_url}/health"), WAIT_SECONDS, "no backend answers", processes)
-        _views(report, settings.backend_url, 3 if quick else 20)
-        _annotators(report, settings.backend_url, requests)
+
+    def fill(services: Services) -> None:
+        _fill(services, 10 if quick else VERSIONS)
+
+    with running_backend(folder, fill, backbone="efficientnet_lite0") as (url, _):
+        _views(report, url, 3 if quick else 20)
+        _annotators(report, url, 30 if quick else 300)
 
 
-def _fill(settings: Settings, versions: int) -> None:
-    """Versions on the disk, each of which has seen all tasks, and an overview of them."""
-    services = Services(settings)
+def _fill(services: Services, versions: int) -> None:
+    """Write an overview, and versions that have each seen all tasks."""
     store = services.versions(1)
-    first = workload.version(store, services.predictor.network(4), settings)
+    first = workload.version(store, services.predictor.network(4), services.settings)
     for _ in range(versions - 1):
         store.create(first.model_copy(update={"version": "", "parent": first.version}), lambda path: path.touch())
     services.overviews(1).write(_overview(store.names()))
@@ -123,7 +94,7 @@ def _views(report: Report, url: str, times: int) -> None:
     with httpx.Client(base_url=url, timeout=60) as client:
         for view in VIEWS:
             client.get(f"/lead/1/{view}").raise_for_status()
-            taken = [_seconds(client, "GET", f"/lead/1/{view}") for _ in range(times)]
+            taken = [timed(client, "GET", f"/lead/1/{view}") / 1000 for _ in range(times)]
             slowest = max(slowest, report.row(f"the view {view}, {TASKS:,} frames", "s", taken))
     report.bar("the lead's page, slowest view of 10,000 frames and 100 versions, seconds", slowest, 1, at_least=False)
 
@@ -134,15 +105,14 @@ def _annotators(report: Report, url: str, requests: int) -> None:
     predictions: list[float] = []
     webhooks: list[float] = []
     with ThreadPoolExecutor(PEOPLE) as pool, httpx.Client(base_url=url, timeout=60) as client:
-        for number in range(16):
-            client.post("/predict", json=_predict_body(number)).raise_for_status()
-        alone = [1000 * _seconds(client, "POST", "/predict", _predict_body(number)) for number in range(requests)]
+        for number in range(PICTURES):
+            client.post("/predict", json=predict_body(number)).raise_for_status()
+        alone = [timed(client, "POST", "/predict", predict_body(number)) for number in range(requests)]
         people = [pool.submit(_reload_until, stop, url) for _ in range(PEOPLE)]
         try:
             for number in range(1, requests + 1):
-                body: dict[str, object] = {"action": "ANNOTATION_CREATED", "annotation": {"id": number, "task": number}}
-                webhooks.append(1000 * _seconds(client, "POST", "/webhook?project=1", body))
-                predictions.append(1000 * _seconds(client, "POST", "/predict", _predict_body(number)))
+                webhooks.append(webhook(client, number))
+                predictions.append(timed(client, "POST", "/predict", predict_body(number)))
         finally:
             stop.set()
         reloaded = sum(one.result() for one in people)
@@ -150,10 +120,10 @@ def _annotators(report: Report, url: str, requests: int) -> None:
         f"/predict of one cached frame, nobody looks, p95 of {requests}", "ms", [float(np.percentile(alone, 95))]
     )
     predict = report.row(f"/predict while {PEOPLE} people reload, p95", "ms", [float(np.percentile(predictions, 95))])
-    webhook = report.row(f"/webhook while {PEOPLE} people reload, p99", "ms", [float(np.percentile(webhooks, 99))])
+    announced = report.row(f"/webhook while {PEOPLE} people reload, p99", "ms", [float(np.percentile(webhooks, 99))])
     report.row("pages shown meanwhile", "", [float(reloaded)])
     report.bar("/predict p95 while four people reload the lead's page, ms", predict, 60, at_least=False)
-    report.bar("/webhook p99 while four people reload the lead's page, ms", webhook, 50, at_least=False)
+    report.bar("/webhook p99 while four people reload the lead's page, ms", announced, 50, at_least=False)
 
 
 def _reload_until(stop: threading.Event, url: str) -> int:
@@ -165,14 +135,3 @@ def _reload_until(stop: threading.Event, url: str) -> int:
             shown += 1
             stop.wait(PAUSE_SECONDS)
     return shown
-
-
-def _seconds(client: httpx.Client, method: str, path: str, body: dict[str, object] | None = None) -> float:
-    started = time.perf_counter()
-    client.request(method, path, json=body).raise_for_status()
-    return time.perf_counter() - started
-
-
-def _predict_body(number: int) -> dict[str, object]:
-    task = {"id": number, "data": {"image": f"/data/local-files/?d={number % 16}.jpg"}}
-    return {"tasks": [task], "project": "1.0", "label_config": XML}

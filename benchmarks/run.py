@@ -14,31 +14,28 @@ import platform
 import statistics
 import sys
 import tempfile
-import threading
 import time
 import timeit
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rq import Worker
 
-from benchmarks import evidence, large_pools, lead_page, memory_refresh, studio_push, workload
+from benchmarks import evidence, large_pools, lead_page, memory_refresh, serving, studio_push, workload
 from benchmarks.own_process import in_own_process
 from benchmarks.report import Report
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.predictor import Predictor
 from ml_backend.frames.scores import concatenate
 from ml_backend.launch import serve
-from ml_backend.launch.label_studio import answers, wait_until
-from ml_backend.launch.processes import Processes, embedded_redis, free_port, tsal
+from ml_backend.launch.label_studio import wait_until
+from ml_backend.launch.processes import Processes, embedded_redis, tsal
 from ml_backend.loop import score as scoring
 from ml_backend.msml import backbones, finetune
 from ml_backend.msml import frames as msml_frames
@@ -57,11 +54,6 @@ from ml_backend.tsal.split import held_out
 ROOT = Path(__file__).resolve().parents[1]
 GFLOP_A_FRAME = 8.2  # ResNet50 at 224 x 224, a multiplication and an addition counted as two
 WAIT_SECONDS = 120.0
-XML = (
-    '<View><Image name="image" value="$image"/><Choices name="s" toName="image" choice="multiple">'
-    + "".join(f'<Choice value="{name}"/>' for name in workload.NAMES)
-    + "</Choices></View>"
-)
 POOL = 6836  # frames, as many as the paper's data set
 
 
@@ -81,7 +73,7 @@ def main() -> int:
         "network": network_parts,
         "memory": memory,
         "workers": workers,
-        "serving": serving,
+        "serving": serving.serving,
         "evidence": evidence.evidence,
         "lead-page": lead_page.lead_page,
         "push": push,
@@ -345,89 +337,6 @@ def workers(report: Report, quick: bool, folder: Path) -> None:
     report.row("largest difference of a probability between 1 and 2 workers", "", [difference])
 
 
-def serving(report: Report, quick: bool, folder: Path) -> None:
-    """Latencies of the real server: `/predict` of a cached frame alone; `/webhook` and `/health` under load."""
-    root = folder / "files"
-    root.mkdir()
-    for number, content in enumerate(workload.pictures(16, 2)):
-        (root / f"{number}.jpg").write_bytes(content)
-    port = free_port()
-    command, url = embedded_redis(folder / "redis")
-    settings = load(
-        label_studio_token="0" * 40,
-        document_root=root,
-        backbone="resnet50",
-        weights="random",
-        data_dir=folder / "data",
-        redis_url=url,
-        port=port,
-        backend_url=f"http://127.0.0.1:{port}",
-        k_max=10_000_000,
-    )
-    services = Services(settings)
-    workload.version(services.versions(1), services.predictor.network(4), settings)
-    requests = 30 if quick else 300
-    with Processes(lambda name, line: None) as processes:
-        processes.start("redis", command, {})
-        serve.wait_for_redis(url)
-        processes.start("backend", tsal("backend"), serve.environment(settings))
-        health = f"{settings.backend_url}/health"
-        wait_until(lambda: answers(health), WAIT_SECONDS, "the backend does not answer", processes)
-        _predict_alone(report, settings.backend_url, requests)
-        _while_it_trains(report, settings.backend_url, requests, folder)
-
-
-def _predict_alone(report: Report, url: str, requests: int) -> None:
-    with httpx.Client(base_url=url, timeout=60) as client:
-        for number in range(16):
-            client.post("/predict", json=_predict_body(number)).raise_for_status()
-        alone = [_timed(client, "POST", "/predict", _predict_body(number)) for number in range(requests)]
-    p95 = report.row(f"/predict of one cached frame, p95 of {requests}", "ms", [float(np.percentile(alone, 95))])
-    report.bar("/predict of one task whose frame is cached, p95, ms", p95, 60, at_least=False)
-
-
-def _while_it_trains(report: Report, url: str, requests: int, folder: Path) -> None:
-    """Webhooks and health checks while a fine-tune runs beside the server and four clients predict."""
-    stop = threading.Event()
-    webhooks: list[float] = []
-    healths: list[float] = []
-    with (
-        workload.training(folder / "busy"),
-        ThreadPoolExecutor(4) as pool,
-        httpx.Client(base_url=url, timeout=60) as client,
-    ):
-        clients = [pool.submit(_predict_until, stop, url, place) for place in range(4)]
-        try:
-            time.sleep(1)
-            for number in range(1, requests + 1):
-                body = {"action": "ANNOTATION_CREATED", "annotation": {"id": number, "task": number}}
-                webhooks.append(_timed(client, "POST", "/webhook?project=1", body))
-                healths.append(_timed(client, "GET", "/health", None))
-        finally:
-            stop.set()
-        predictions = sum(one.result() for one in clients)
-    webhook = report.row(f"/webhook under load, p99 of {requests}", "ms", [float(np.percentile(webhooks, 99))])
-    health = report.row(f"/health under load, p99 of {requests}", "ms", [float(np.percentile(healths, 99))])
-    report.row("predictions answered meanwhile", "", [float(predictions)])
-    report.bar("/webhook p99 while a fine-tune runs and 4 clients predict, ms", webhook, 50, at_least=False)
-    report.bar("/health p99, same load, ms", health, 100, at_least=False)
-
-
-def _predict_until(stop: threading.Event, url: str, place: int) -> int:
-    """Ask for one prediction after the other; returns how many were answered."""
-    done = 0
-    with httpx.Client(base_url=url, timeout=60) as client:
-        while not stop.is_set():
-            client.post("/predict", json=_predict_body(place + 4 * done)).raise_for_status()
-            done += 1
-    return done
-
-
-def _predict_body(number: int) -> dict[str, Any]:
-    task = {"id": number, "data": {"image": f"/data/local-files/?d={number % 16}.jpg"}}
-    return {"tasks": [task], "project": "1.0", "label_config": XML}
-
-
 def push(report: Report, quick: bool, folder: Path) -> None:
     """A new order to a real Label Studio on SQLite; the plain way is one call a task."""
     count = 500 if quick else 10_000
@@ -456,12 +365,6 @@ def _matrix_rate(precision: str, quick: bool) -> list[float]:
 def _has_bfloat16() -> bool:
     able = torch.cpu.get_capabilities()
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-
-
-def _timed(client: httpx.Client, method: str, path: str, body: dict[str, Any] | None) -> float:
-    started = time.perf_counter()
-    client.request(method, path, json=body).raise_for_status()
-    return 1000 * (time.perf_counter() - started)
 
 
 def _result(report: Report, quick: bool) -> dict[str, Any]:

@@ -256,7 +256,9 @@ class Maker:
         self._image_key = Configuration.parse(label_config).image_key
         known = routes()
         self._routes = sorted(known)
-        self._takers = sorted(route for route, methods in known.items() if "POST" in methods)
+        self._takers = LABEL_STUDIO
+        posted = {route for route, methods in known.items() if "POST" in methods}
+        self._forms = sorted(posted - set(LABEL_STUDIO))
 
     def hostile(self) -> Iterator[Hostile]:
         """Hostile requests without end, most of them with the right password so that they get to the parsers."""
@@ -265,7 +267,8 @@ class Maker:
             self._frames: 4,
             self._configuration: 4,
             self._query: 2,
-            self._other_route: 2,
+            self._other_route: 5,
+            self._form: 3,
             self._evidence: 2,
             self._stranger: 1,
             self._header: 4,
@@ -364,9 +367,18 @@ class Maker:
         queries = (f"project={odd}", f"project={odd}&project={self._project}", odd, f"&&=={odd}")
         return self._post(route, json.dumps(content), f"?{self._chance.choice(queries)}")
 
+    def _form(self) -> Hostile:
+        """A harmed body for a form of the lead's page, without the token of a session."""
+        route = self._chance.choice(self._forms)
+        return self._post(self._filled(route), self._harmed(self._content(route)))
+
+    def _filled(self, route: str) -> str:
+        """A route with odd values in the place of its parameters."""
+        return re.sub("<[^>]*>", lambda _: self._chance.choice(ODD_PATHS)[1:], route)
+
     def _other_route(self) -> Hostile:
         """A route with another method, or none."""
-        known = re.sub("<[^>]*>", lambda _: self._chance.choice(ODD_PATHS)[1:], self._chance.choice(self._routes))
+        known = self._filled(self._chance.choice(self._routes))
         route = self._chance.choice((known, known, self._chance.choice(ODD_PATHS)))
         method = self._chance.choice(METHODS)
         return Hostile(route, self.request(method, route, self._chance.choice((b"", b"{}", b"x" * 100))))

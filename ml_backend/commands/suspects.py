@@ -12,7 +12,7 @@ from ml_backend.commands.command import Project, connected
 from ml_backend.progress import Progress
 
 if TYPE_CHECKING:
-    from ml_backend.loop.suspects import Contradiction, Suspect
+    from ml_backend.loop.suspects import Suspect
 
 First = Annotated[int, typer.Option("--first", metavar="N", min=1, help="List so many, the most suspect ones.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, to be read by a program.")]
@@ -51,12 +51,5 @@ def suspects(project: Project = None, first: First = 20, as_json: Json = False, 
 
 
 def _line(one: Suspect) -> str:
-    confirmed = ", ".join(one.confirmed) or "nothing"
-    against = "; ".join(map(_against, one.contradicted))
     witnesses = ", ".join(map(str, one.witnesses))
-    return f"task {one.task}: confirmed {confirmed}. {against}. Most like it: tasks {witnesses}. {one.link}"
-
-
-def _against(one: Contradiction) -> str:
-    network = "" if one.network is None else f", network {100 * one.network:.0f}%"
-    return f"{one.symptom} {'absent' if one.confirmed else 'present'}: memory {100 * one.memory:.0f}%{network}"
+    return f"task {one.task}: {one.words}. Most like it: tasks {witnesses}. {one.link}"

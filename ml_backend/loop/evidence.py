@@ -24,6 +24,8 @@ from ml_backend.msml.frames import thumbnail
 from ml_backend.services import Services
 from ml_backend.store.grounds import NO_SOURCE, Grounds, Shown
 from ml_backend.store.versions import Manifest
+from ml_backend.studio.configuration import NONE_OF_THESE
+from ml_backend.studio.payloads import SOURCE_WORDS
 from ml_backend.tsal.belief import SOURCES
 from ml_backend.tsal.labels import columns_of
 from ml_backend.tsal.likeness import Likeness, Places
@@ -37,11 +39,6 @@ WAIT_SECONDS = 5.0
 UNAIDED = notice(("Judge this frame unaided.", "Some frames have no ticks, to see how ticks sway people."))
 NOT_YET = notice(("No evidence yet.", "It will appear after the queue is next refreshed."))
 NOT_NOW = notice(("Evidence is unavailable.", "See the backend's log for the reason."))
-SAID_BY = {
-    "memory": "as the confirmed frames most like it",
-    "network": "by the network",
-    "table": "by the network, corrected to a combination that is known",
-}
 
 
 @dataclass(frozen=True)
@@ -215,9 +212,9 @@ def _told(
     if row >= len(grounds.labels):
         yield "This frame is confirmed."
     else:
-        yield f"Suggestion: {', '.join(names) or 'none of these'}"
+        yield f"Suggestion: {', '.join(names) or NONE_OF_THESE}"
         source, confidence = int(grounds.source[row]), float(grounds.confidence[row])
-        by = "" if source == NO_SOURCE else SAID_BY[SOURCES[source]]
+        by = "" if source == NO_SOURCE else SOURCE_WORDS[SOURCES[source]]
         sure = "" if np.isnan(confidence) else f"{_percent(confidence)} sure"
         if by or sure:
             yield ", ".join(part for part in (sure, by) if part)
@@ -277,7 +274,10 @@ def _rows(
         for place, one in alike:
             there = (confirmed.labels[one] == 1) & confirmed.known[one]
             names = ", ".join(name for name, is_there in zip(grounds.symptoms, there, strict=True) if is_there)
-            lines = [names or "nothing", *(part for part in (confirmed.people[one], confirmed.at[one][:10]) if part)]
+            lines = [
+                names or NONE_OF_THESE,
+                *(part for part in (confirmed.people[one], confirmed.at[one][:10]) if part),
+            ]
             smalls.append(small(grounds.frames[place], lines))
         yield "Most similar confirmed frames", smalls
     before, after = around

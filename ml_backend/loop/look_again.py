@@ -8,17 +8,16 @@ from typing import Any
 
 from ml_backend.errors import UnknownLabel
 from ml_backend.loop.collect import Labelled
-from ml_backend.loop.suspects import Contradiction, Suspect, suspects_among
+from ml_backend.loop.suspects import suspects_among
 from ml_backend.services import Services
 from ml_backend.store.orders import Order
 from ml_backend.store.overviews import Doubtful, Doubts, LookAgain
 from ml_backend.studio.client import ConfirmedAnnotation
-from ml_backend.studio.configuration import Configuration
+from ml_backend.studio.configuration import NONE_OF_THESE, NOT_ASSESSABLE, Configuration
 from ml_backend.studio.payloads import is_not_assessable, labels_of
 
 FIRST = 50
 """Frames of a kind that are listed; the others are counted."""
-NO_SYMPTOM = "none of these"
 
 
 def look_again(
@@ -39,7 +38,7 @@ def look_again(
     suspects = before.suspects
     if name != before.order:
         found = suspects_among(services, project, configuration, looked, lambda *_: None)
-        suspects = _listed([(one.task, _contradicted(one)) for one in found], urls)
+        suspects = _listed([(one.task, one.words) for one in found], urls)
     unseen = {one.task for one in annotations if one.accepted_unseen} - {one.annotation.task for one in looked}
     return LookAgain(
         order=name,
@@ -63,22 +62,11 @@ def disagreements(annotations: Iterable[ConfirmedAnnotation], configuration: Con
 def _said(one: ConfirmedAnnotation, configuration: Configuration) -> str | None:
     """What an annotation says in words; None where it ticks only what the configuration does not have."""
     if is_not_assessable(one.result):
-        return "not assessable"
+        return NOT_ASSESSABLE
     try:
-        return ", ".join(configuration.label_set.decode(labels_of(one.result, configuration)[0])) or NO_SYMPTOM
+        return ", ".join(configuration.label_set.decode(labels_of(one.result, configuration)[0])) or NONE_OF_THESE
     except UnknownLabel:
         return None
-
-
-def _contradicted(one: Suspect) -> str:
-    return f"confirmed: {', '.join(one.confirmed) or NO_SYMPTOM}; {'; '.join(map(_against, one.contradicted))}"
-
-
-def _against(one: Contradiction) -> str:
-    network = "" if one.network is None else f", the network {one.network:.0%}"
-    return (
-        f"{one.symptom} should {'not ' if one.confirmed else ''}be there, say frames like it {one.memory:.0%}{network}"
-    )
 
 
 def _listed(found: Sequence[tuple[int, str]], urls: Mapping[int, Any]) -> Doubts:

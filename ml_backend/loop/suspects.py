@@ -14,7 +14,7 @@ from ml_backend.loop.collect import Labelled
 from ml_backend.loop.order import active_manifest
 from ml_backend.loop.remember import Memory, looked_at, places_of, remember
 from ml_backend.services import Services
-from ml_backend.studio.configuration import Configuration
+from ml_backend.studio.configuration import NONE_OF_THESE, Configuration
 from ml_backend.tsal import suspects as contradicting
 from ml_backend.tsal.labels import columns_of
 from ml_backend.tsal.likeness import Scale
@@ -34,6 +34,12 @@ class Contradiction:
     memory: float
     network: float | None
 
+    @property
+    def words(self) -> str:
+        """The contradiction in words, such as `B-line present: memory 93%, network 88%`."""
+        network = "" if self.network is None else f", network {self.network:.0%}"
+        return f"{self.symptom} {'absent' if self.confirmed else 'present'}: memory {self.memory:.0%}{network}"
+
 
 @dataclass(frozen=True)
 class Suspect:
@@ -49,6 +55,12 @@ class Suspect:
     contradicted: tuple[Contradiction, ...]
     witnesses: tuple[int, ...]
     link: str
+
+    @property
+    def words(self) -> str:
+        """What was confirmed and what contradicts it, in words."""
+        against = "; ".join(one.words for one in self.contradicted)
+        return f"confirmed {', '.join(self.confirmed) or NONE_OF_THESE}. {against}"
 
 
 def suspects(services: Services, project: int, report: scoring.Report) -> list[Suspect]:

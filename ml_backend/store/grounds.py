@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,7 @@ class GroundsStore:
         arrays: dict[str, Any] = {name: getattr(grounds, name) for name in ("labels", "confidence", "source")}
         confirmed, scale, trust = grounds.confirmed, grounds.scale, grounds.trust
         if confirmed is not None and scale is not None and trust is not None:
-            text |= {"people": list(confirmed.people), "at": list(confirmed.at), "trust": (trust.clip, trust.time)}
+            text |= {"people": list(confirmed.people), "at": list(confirmed.at), "trust": astuple(trust)}
             arrays |= {"rows": confirmed.rows, "remembered": confirmed.labels, "known": confirmed.known}
             arrays |= {"mean": scale.mean, "factor": scale.factor}
             places = confirmed.places

@@ -22,7 +22,7 @@ from ml_backend.studio.configuration import CERTAINTY, NONE_OF_THESE, NOT_ASSESS
 # Label Studio keeps unknown keys of a result in the prediction, and its browser strips this one from the annotation
 # that is made of it; `meta` and a numeric `score` would be copied into the annotation.
 AUDIT = "tsal"
-_SOURCES = {
+SOURCE_WORDS = {
     "memory": "from frames like this that were confirmed",
     "network": "from the network",
     "table": "from the network and what often occurs together",
@@ -88,7 +88,7 @@ def certainty(prediction: Prediction) -> str:
     words = ["Suggestion" if prediction.labels.any() else "Suggestion: none of these"]
     if sure is not None:
         words.append(f"{min(float(sure), 0.99):.0%} sure")  # rounding must not promise certainty
-    source = _SOURCES.get(prediction.audit.get("source", ""))
+    source = SOURCE_WORDS.get(prediction.audit.get("source", ""))
     return " · ".join([*words, source] if source else words)
 
 

@@ -38,7 +38,7 @@ def grounds(memory: bool = True) -> Grounds:
         blind=frozenset({2}),
         confirmed=confirmed if memory else None,
         scale=Scale(np.zeros(2, np.float32), np.ones(2, np.float32)) if memory else None,
-        trust=Trust(0.5, 0.25) if memory else None,
+        trust=Trust(0.5, 0.25, 0.1) if memory else None,
     )
 
 
