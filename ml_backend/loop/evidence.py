@@ -25,7 +25,7 @@ from ml_backend.services import Services
 from ml_backend.store.grounds import NO_SOURCE, Grounds, Shown
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.configuration import NONE_OF_THESE
-from ml_backend.studio.payloads import SOURCE_WORDS
+from ml_backend.studio.payloads import sureness
 from ml_backend.tsal.belief import SOURCES
 from ml_backend.tsal.labels import columns_of
 from ml_backend.tsal.likeness import Likeness, Places
@@ -214,21 +214,15 @@ def _told(
     else:
         yield f"Suggestion: {', '.join(names) or NONE_OF_THESE}"
         source, confidence = int(grounds.source[row]), float(grounds.confidence[row])
-        by = "" if source == NO_SOURCE else SOURCE_WORDS[SOURCES[source]]
-        sure = "" if np.isnan(confidence) else f"{_percent(confidence)} sure"
-        if by or sure:
-            yield ", ".join(part for part in (sure, by) if part)
+        by = None if source == NO_SOURCE else SOURCES[source]
+        if sure := sureness(None if np.isnan(confidence) else confidence, by):
+            yield sure
     if seen is None:
         yield "The backend cannot read this frame."
     elif manifest is None:
         yield "No version yet: memory only." if grounds.version is None else f"{grounds.version} no longer exists."
     else:
         yield f"Colours and percentages come from {manifest.version}."
-
-
-def _percent(share: float) -> str:
-    """Format a share as a percentage that never claims certainty."""
-    return "more than 99%" if share > 0.99 else f"{100 * share:.0f}%"
 
 
 def _symptoms(grounds: Grounds, seen: _Seen | None, ticked: NDArray[np.bool_]) -> Iterator[Symptom]:

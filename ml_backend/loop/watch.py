@@ -28,6 +28,7 @@ TICK_SECONDS = 1.0
 FULL_POLL = 10
 CLOCK_SECONDS = 10.0  # a smaller step of the clock harms nobody
 AT_ONCE = 4  # projects that are looked at side by side
+OVERVIEW_REST = 20.0  # rest so many times as long as an overview took: it reads every answer from Label Studio
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Watched:
     failures: int = 0
     again: float = float("-inf")
     overviewed: tuple[object, ...] = ()
+    overview_again: float = float("-inf")
     written: str | None = None
 
 
@@ -173,23 +175,25 @@ def _refresh(
 
 
 def _overview(services: Services, project: int, state: Watched, counts: Counts, ended: str | None, due: bool) -> None:
-    """Compute what the lead's page shows anew where something changed; of mere answers, once a poll.
+    """Update the lead's page where something has changed; for new answers alone at most once a poll, and rarely.
 
-    It comes last, and what it rests on is read anew: nobody waits for it, and a failure costs only the page.
+    This is the last step of a look and reads everything anew: nobody waits for it, and a failure costs only the page.
     """
     order, active = services.orders(project).current_name(), services.versions(project).active()
     finish = services.finishes(project).newest()
     now = (counts, ended, order, active, services.versions(project).names(), finish.state if finish else None)
     old = state.overviewed
+    due = due and time.monotonic() >= state.overview_again
     if now == old or not (due or old[2:] != now[2:]):
         return
     try:
-        overviews.write(services, project, ended)
+        made = overviews.write(services, project, ended)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         changed(logger, "overview failed", level=logging.WARNING, project=project, reason=reason, at=place(error))
     else:
         state.overviewed = now
+        state.overview_again = time.monotonic() + OVERVIEW_REST * made.seconds
 
 
 def _caught_up(services: Services, project: int, state: Watched, counts: Counts) -> bool:

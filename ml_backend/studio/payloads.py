@@ -22,7 +22,7 @@ from ml_backend.studio.configuration import CERTAINTY, NONE_OF_THESE, NOT_ASSESS
 # Label Studio keeps unknown keys of a result in the prediction, and its browser strips this one from the annotation
 # that is made of it; `meta` and a numeric `score` would be copied into the annotation.
 AUDIT = "tsal"
-SOURCE_WORDS = {
+_SOURCES = {
     "memory": "from frames like this that were confirmed",
     "network": "from the network",
     "table": "from the network and what often occurs together",
@@ -84,12 +84,16 @@ def certainty(prediction: Prediction) -> str:
     """Describe a suggestion for the labelling page: how sure it is and where it comes from, as far as known."""
     if prediction.labels is None:
         return "No suggestion: please judge this frame yourself."
-    sure = prediction.audit.get("confidence")
-    words = ["Suggestion" if prediction.labels.any() else "Suggestion: none of these"]
-    if sure is not None:
-        words.append(f"{min(float(sure), 0.99):.0%} sure")  # rounding must not promise certainty
-    source = SOURCE_WORDS.get(prediction.audit.get("source", ""))
-    return " · ".join([*words, source] if source else words)
+    suggestion = "Suggestion" if prediction.labels.any() else f"Suggestion: {NONE_OF_THESE}"
+    sure = sureness(prediction.audit.get("confidence"), prediction.audit.get("source"))
+    return f"{suggestion} · {sure}" if sure else suggestion
+
+
+def sureness(confidence: float | None, source: str | None) -> str:
+    """Describe how sure a suggestion is and where it comes from; empty where neither is known."""
+    # Rounding must not promise certainty.
+    sure = None if confidence is None else f"{min(float(confidence), 0.99):.0%} sure"
+    return " · ".join(words for words in (sure, _SOURCES.get(source or "")) if words)
 
 
 def choices_result(labels: NDArray[np.uint8], configuration: Configuration) -> dict[str, Any]:
