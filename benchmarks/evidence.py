@@ -28,7 +28,7 @@ _TICKED = np.array([0, 1, 1, 0], np.uint8)
 
 
 def evidence(report: Report, quick: bool, folder: Path) -> None:
-    """Pictures of a pool of 10,000 frames of which 1,000 are confirmed, each frame asked for once, by one annotator."""
+    """Open each frame's evidence once, in a pool of 10,000 frames with 1,000 confirmed ones."""
     requests = 30 if quick else 200
 
     def prepare(services: Services) -> list[str]:
@@ -66,7 +66,7 @@ def _prepared(services: Services, cached: int) -> list[str]:
 
 
 def _order(services: Services, manifest: Manifest, urls: list[str]) -> None:
-    """An order that is served, and what it rests on."""
+    """Save a served order and the data behind it."""
     rng = np.random.default_rng(0)
     name = f"{manifest.version}.1"
     about = About(
@@ -103,7 +103,7 @@ def _order(services: Services, manifest: Manifest, urls: list[str]) -> None:
 
 
 def _webhooks_meanwhile(client: httpx.Client, url: str, paths: list[str], requests: int) -> float:
-    """The p99 of webhooks while four annotators open one picture after the other."""
+    """Return the p99 of webhooks, in milliseconds, while four annotators keep opening pictures."""
     stop = threading.Event()
 
     def open_pictures(place: int) -> None:

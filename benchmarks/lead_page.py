@@ -1,4 +1,4 @@
-"""The lead's page of a large project, and what it costs the annotators while four people reload it."""
+"""Measure the lead's page of a large project, and how much reloading it slows annotators' requests."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from ml_backend.store.overviews import (
 
 TASKS, VERSIONS, PEOPLE = 10_000, 100, 4
 VIEWS = ("standing", "learning", "versions", "people", "again", "finish")
-PAUSE_SECONDS = 0.5  # between two reloads of one person, who is in a hurry
+PAUSE_SECONDS = 0.5  # between two reloads of one impatient person
 
 
 def lead_page(report: Report, quick: bool, folder: Path) -> None:
-    """Each view of a project of 10,000 frames and 100 versions; `/predict` and `/webhook` while it is reloaded."""
+    """Time each view of a project of 10,000 frames and 100 versions, and `/predict` and `/webhook` meanwhile."""
 
     def fill(services: Services) -> None:
         _fill(services, 10 if quick else VERSIONS)
@@ -52,7 +52,7 @@ def _fill(services: Services, versions: int) -> None:
 
 
 def _overview(names: list[str]) -> Overview:
-    """An overview as large as that of such a project is."""
+    """Return an overview as large as such a project's."""
     share = Measure(value=0.8, low=0.7, high=0.9, frames=500, patients=50)
     at = "2026-01-01T12:00:00+00:00"
     return Overview(
@@ -100,7 +100,7 @@ def _views(report: Report, url: str, times: int) -> None:
 
 
 def _annotators(report: Report, url: str, requests: int) -> None:
-    """Ask for predictions and send webhooks, as annotators make Label Studio do, while the page is reloaded."""
+    """Send predictions and webhooks as Label Studio does, while people reload the page."""
     stop = threading.Event()
     predictions: list[float] = []
     webhooks: list[float] = []
@@ -127,7 +127,7 @@ def _annotators(report: Report, url: str, requests: int) -> None:
 
 
 def _reload_until(stop: threading.Event, url: str) -> int:
-    """Open one view after the other, two a second; returns how many."""
+    """Open two views a second, in turn; return how many were opened."""
     shown = 0
     with httpx.Client(base_url=url, timeout=60) as client:
         while not stop.is_set():

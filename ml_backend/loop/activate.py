@@ -1,4 +1,4 @@
-"""Make a version the one that serves, because a person says so."""
+"""Activate a version at a person's request."""
 
 from __future__ import annotations
 

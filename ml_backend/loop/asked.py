@@ -1,4 +1,4 @@
-"""What a lead asks for on the page and a worker does, one thing at a time for each project."""
+"""Requests that a lead makes on the page and a worker carries out, one at a time per project."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ SAID: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked for last: ``said`` in words, its ``state``, and the ``reason`` if it was refused or failed."""
+    """A lead's last request: ``said`` in words, its ``state``, and the ``reason`` if it was refused or failed."""
 
     said: str
     by: str
-    state: Literal["waits", "under way", "done", "refused"]
+    state: Literal["waits", "in progress", "done", "refused"]
     reason: str = ""
 
 
 def ask(services: Services, project: int, what: What, by: str, **values: Any) -> None:
-    """Let a worker do something for a project.
+    """Hand a request to a worker.
 
     Raises:
-        FinishStands: where something else that was asked for is still under way.
+        FinishStands: while an earlier request is in progress.
     """
     job_id = _job_id(project)
     jobs.clear_ended(services, job_id)
@@ -61,13 +61,13 @@ def ask(services: Services, project: int, what: What, by: str, **values: Any) ->
         )
     except DuplicateJobError:
         raise FinishStands(
-            f"project {project}: what was asked for before is still under way; wait until it is done"
+            f"project {project}: an earlier request is still in progress; wait until it is done"
         ) from None
     event(logger, "asked for", project=project, wish=what, by=by)
 
 
 def do(project: int, what: What, by: str, values: dict[str, Any]) -> dict[str, str]:
-    """The RQ job: do what was asked; a refusal is a result, with its reason."""
+    """The RQ job: carry out the request; a refusal is a result with a reason."""
     services = Services(load())
     try:
         _do(services, project, what, by, values)
@@ -94,14 +94,14 @@ def _do(services: Services, project: int, what: What, by: str, values: dict[str,
 
 
 def last(services: Services, project: int) -> Asked | None:
-    """What was asked for last, None where that was more than a day ago."""
+    """Return the last request, None if it is more than a day old."""
     job = jobs.fetch(services, _job_id(project))
     if job is None:
         return None
     said, by = SAID[job.meta["what"]].format(**job.meta["values"]), str(job.meta["by"])
     status = job.get_status(refresh=False)
     if status == JobStatus.STARTED:
-        return Asked(said, by, "under way")
+        return Asked(said, by, "in progress")
     if status not in jobs.ENDED:
         return Asked(said, by, "waits")
     result = job.return_value() if status == JobStatus.FINISHED else {"refused": "it failed; the worker's log says why"}

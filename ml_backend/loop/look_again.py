@@ -17,7 +17,7 @@ from ml_backend.studio.configuration import NONE_OF_THESE, NOT_ASSESSABLE, Confi
 from ml_backend.studio.payloads import is_not_assessable, labels_of
 
 FIRST = 50
-"""Frames of a kind that are listed; the others are counted."""
+"""Number of frames listed for each reason; the others are only counted."""
 
 
 def look_again(
@@ -29,9 +29,9 @@ def look_again(
     order: Order | None,
     before: LookAgain,
 ) -> LookAgain:
-    """The frames that deserve a second look; ``looked``: the answers that count, of the ``annotations``.
+    """Return the frames that deserve a second look; ``looked`` are the answers that count among the ``annotations``.
 
-    Suspects are dear, so those found ``before`` stand until another order serves.
+    Suspects are expensive to find, so those found ``before`` are kept until another order serves.
     """
     urls = {one.task: str(one.data.get(configuration.image_key) or "") for one in annotations}
     name = order.about.name if order else ""
@@ -50,7 +50,7 @@ def look_again(
 
 
 def disagreements(annotations: Iterable[ConfirmedAnnotation], configuration: Configuration) -> list[tuple[int, str]]:
-    """The tasks of which people said different things, in their order, and what each said; names do not matter."""
+    """Return the tasks that people answered differently, by ID, with the answers but without names."""
     answers: dict[int, list[str]] = defaultdict(list)
     for one in sorted(annotations, key=lambda one: (one.task, one.created_at, one.id)):
         said = None if one.accepted_unseen else _said(one, configuration)
@@ -60,7 +60,7 @@ def disagreements(annotations: Iterable[ConfirmedAnnotation], configuration: Con
 
 
 def _said(one: ConfirmedAnnotation, configuration: Configuration) -> str | None:
-    """What an annotation says in words; None where it ticks only what the configuration does not have."""
+    """Describe an annotation in words; None if it ticks only choices that the configuration lacks."""
     if is_not_assessable(one.result):
         return NOT_ASSESSABLE
     try:

@@ -1,4 +1,4 @@
-"""What the system does for a project at this moment, and what is wrong, in words for people."""
+"""Describe what the system is doing for a project right now, and what is wrong."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNDER_WAY = (JobStatus.QUEUED, JobStatus.STARTED, JobStatus.SCHEDULED, JobStatus
 
 @dataclass(frozen=True)
 class Work:
-    """Something that is under way; ``share`` of it is done, in [0, 1], None where that is not known."""
+    """A task in progress; ``share`` is the part that is done, in [0, 1], None if unknown."""
 
     what: str
     detail: str = ""
@@ -27,7 +27,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Trouble:
-    """Something that is wrong, and what to do about it."""
+    """A problem, and what to do about it."""
 
     what: str
     remedy: str
@@ -35,9 +35,9 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Now:
-    """What is under way, what is wrong, and how many frames are ``pending`` of those that start a fine-tune.
+    """The tasks in progress, the problems, and the number of answers ``pending`` for the next fine-tune.
 
-    ``pending`` is None where Redis does not answer; ``asked`` is what a lead asked for last.
+    ``pending`` is None where Redis does not answer; ``asked`` is the last request of a lead.
     """
 
     works: tuple[Work, ...]
@@ -47,7 +47,7 @@ class Now:
 
 
 def now(services: Services, project: int, health: Mapping[str, str]) -> Now:
-    """Ask Redis and the stores; ``health`` is what the backend knows of Label Studio, the disk and the model."""
+    """Read the state from Redis and the stores; ``health`` is the state of Label Studio, the disk and the model."""
     works: tuple[Work, ...] = ()
     troubles = [*_unhealthy(health), *_kept(services, project)]
     pending = last = None
@@ -57,7 +57,12 @@ def now(services: Services, project: int, health: Mapping[str, str]) -> Now:
         pending = services.pending(project).count()
         last = asked.last(services, project)
     except (BackendError, RedisError) as error:
-        troubles.insert(0, Trouble(f"Redis: {error}", "Nothing is trained or put in order without it. Start it again."))
+        troubles.insert(
+            0,
+            Trouble(
+                f"Redis: {error}", "Without it, nothing is trained and the queue is not refreshed. Start it again."
+            ),
+        )
     return Now(works, tuple(troubles), pending, last)
 
 
@@ -70,23 +75,23 @@ def _under_way(services: Services, project: int) -> Iterator[Work]:
             share = done / total if total else None
             yield Work("Fine-tune", str(job.meta.get("stage", "begins")), share)
         else:
-            waits = "waits for its next try" if status == JobStatus.SCHEDULED else "waits for a worker"
+            waits = "waits to be retried" if status == JobStatus.SCHEDULED else "waits for a worker"
             yield Work("Fine-tune", waits)
     step = services.doing(project).step()
     if step is not None:
-        yield Work("The queue is put in order", step.stage, step.share)
+        yield Work("Refreshing the queue", step.stage, step.share)
 
 
 def _noted(services: Services, project: int) -> Iterator[Trouble]:
-    """What the processes have left in Redis."""
+    """Report problems that the processes have noted in Redis."""
     if not heartbeat.alive(services.redis, heartbeat.SIDECAR):
         yield Trouble(
-            "The sidecar gives no sign of life: nothing is put in order, and this page stays as it is.",
+            "The sidecar is not running: the queue and this page are not refreshed.",
             "Start it: `tsal serve` starts everything, `tsal sidecar` only it.",
         )
     trouble = services.doing(project).trouble()
     if trouble:
-        yield Trouble(f"The last look at the project failed: {trouble}", "It is tried again by itself.")
+        yield Trouble(f"The last look at the project failed: {trouble}", "It will be retried automatically.")
 
 
 def _unhealthy(health: Mapping[str, str]) -> Iterator[Trouble]:
@@ -102,12 +107,12 @@ def _unhealthy(health: Mapping[str, str]) -> Iterator[Trouble]:
 
 
 def _kept(services: Services, project: int) -> Iterator[Trouble]:
-    """What the stores say."""
+    """Report problems found in the stores."""
     parked = confirm.parked_now(services, project)
     if parked is not None:
         yield Trouble(
             f"No fine-tune since {parked.at}: {parked.reason}",
-            "It is tried again after the next batch. Press Start Training in Label Studio to try it now.",
+            "It will be retried after the next batch. Press Start Training in Label Studio to retry now.",
         )
     store = services.versions(project)
     try:
@@ -118,7 +123,7 @@ def _kept(services: Services, project: int) -> Iterator[Trouble]:
     if newest is not None and newest.held_back and newest.version != store.active():
         yield Trouble(
             f"The newest version {newest.version} is held back: {newest.held_back}",
-            "The version before it serves. Under Versions you can make it active all the same.",
+            "The previous version serves. Under Versions you can activate it anyway.",
         )
     for name in store.damaged():
-        yield Trouble(f"Version {name} is damaged and set aside.", "Bring it back from a backup, or leave it.")
+        yield Trouble(f"Version {name} is damaged and set aside.", "Restore it from a backup, or ignore it.")

@@ -1,4 +1,4 @@
-"""Compute what the lead's page shows of a project; the sidecar does it, so that nobody waits for it."""
+"""Compute a project's overview for the lead's page. The sidecar does this, so that nobody has to wait."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from ml_backend.tsal.forecast import Prospect, cheapest
 from ml_backend.tsal.reliability import AuditReport
 
 CONFIDENCE = 0.95
-"""How sure the forecast finishes are."""
+"""Confidence of the finishes in the forecast."""
 EPSILONS = (0.01, 0.02, 0.03, 0.05, 0.1)
-"""Shares of wrong labels whose finishes are forecast."""
+"""Shares of wrong labels to forecast a finish for."""
 USUAL = 0.03
-"""The one among them whose answers left are drawn as a curve."""
+"""The one whose forecast is drawn as a curve."""
 BINS = 10
 MOMENTS = 200
-"""Points of the curve that are kept."""
+"""Maximum number of points in the curve."""
 ORDERS = 100
-"""Orders whose reasons are kept."""
+"""Number of orders whose reasons are kept."""
 
 
 def write(services: Services, project: int, ended: str | None) -> Overview:
-    """Compute a project's overview and keep it; ``ended``: why its loop has ended, None while it goes on."""
+    """Compute and save a project's overview; ``ended``: why its loop has ended, None while it runs."""
     store = services.overviews(project)
     made = overview(services, project, store.read(), ended)
     store.write(made)
@@ -45,7 +45,7 @@ def write(services: Services, project: int, ended: str | None) -> Overview:
 
 
 def overview(services: Services, project: int, before: Overview | None, ended: str | None) -> Overview:
-    """Compute a project's overview; what cannot change, or is gone by now, is taken from the one ``before``."""
+    """Compute a project's overview, reusing from the one ``before`` what cannot change or is no longer stored."""
     started = time.monotonic()
     info = services.studio.project(project)
     configuration = services.configuration(info.label_config)
@@ -118,7 +118,7 @@ def _audit(report: AuditReport) -> Audit:
 
 
 def _plans(services: Services, project: int, order: Order | None, looked: Sequence[Labelled]) -> tuple[Plan, ...]:
-    """What the next finish would take by what the machine is sure of now; nothing where it tells no confidence."""
+    """Forecast the next finish from the current confidences; empty where there are none."""
     if order is None or order.told is None or not order.told.remembered:
         return ()
     answered = {one.annotation.task for one in looked}
@@ -133,7 +133,7 @@ def _plans(services: Services, project: int, order: Order | None, looked: Sequen
 
 
 def _history(before: Overview | None, people: int, plans: Sequence[Plan], audit: Audit) -> tuple[Moment, ...]:
-    """The curve so far with the present moment; where it grows too long, every other point of it goes."""
+    """Append the present to the curve; drop every other point once it is too long."""
     answers = next((plan.answers for plan in plans if plan.epsilon == USUAL), None)
     now = Moment(at=_now(), people=people, answers=answers, right=audit.right)
     earlier = [one for one in (before.history if before else ()) if one.people != people]
@@ -143,7 +143,7 @@ def _history(before: Overview | None, people: int, plans: Sequence[Plan], audit:
 
 
 def _versions(store: VersionStore, before: Overview | None) -> tuple[Version, ...]:
-    """Every version; manifests never change, so that each is read once."""
+    """Return every version. Manifests never change, so each is read once."""
     known = {one.version: one for one in (before.versions if before else ())}
     found = []
     for name in store.names():
@@ -175,7 +175,7 @@ def _version(one: Manifest) -> Version:
 
 
 def _asked(before: Overview | None, order: Order | None, batch: int) -> tuple[Asked, ...]:
-    """Why the frames at the head of each order were asked; orders themselves are soon forgotten."""
+    """Return the reasons behind the head of each order, which outlive the orders themselves."""
     earlier = before.asked if before else ()
     if order is None or not order.reasons or any(one.order == order.about.name for one in earlier):
         return earlier
@@ -191,14 +191,14 @@ def _asked(before: Overview | None, order: Order | None, batch: int) -> tuple[As
 
 
 def _answered(services: Services, project: int, looked: Sequence[Labelled], not_assessable: Collection[int]) -> int:
-    """How many frames of the audit of the last finish somebody has answered."""
+    """Count the answered audit frames of the last finish."""
     finish = services.finishes(project).newest()
     answered = {one.annotation.task for one in looked} | set(not_assessable)
     return len(answered & set(finish.drawn)) if finish else 0
 
 
 def _names(services: Services) -> dict[int, str]:
-    """The annotators' names; none where the token's user may not list them."""
+    """Return the annotators' names; empty where the token's user may not list them."""
     try:
         return services.studio.people()
     except BackendError:

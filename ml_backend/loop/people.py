@@ -1,4 +1,4 @@
-"""What the annotators of a project did, and how far they agree."""
+"""Measure how much each annotator of a project has done, and how well they agree."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ml_backend.studio.payloads import is_not_assessable, labels_of
 from ml_backend.tsal.reliability import Share
 
 LONGEST_SECONDS = 600.0
-"""Somebody who takes longer over one frame is having coffee; the rest of the time does not count."""
+"""Time spent on one frame beyond this does not count: the annotator has taken a break."""
 DAYS = 60
-"""Days that are shown."""
+"""Number of days shown."""
 
 
 def people(
@@ -30,7 +30,7 @@ def people(
     told: Mapping[int, Told],
     names: Mapping[int, str],
 ) -> tuple[Person, ...]:
-    """Everybody who answered, by name, or by number where ``names`` does not have them.
+    """Return everybody who answered, by name, or by number where ``names`` lacks them.
 
     ``looked``: the answers that count; ``told``: what was ticked on audit frames before they were answered.
     """
@@ -59,7 +59,7 @@ def _person(name: str, answers: Sequence[ConfirmedAnnotation], kept: Measure | N
 
 
 def _kept(by: int, looked: Sequence[Labelled], told: Mapping[int, Told]) -> Measure | None:
-    """How often somebody left the ticks of an audit frame as they were, where they were shown."""
+    """Measure how often somebody left the visible ticks of an audit frame unchanged."""
     flags = [
         bool((one.labels == told[one.annotation.task].labels)[one.known].all())
         for one in looked
@@ -72,15 +72,15 @@ def _kept(by: int, looked: Sequence[Labelled], told: Mapping[int, Told]) -> Meas
 
 
 def days(annotations: Sequence[ConfirmedAnnotation]) -> dict[str, int]:
-    """Answers that somebody looked at by day (UTC), of the last `DAYS` days on which there were some."""
+    """Count the answers per day (UTC), without those accepted unseen, over the last `DAYS` days that have any."""
     counted = Counter(one.created_at[:10] for one in annotations if one.created_at and not one.accepted_unseen)
     return dict(sorted(counted.items())[-DAYS:])
 
 
 def agreement(annotations: Sequence[ConfirmedAnnotation], configuration: Configuration) -> tuple[Agreement, ...]:
-    """Krippendorff's alpha of each symptom over the frames that two people or more looked at.
+    """Compute Krippendorff's alpha of each symptom over the frames that two or more people answered.
 
-    Where everybody says the same of every frame, chance would too, and alpha is not defined.
+    Alpha is undefined where everybody gives the same answer for every frame.
     """
     answers: dict[int, dict[int, NDArray[np.uint8]]] = defaultdict(dict)
     for one in sorted(annotations, key=lambda one: one.updated_at):

@@ -1,4 +1,4 @@
-"""Small pictures of frames, kept in memory for those who look at several of them again and again."""
+"""Thumbnails of frames, cached in memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECONDS = 600.0  # after so long a file is read again: it may have been replaced
 
 
 class Thumbnails:
-    """Frames as small JPEG files, by their addresses; safe to use from several threads."""
+    """A cache of thumbnails (JPEG) by the frames' addresses; safe to use from several threads."""
 
     def __init__(self, fetcher: Fetcher) -> None:
         self._fetcher = fetcher
@@ -24,13 +24,13 @@ class Thumbnails:
         self._guard = threading.Lock()
 
     def kept(self, url: str) -> bytes | None:
-        """The picture of a frame that was made a short while ago."""
+        """Return the cached thumbnail of a frame, None if there is none."""
         with self._guard:
             since, content = self._small.get(url, (0.0, b""))
         return content if content and time.monotonic() - since < SECONDS else None
 
     def of(self, url: str, task: int) -> bytes | None:
-        """The picture of a frame, read now unless it is kept; None where it cannot be read."""
+        """Return the thumbnail of a frame, from the cache or made now; None if the frame cannot be read."""
         content = self.kept(url)
         if content is not None:
             return content

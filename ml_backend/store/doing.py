@@ -1,4 +1,4 @@
-"""What the sidecar is doing for a project, and what keeps it from doing so, left in Redis for people."""
+"""Notes in Redis about what the sidecar is doing for a project, and about its last failure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from redis.exceptions import RedisError
 from ml_backend.errors import BackendError
 
 SECONDS = 120
-"""How long a step counts without news of it."""
+"""A step without an update for so long counts as ended."""
 TROUBLE_SECONDS = 3600
-OFTEN_SECONDS = 0.5  # news that nobody could read any faster
+OFTEN_SECONDS = 0.5  # shorter than anybody can read
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step of something long: ``done`` of ``total``."""
+    """A step of a long task: ``done`` of ``total``."""
 
     stage: str
     done: int
@@ -29,14 +29,14 @@ class Step:
 
     @property
     def share(self) -> float | None:
-        """How much of it is done, in [0, 1]; None where that is not known."""
+        """The share that is done, in [0, 1]; None where it is unknown."""
         return min(self.done / self.total, 1.0) if self.total > 0 else None
 
 
 class Doing:
-    """The notes of one project. ``redis`` is asked for anew each time: without it nothing is noted, and work goes on.
+    """The notes about one project. Without Redis nothing is noted, and the work continues.
 
-    An object is one process's; it leaves out news that come too fast.
+    ``redis`` is called for each note. Use one instance per process: it drops updates that follow too quickly.
     """
 
     def __init__(self, redis: Callable[[], Redis], project: int) -> None:
@@ -46,7 +46,7 @@ class Doing:
         self._stage = ""
 
     def note(self, stage: str, done: int, total: int) -> None:
-        """Note how far a step is; news of the same step that come too soon after the last are left out."""
+        """Note the progress of a step; updates to the same step that follow too quickly are dropped."""
         now = time.monotonic()
         if stage == self._stage and now - self._noted < OFTEN_SECONDS:
             return
@@ -55,17 +55,17 @@ class Doing:
             self._redis().set(self._step, json.dumps([stage, done, total]), ex=SECONDS)
 
     def end(self) -> None:
-        """Note that nothing is being done any more."""
+        """Note that the work has ended."""
         with suppress(BackendError, RedisError):
             self._redis().delete(self._step)
 
     def step(self) -> Step | None:
-        """What is being done; None for nothing."""
+        """Return the current step, None if there is none."""
         found = self._redis().get(self._step)
         return Step(*json.loads(found)) if found else None
 
     def note_trouble(self, reason: str | None) -> None:
-        """Note why a look at the project failed; None once it works again."""
+        """Note why the last look at the project failed; None clears the note."""
         with suppress(BackendError, RedisError):
             if reason:
                 self._redis().set(self._trouble, reason, ex=TROUBLE_SECONDS)
@@ -73,6 +73,6 @@ class Doing:
                 self._redis().delete(self._trouble)
 
     def trouble(self) -> str | None:
-        """Why the last look at the project failed; None where it did not."""
+        """Return why the last look at the project failed, None if it succeeded."""
         found = self._redis().get(self._trouble)
         return str(found, "utf-8") if isinstance(found, bytes) else None

@@ -1,4 +1,4 @@
-"""What the lead's page shows of a project: computed in the background, kept as one file, read whole."""
+"""The overview of a project for the lead's page: computed in the background and saved as one file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class _Kept(BaseModel):
 
 
 class Measure(_Kept):
-    """A share in [0, 1] with the ends of its 95% interval, and the frames and patients behind it (0 if unknown)."""
+    """A share in [0, 1] with its 95% interval and the numbers of frames and patients behind it (0 if unknown)."""
 
     value: float
     low: float
@@ -26,11 +26,11 @@ class Measure(_Kept):
 
 
 class Standing(_Kept):
-    """Where every frame's label stands, in frames.
+    """Numbers of frames by the state of their labels.
 
-    ``people`` looked at so many, ``accepted`` so many answers unseen; of the ``left`` ones the machine labels
-    ``machine``, with the confidences ``bins`` (ten equal parts of [0, 1]; empty where none is told), and
-    ``unreadable`` cannot be read. People found ``not_assessable`` of all frames not assessable.
+    ``people``: answered by people; ``accepted``: accepted unseen; ``left``: not yet answered, of which the machine
+    labels ``machine`` and cannot read ``unreadable``; ``not_assessable``: judged not assessable by people. ``bins`` is
+    the histogram of the machine's confidence over ten equal parts of [0, 1], empty where there is none.
     """
 
     frames: int = 0
@@ -44,9 +44,10 @@ class Standing(_Kept):
 
 
 class Audit(_Kept):
-    """What the answered audit frames say of the ticks: ``right`` in every symptom, also by source and by symptom.
+    """Accuracy of the ticks on the answered audit frames.
 
-    ``bias``: the share of ticks that stand because people saw them, in [-1, 1]; None where it is not known.
+    ``right``: right in every symptom; ``sources`` and ``symptoms``: the same by source and by symptom; ``bias``: the
+    automation bias, in [-1, 1], None where it is unknown.
     """
 
     frames: int = 0
@@ -59,7 +60,7 @@ class Audit(_Kept):
 
 
 class Plan(_Kept):
-    """What a finish at ``epsilon`` with 95% confidence would take: an audit of ``size`` frames, ``answers`` in all."""
+    """The cost of a finish at ``epsilon`` with 95% confidence: an audit of ``size`` frames, ``answers`` in all."""
 
     epsilon: float
     size: int
@@ -67,9 +68,10 @@ class Plan(_Kept):
 
 
 class Moment(_Kept):
-    """How far the project was: ``people`` had answered so many frames, ``answers`` were left until a finish, if known.
+    """A point in a project's history.
 
-    ``right``: the ticks that were right by the audit frames answered until then.
+    ``people``: frames answered by people; ``answers``: forecast of the answers left until a finish, None if unknown;
+    ``right``: accuracy of the ticks by the audit so far.
     """
 
     at: str
@@ -79,10 +81,10 @@ class Moment(_Kept):
 
 
 class Version(_Kept):
-    """A version, as its manifest has it.
+    """A version, from its manifest.
 
-    ``corrected``: the share of the batch before it whose ticks people changed; ``stood``: the share of the audit frames
-    of that batch whose ticks were right; ``reasons``: why the next batch is asked as it is.
+    ``corrected``: share of the preceding batch whose ticks people changed; ``stood``: share of that batch's audit
+    frames whose ticks were right; ``reasons``: why the next batch is chosen as it is.
     """
 
     version: str
@@ -103,7 +105,7 @@ class Version(_Kept):
 
 
 class Asked(_Kept):
-    """Why the first frames of an order were asked: so many for each reason."""
+    """The reasons for the first frames of an order, with the number of frames for each."""
 
     order: str
     created_at: str
@@ -113,10 +115,10 @@ class Asked(_Kept):
 
 
 class Person(_Kept):
-    """What one annotator did; ``hours`` of the answers that were timed, ``timed`` so many.
+    """The work of one annotator.
 
-    ``kept``: of the audit frames whose ticks this person saw, those left as they were; ``accepted``: answers that
-    nobody looked at.
+    ``hours``: time spent on the ``timed`` answers; ``accepted``: answers accepted unseen; ``kept``: share of the audit
+    frames whose visible ticks this person left unchanged.
     """
 
     name: str
@@ -128,7 +130,7 @@ class Person(_Kept):
 
 
 class Agreement(_Kept):
-    """How far people agree on a symptom: Krippendorff's ``alpha`` over the frames that two or more answered."""
+    """Agreement on a symptom: Krippendorff's ``alpha`` over the frames that two or more people answered."""
 
     symptom: str
     frames: int
@@ -145,7 +147,7 @@ class Doubtful(_Kept):
 
 
 class Doubts(_Kept):
-    """Frames that deserve a second look for one kind of reason: the first ones of ``count``."""
+    """Frames that deserve a second look for one reason: ``count`` of them, of which the ``first`` are listed."""
 
     count: int = 0
     first: tuple[Doubtful, ...] = ()
@@ -154,8 +156,8 @@ class Doubts(_Kept):
 class LookAgain(_Kept):
     """Frames that deserve a second look.
 
-    ``suspects``: confirmed ones that the frames like them, and the network, contradict, found when ``order`` began to
-    serve; ``disagreements``: people said different things; ``accepted``: nobody looked; ``unreadable``: nobody can.
+    ``suspects``: confirmed frames that similar frames and the network contradict, as of ``order``; ``disagreements``:
+    frames that people answered differently; ``accepted``: frames accepted unseen; ``unreadable``: unreadable frames.
     """
 
     order: str = ""
@@ -165,16 +167,15 @@ class LookAgain(_Kept):
     unreadable: Doubts = Doubts()
 
     def find(self, task: int) -> Doubtful | None:
-        """The frame of a task, if it is listed here."""
+        """Return the listed frame of a task, None if it is not listed."""
         lists = (self.suspects, self.disagreements, self.accepted, self.unreadable)
         return next((one for doubts in lists for one in doubts.first if one.task == task), None)
 
 
 class Overview(_Kept):
-    """Everything that the lead's page shows and that is not known at once.
+    """Everything on the lead's page that takes time to compute.
 
-    ``answered``: frames of the audit of the last finish that somebody has answered; ``ended``: why the loop has ended,
-    empty while it goes on.
+    ``answered``: answered audit frames of the last finish; ``ended``: why the loop has ended, empty while it runs.
     """
 
     project: int
@@ -203,7 +204,7 @@ class OverviewStore:
         self._path = folder / "overview.json"
 
     def read(self) -> Overview | None:
-        """The last overview; None before the first, and where it cannot be read: the next one replaces it."""
+        """Return the latest overview, None before the first or if it cannot be read (the next one replaces it)."""
         try:
             state = self._path.stat()
             return _read(self._path, state.st_mtime_ns, state.st_size)
@@ -217,12 +218,12 @@ class OverviewStore:
 
 @lru_cache(maxsize=16)
 def _read(path: Path, written_ns: int, size: int) -> Overview:
-    """Somebody who reloads the page need not have it read anew, as long as it is the same."""
+    """Parse the file once for each time it is written, not for each reload of the page."""
     return Overview.model_validate_json(path.read_bytes())
 
 
 def measure(content: Any) -> Measure | None:
-    """A measure of JSON such as a `Figure` or a `Share` writes; None where nothing was measured."""
+    """Read a measure from the JSON of a `Figure` or a `Share`; None where nothing was measured."""
     if isinstance(content, int | float):  # from before 0.2.0: its interval is unknown
         return Measure(value=content, low=0.0, high=1.0)
     return Measure.model_validate(content) if content and content.get("value") is not None else None

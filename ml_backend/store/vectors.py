@@ -1,4 +1,4 @@
-"""One short vector a key, for a project's whole pool: two files that only ever grow, mapped into memory.
+"""One short vector per key, for a project's whole pool, in two append-only files that are mapped into memory.
 
 `vectors` and `keys` hold a row each for every key, after a head that says that the two belong together. Vectors are
 on the disk before their keys are written, and only what both files hold counts, so a writer that is killed leaves rows
@@ -202,7 +202,7 @@ class VectorStore:
 
 @contextmanager
 def _opened_at(path: Path, end: int) -> Iterator[BinaryIO]:
-    """Cut a file off at ``end`` bytes and go on writing there."""
+    """Truncate a file to ``end`` bytes and continue writing there."""
     with path.open("r+b") as file:
         file.truncate(end)
         file.seek(end)

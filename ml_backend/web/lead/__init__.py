@@ -1,1 +1,1 @@
-"""The lead's page: what is going on in each project, and what may be done about it."""
+"""The lead's page: the state of each project, and the changes that a lead can make."""

@@ -1,4 +1,4 @@
-"""Who may see the lead's page, and who may change things there."""
+"""Decide who may view the lead's page and who may make changes there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ml_backend.web.access import is_local, same
 
 KEY_FILE = "lead-key"
 FAILURES = 10
-"""Wrong passwords from one address after which it has to wait."""
+"""After this many wrong passwords, an address has to wait."""
 WAIT_SECONDS = 60.0
 _ADDRESSES = 1000
 Role = Literal["lead", "reader"]
@@ -27,7 +27,7 @@ Role = Literal["lead", "reader"]
 
 @dataclass(frozen=True)
 class Visitor:
-    """Who looks at the page: the lead may change things, a reader may not."""
+    """A person who views the page: a lead may make changes, a reader may not."""
 
     name: str
     role: Role
@@ -39,9 +39,9 @@ class Visitor:
 
 
 def visitor(request: Request, settings: Settings) -> Visitor | None:
-    """Who asks, by session or by name and password in the header; without secrets anybody on this machine is the lead.
+    """Identify the visitor by the session; without secrets, anybody on this machine is a lead.
 
-    None where nobody has logged in, or where this is not the machine.
+    Return None for a visitor who has not logged in, or who is on another machine.
     """
     if settings.basic_auth_user is None:
         return Visitor("this machine", "lead") if is_local(request) else None
@@ -52,7 +52,7 @@ def visitor(request: Request, settings: Settings) -> Visitor | None:
 
 
 def log_in(settings: Settings, name: str, password: str) -> Visitor | None:
-    """Check a name and a password, each pair of names and passwords in constant time."""
+    """Check a name and a password, in constant time."""
     pairs: list[tuple[Role, str | None, str]] = [
         ("lead", settings.basic_auth_user, _plain(settings.basic_auth_password)),
         ("reader", settings.lead_reader_user, _plain(settings.lead_reader_password)),
@@ -66,9 +66,9 @@ def log_in(settings: Settings, name: str, password: str) -> Visitor | None:
 
 
 def signing_key(settings: Settings) -> bytes:
-    """The key (32 bytes) that signs sessions: of this installation, and of the passwords that are set now.
+    """Return the key (32 bytes) that signs sessions; it depends on the installation and its current passwords.
 
-    With another password every session ends. Raises SettingsError where the key's file is damaged.
+    Changing a password therefore ends every session. Raises SettingsError where the key's file is damaged.
     """
     path = settings.data_dir / KEY_FILE
     secret = kept_secret(path)
@@ -80,14 +80,14 @@ def signing_key(settings: Settings) -> bytes:
 
 
 class Attempts:
-    """Counts wrong passwords by address, so that nobody tries them by the thousand. Threads may share one."""
+    """Count wrong passwords by address, to slow down guessing. Threads may share an instance."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._failed: dict[str, deque[float]] = {}
 
     def wait(self, address: str) -> float:
-        """Seconds until this address may try again; 0 if it may now."""
+        """Return the seconds until this address may try again, 0 if it may try now."""
         with self._lock:
             failed = self._failed.get(address)
             if not failed or len(failed) < FAILURES:
@@ -95,7 +95,7 @@ class Attempts:
             return max(0.0, failed[0] + WAIT_SECONDS - time.monotonic())
 
     def fail(self, address: str) -> None:
-        """Note a wrong password; of many addresses the oldest are forgotten."""
+        """Record a wrong password. Where there are many addresses, the oldest are forgotten."""
         with self._lock:
             failed = self._failed.pop(address, deque(maxlen=FAILURES))
             failed.append(time.monotonic())

@@ -14,11 +14,14 @@ LARGEST = 2**31 - 1
 KINDS = {
     "suspects": (
         "Suspects",
-        "Frames like them, and the network, contradict these answers, as of the last order.",
+        "Similar frames and the network contradict these answers, as of the last order.",
     ),
-    "disagreements": ("Disagreements", "People said different things of these frames."),
-    "accepted": ("Accepted unseen", "Nobody looked at these: a suggestion was made an answer in the Data Manager."),
-    "unreadable": ("Unreadable", "These files cannot be read, so nothing can be said of them."),
+    "disagreements": ("Disagreements", "People gave different answers for these frames."),
+    "accepted": (
+        "Accepted unseen",
+        "Nobody looked at these: suggestions became answers in the Data Manager.",
+    ),
+    "unreadable": ("Unreadable", "These files cannot be read, so they get no suggestion."),
 }
 
 
@@ -30,7 +33,7 @@ def look(seen: Seen) -> str:
 
 
 def frames(thumbnails: Thumbnails) -> Callable[[Seen, int], Response]:
-    """Make what answers the small picture of a frame; only of those that the view lists."""
+    """Return a view that serves the thumbnails of the listed frames, and of no others."""
 
     def frame(seen: Seen, task: int) -> Response:
         one = seen.overview.again.find(task) if seen.overview else None

@@ -1,4 +1,4 @@
-"""What the lead may change: each thing is shown once more, and done by a worker once that was confirmed."""
+"""Changes that a lead can make: each is confirmed on a page first, and a worker carries it out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VIEW_OF: dict[str, str] = {"activate": "versions", "rollback": "versions", "begi
 
 
 class Wish(BaseModel):
-    """What a form asks for; ``expected``: the version that was active when it was shown, empty for none."""
+    """A form's request; ``expected`` is the version that was active when the form was shown, empty for none."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -28,7 +28,7 @@ class Wish(BaseModel):
 
 
 def confirm(seen: Seen) -> Answer:
-    """Show what would be done, and ask whether it shall be."""
+    """Show what will happen, and ask for confirmation."""
     wish = _wish(request.args)
     store = seen.services.versions(seen.project)
     if wish.what == "rollback":
@@ -50,12 +50,12 @@ def confirm(seen: Seen) -> Answer:
 
 
 def change(seen: Seen) -> Answer:
-    """Let a worker do it, and go back to the view."""
+    """Hand the change to a worker, and return to the view."""
     wish = _wish(request.form)
     values: dict[str, object] = {}
     if wish.version:
         values = {"version": wish.version, "expected": wish.expected or None}
-        seen.services.versions(seen.project).get(wish.version)  # unknown names are refused here and now
+        seen.services.versions(seen.project).get(wish.version)  # refuse an unknown name at once
     if wish.what in ("activate", "rollback") and not wish.version:
         raise InvalidRequest("Name the version.")
     if wish.what == "begin":

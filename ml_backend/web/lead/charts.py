@@ -1,4 +1,4 @@
-"""Charts as SVG that needs neither script nor style of its own: the page's stylesheet colours them, light and dark."""
+"""Draw charts as SVG without scripts or styles; the page's stylesheet colours them, for light and dark."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from markupsafe import Markup, escape
 
 from ml_backend.store.overviews import Measure
 
-# It looks for pygal's plugins, in a way that Python has given up and warns of at every later import.
+# pygal looks for its plugins through an import hook of a kind that Python has deprecated: every import would warn.
 sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, pygal.PluginImportFixer)]
 
 WIDTH, HEIGHT = 760, 300
 LABELS = 12
-"""Labels under the x axis, at most."""
+"""Maximum number of labels under the x axis."""
 
 
 Points = tuple[tuple[float, float], ...]
 Shares = tuple[Measure | None, ...]
-# A chart takes longer to draw than the rest of a view, and what it shows changes once in a while.
+# Drawing a chart takes longer than the rest of a view, and its data rarely changes.
 _kept = lru_cache(maxsize=64)
 
 
 @_kept
 def measures(about: str, names: tuple[str, ...], lines: tuple[tuple[str, Shares], ...]) -> Markup:
-    """Lines of shares with their intervals over ``names``, such as versions.
+    """Draw lines of shares with their intervals over ``names``, such as versions.
 
-    ``about`` is for those who cannot see it. The stylesheet draws the first line solid, the second dashed.
+    ``about`` describes the chart to those who cannot see it. The stylesheet draws the second line dashed.
     """
     chart = pygal.Line(**_options(), range=(0, 1), value_formatter=_percent)
     chart.x_labels = list(names)
@@ -43,7 +43,7 @@ def measures(about: str, names: tuple[str, ...], lines: tuple[tuple[str, Shares]
 
 @_kept
 def curve(about: str, x_title: str, lines: tuple[tuple[str, Points], ...]) -> Markup:
-    """Lines of points (x, y)."""
+    """Draw lines through points (x, y)."""
     chart = pygal.XY(**_options(), x_title=x_title, value_formatter=_number, x_value_formatter=_number)
     for name, points in lines:
         chart.add(name, list(points))
@@ -52,7 +52,7 @@ def curve(about: str, x_title: str, lines: tuple[tuple[str, Points], ...]) -> Ma
 
 @_kept
 def bars(about: str, names: tuple[str, ...], title: str, values: tuple[float, ...]) -> Markup:
-    """Upright bars over ``names``."""
+    """Draw vertical bars over ``names``."""
     chart = pygal.Bar(**_options(), value_formatter=_number)
     chart.x_labels = list(names)
     every = max(1, len(names) // LABELS)
@@ -93,7 +93,7 @@ def _svg(chart: Any, about: str) -> Markup:
 
 
 def _plain(root: Any) -> Any:
-    """Take out style, script and links, and let values show while the pointer is over them."""
+    """Remove style, script and descriptions, and show values as tooltips."""
     for parent in list(root.iter()):
         for child in list(parent):
             kind = str(child.tag).rsplit("}", 1)[-1]

@@ -1,4 +1,4 @@
-"""Finish a pool with a guarantee: what it takes, how far the audit is, and the certificates."""
+"""The finish of a pool with a guarantee: its cost, the progress of the audit, and the certificates."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def look(seen: Seen) -> str:
 
 
 def certificate(seen: Seen, number: int) -> Response:
-    """The page of a certificate, as it is handed on."""
+    """Serve a certificate as a page of its own."""
     store = seen.services.finishes(seen.project)
     found = [one for one in (*store.counted(), store.newest()) if one is not None and one.number == number]
     if not found:
@@ -34,7 +34,7 @@ def certificate(seen: Seen, number: int) -> Response:
 
 
 def record(seen: Seen, number: int) -> Response:
-    """The record behind a certificate, to be kept: what was drawn, when, what was answered, and what follows."""
+    """Serve the record behind a certificate as a download: the draw, its time, the answers and the result."""
     try:
         content = seen.services.finishes(seen.project).path(number).read_bytes()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""How the versions learn, what people had to correct, and why each batch was asked."""
+"""The learning curve: the accuracy of each version, what people corrected, and the reasons for each batch."""
 
 from __future__ import annotations
 

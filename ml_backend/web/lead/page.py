@@ -1,4 +1,4 @@
-"""The frame of the lead's page: login, navigation, security headers, errors, and one view per module."""
+"""The framework of the lead's page: login, navigation, security headers and errors. Each view has its own module."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ POLICY = (
 )
 PROJECT = f"/<int(max={LARGEST_PROJECT}):project>"
 """The part of an address that names a project."""
-# Annotators' requests run in the same process: however many people look at the page, one thread at most computes.
+# Annotators' requests run in the same process, so at most one thread renders pages.
 _ONE_AT_A_TIME = Lock()
 Answer = str | Response | AnyResponse
 View = Callable[["Seen"], Answer]
@@ -41,7 +41,7 @@ View = Callable[["Seen"], Answer]
 
 @dataclass(frozen=True)
 class Seen:
-    """What a view of one project has: the services, the project, who looks, and what the sidecar computed of it."""
+    """What a view of one project works with: the services, the visitor, and the sidecar's overview."""
 
     services: Services
     health: Health
@@ -60,11 +60,11 @@ class Seen:
 
     @cached_property
     def overview(self) -> Overview | None:
-        """The last overview, None before the first."""
+        """The latest overview, None before the first."""
         return self.services.overviews(self.project).read()
 
     def asked(self) -> Asked | None:
-        """What was asked for last; None also where Redis does not answer."""
+        """Return the last request of a lead; None where there is none or Redis does not answer."""
         try:
             return asked.last(self.services, self.project)
         except (BackendError, RedisError):
@@ -78,7 +78,7 @@ class Seen:
 
 @dataclass
 class Lead:
-    """The page: its blueprint, and the views in the order in which the navigation names them."""
+    """The page: its blueprint, and its views in the order of the navigation."""
 
     blueprint: Blueprint
     services: Services
@@ -92,7 +92,7 @@ class Lead:
         self.at(f"/{name}", name, look)
 
     def at(self, path: str, endpoint: str, look: Callable[..., Answer], change: bool = False) -> None:
-        """Answer an address below a project; ``change``: only POST, and only for somebody who may change things."""
+        """Add an address below a project; with ``change`` it takes only POST, and only from a lead."""
 
         def answer(project: int, **values: object) -> Answer:
             return look(self.seen(project, change), **values)
@@ -101,17 +101,17 @@ class Lead:
         self.blueprint.add_url_rule(f"{PROJECT}{path}", endpoint, answer, methods=methods)
 
     def seen(self, project: int, change: bool = False) -> Seen:
-        """What a view of a project starts from. Ends the request where there is no such project, or no right."""
+        """Return what a view works with. Abort the request for an unknown project or a missing right."""
         who: Visitor = g.visitor
         if change and not who.may_change:
-            abort(403, "This login may read and change nothing.")
+            abort(403, "This login is read-only.")
         if project not in self.services.projects():
             abort(404, "There is no such project here.")
         return Seen(self.services, self.health, project, who)
 
 
 def make(app: Flask, services: Services, health: Health) -> Lead:
-    """Make the page's frame; views are added to what it returns before the blueprint is registered."""
+    """Make the page without its views; add them before the blueprint is registered."""
     blueprint = Blueprint("lead", __name__, url_prefix="/lead", template_folder="templates", static_folder="static")
     lead = Lead(blueprint, services, health, Attempts(), {})
     app.secret_key = signing_key(services.settings)
@@ -135,7 +135,7 @@ def make(app: Flask, services: Services, health: Health) -> Lead:
 
 
 def _let_in(lead: Lead, csrf: CSRFProtect) -> Answer | None:
-    """Find out who asks; send whoever has not logged in to the login."""
+    """Identify the visitor; redirect to the login whoever has not logged in."""
     g.visitor = None
     if request.endpoint == "lead.static":
         return None
@@ -186,7 +186,7 @@ def _answer_people(lead: Lead) -> None:
         found = _tried(lead, request.form.get("name", ""), request.form.get("password", ""))
         if found is None:
             return Response(render_template("lead/login.html", next=wanted, wrong=True), 401)
-        session.clear()  # nobody else's session may become this one
+        session.clear()  # prevent session fixation
         session.permanent = True
         session.update(name=found.name, role=found.role)
         return redirect(wanted)
@@ -198,7 +198,7 @@ def _answer_people(lead: Lead) -> None:
 
 
 def _inside(address: str | None) -> str:
-    """An address of this page to go on to; the front of it for any other."""
+    """Return the address if it belongs to this page, else that of the front page."""
     safe = address and address.startswith("/lead/") and address.isascii() and address.isprintable()
     return address if safe and address else url_for("lead.projects")
 

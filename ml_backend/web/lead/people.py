@@ -1,4 +1,4 @@
-"""The people: how much they do, how far they agree, and how far the ticks sway them."""
+"""The annotators: how much they answer, how well they agree, and how much the ticks sway them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ def look(seen: Seen) -> str:
     days = None
     if overview and overview.days:
         numbers = overview.days
-        about = f"Answers a day, {next(iter(numbers))} to {list(numbers)[-1]}; the table has the last ones."
+        about = f"Answers per day, {next(iter(numbers))} to {list(numbers)[-1]}; the table shows the last days."
         days = charts.bars(about, tuple(day[5:] for day in numbers), "answers", tuple(numbers.values()))
     return seen.render("people.html", days=days)

@@ -1,4 +1,4 @@
-"""Where we stand: who labelled what, how right the ticks are, what is left, what happens now, what is wrong."""
+"""The state of a project: who labelled what, how right the ticks are, what is left, and what is happening or wrong."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def look(seen: Seen) -> str:
 
 
 def _left(history: Sequence[Moment]) -> Markup | None:
-    """The answers left until a finish: as forecast so far, and from now on one fewer with each answer."""
+    """Draw the answers left until a finish: past forecasts, then one fewer with each answer."""
     so_far = tuple((float(one.people), one.answers) for one in history if one.answers is not None)
     if not so_far:
         return None
@@ -40,10 +40,10 @@ def _left(history: Sequence[Moment]) -> Markup | None:
 
 
 def _sure(overview: Overview) -> Markup | None:
-    """How sure the machine is of the frames that nobody has answered."""
+    """Draw how sure the machine is of the unanswered frames."""
     bins = overview.standing.bins
     if not bins:
         return None
     names = tuple(f"{10 * place} to {10 * place + 10}%" for place in range(len(bins)))
-    about = f"Of {sum(bins)} frames the machine is at least 90% sure of {bins[-1]}."
+    about = f"The machine is at least 90% sure of {bins[-1]} of {sum(bins)} frames."
     return charts.bars(about, names, "frames", bins)

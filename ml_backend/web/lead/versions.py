@@ -1,11 +1,11 @@
-"""The versions beside their parents, which one serves, and what was held back."""
+"""The versions beside their parents, with the active one and those held back."""
 
 from __future__ import annotations
 
 from ml_backend.web.lead.page import Seen
 
 ACTIVATIONS = 20
-"""Activations that are shown, the newest first."""
+"""Number of activations shown, the newest first."""
 
 
 def look(seen: Seen) -> str:

@@ -11,7 +11,7 @@ from ml_backend.web.lead import again, changes, finish, learning, page, people, 
 
 
 def answer_lead(app: Flask, services: Services, health: Health) -> None:
-    """Answer the lead's page at ``/lead/``."""
+    """Add the lead's page to the app, at ``/lead/``."""
     lead = page.make(app, services, health)
     lead.view("standing", "Where we stand", standing.look)
     lead.view("learning", "Learning curve", learning.look)
