@@ -22,25 +22,25 @@ def activate(
     expected: str | EllipsisType | None = ...,
     undo: bool = False,
 ) -> None:
-    """Activate a version that can serve the project; the queue follows at the next refresh.
+    """Activate a version for the project; the queue follows at the next refresh.
 
-    ``expected`` names the version that was active when the person decided, the present one if it is left out; ``undo``
-    if this is a rollback.
+    ``expected`` names the version that was active when the person decided; by default, it is the one active now.
+    ``undo`` marks a rollback.
 
     Raises:
-        VersionUnknown: if it cannot serve the project as it is now; the active version then stays.
-        ActiveVersionChanged: if another version than ``expected`` is active.
+        VersionUnknown: if the version does not fit the project as it is now; the active version then stays.
+        ActiveVersionChanged: if a version other than ``expected`` is active.
     """
     store = services.versions(project)
     wanted = store.active() if expected is ... else expected
     configuration = services.configuration(services.studio.project(project).label_config)
     difference = ordering.unfit(services, version, configuration)
     if difference:
-        # Active but unused, it would leave the annotators without pseudo-labels until the next batch is trained on.
+        # An active version that cannot be used leaves annotators without pseudo-labels until the next fine-tune.
         raise VersionUnknown(
-            f"{version.version} cannot serve, {difference}: change that back first, or activate another version"
+            f"{version.version} cannot be used because {difference}; undo that change, or activate another version"
         )
-    # The same backbone with other weights, or a damaged file, shows only here.
+    # Only loading reveals the same backbone with other weights, or a damaged file.
     services.predictor.network(len(version.label_names)).load_tail(store.tail(version.version))
     store.activate(version.version, by=by, expected=wanted, undo=undo)
     event(logger, "version active", project=project, version=version.version, by=by)

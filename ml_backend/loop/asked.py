@@ -24,7 +24,7 @@ What = Literal["activate", "rollback", "begin", "give up"]
 SAID: dict[str, str] = {
     "activate": "make version {version} active",
     "rollback": "go back to version {version}",
-    "begin": "begin a finish with at most {epsilon:.3g} of all labels wrong",
+    "begin": "begin a finish with an error of at most {epsilon:.3g}",
     "give up": "give up the finish",
 }
 
@@ -35,7 +35,7 @@ class Asked:
 
     said: str
     by: str
-    state: Literal["waits", "in progress", "done", "refused"]
+    state: Literal["waiting", "in progress", "done", "refused"]
     reason: str = ""
 
 
@@ -103,8 +103,8 @@ def last(services: Services, project: int) -> Asked | None:
     if status == JobStatus.STARTED:
         return Asked(said, by, "in progress")
     if status not in jobs.ENDED:
-        return Asked(said, by, "waits")
-    result = job.return_value() if status == JobStatus.FINISHED else {"refused": "it failed; the worker's log says why"}
+        return Asked(said, by, "waiting")
+    result = job.return_value() if status == JobStatus.FINISHED else {"refused": "it failed; see the worker's log"}
     reason = (result or {}).get("refused", "")
     return Asked(said, by, "refused" if reason else "done", reason)
 

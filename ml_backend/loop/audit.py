@@ -63,7 +63,7 @@ def report_on(
 
 
 def told_before(services: Services, project: int, configuration: Configuration) -> dict[int, Told]:
-    """What was told of each audit frame, by task; without those of a finish that is still being answered."""
+    """Return what was told of each audit frame, by task, without the frames of a finish still being answered."""
     open_ = services.finishes(project).open()
     told = dict(_told_of_batches(services, project, configuration)) | dict(
         _told_of_finishes(services, project, configuration)

@@ -44,7 +44,7 @@ def look_again(
         order=name,
         suspects=suspects,
         disagreements=_listed(disagreements(annotations, configuration), urls),
-        accepted=_listed([(task, "a suggestion that was accepted unseen") for task in sorted(unseen)], urls),
+        accepted=_listed([(task, "suggestion accepted unseen") for task in sorted(unseen)], urls),
         unreadable=_listed(sorted(order.about.unreadable.items()) if order else [], {}),
     )
 

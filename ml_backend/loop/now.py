@@ -73,9 +73,9 @@ def _under_way(services: Services, project: int) -> Iterator[Work]:
         done, total = job.meta.get("done", 0), job.meta.get("total", 0)
         if status == JobStatus.STARTED:
             share = done / total if total else None
-            yield Work("Fine-tune", str(job.meta.get("stage", "begins")), share)
+            yield Work("Fine-tune", str(job.meta.get("stage", "starting")), share)
         else:
-            waits = "waits to be retried" if status == JobStatus.SCHEDULED else "waits for a worker"
+            waits = "waiting to be retried" if status == JobStatus.SCHEDULED else "waiting for a worker"
             yield Work("Fine-tune", waits)
     step = services.doing(project).step()
     if step is not None:
@@ -87,7 +87,7 @@ def _noted(services: Services, project: int) -> Iterator[Trouble]:
     if not heartbeat.alive(services.redis, heartbeat.SIDECAR):
         yield Trouble(
             "The sidecar is not running: the queue and this page are not refreshed.",
-            "Start it: `tsal serve` starts everything, `tsal sidecar` only it.",
+            "Start it: `tsal serve` starts everything, `tsal sidecar` only the sidecar.",
         )
     trouble = services.doing(project).trouble()
     if trouble:
@@ -96,9 +96,9 @@ def _noted(services: Services, project: int) -> Iterator[Trouble]:
 
 def _unhealthy(health: Mapping[str, str]) -> Iterator[Trouble]:
     remedies = {
-        "label_studio": ("Label Studio", "Start Label Studio, or correct TSAL_LABEL_STUDIO_URL and its token."),
-        "disk": ("The disk", "Make room, for example with `tsal versions prune`."),
-        "model": ("The network", "Correct what it names; `tsal doctor` says more."),
+        "label_studio": ("Label Studio", "Start Label Studio, or correct TSAL_LABEL_STUDIO_URL and the token."),
+        "disk": ("The disk", "Free some space, for example with `tsal versions prune`."),
+        "model": ("The network", "Correct the cause given here; `tsal doctor` says more."),
     }
     for name, (what, remedy) in remedies.items():
         state = health.get(name, "UNKNOWN")
@@ -119,11 +119,11 @@ def _kept(services: Services, project: int) -> Iterator[Trouble]:
         newest = store.newest()
     except VersionUnknown as error:
         newest = None
-        yield Trouble(f"The newest version cannot be used: {error}", "The sidecar sets it aside at its next look.")
+        yield Trouble(f"The newest version cannot be used: {error}", "The sidecar will set it aside at its next look.")
     if newest is not None and newest.held_back and newest.version != store.active():
         yield Trouble(
             f"The newest version {newest.version} is held back: {newest.held_back}",
-            "The previous version serves. Under Versions you can activate it anyway.",
+            "The previous version stays active. Under Versions you can activate it anyway.",
         )
     for name in store.damaged():
-        yield Trouble(f"Version {name} is damaged and set aside.", "Restore it from a backup, or ignore it.")
+        yield Trouble(f"Version {name} is damaged and was set aside.", "Restore it from a backup, or ignore it.")

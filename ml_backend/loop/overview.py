@@ -149,7 +149,7 @@ def _versions(store: VersionStore, before: Overview | None) -> tuple[Version, ..
     for name in store.names():
         try:
             found.append(known.get(name) or _version(store.get(name)))
-        except BackendError:  # it cannot be read; `tsal versions list` says so
+        except BackendError:  # unreadable; `tsal versions list` reports it
             continue
     return tuple(found)
 

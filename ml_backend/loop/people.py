@@ -80,7 +80,7 @@ def days(annotations: Sequence[ConfirmedAnnotation]) -> dict[str, int]:
 def agreement(annotations: Sequence[ConfirmedAnnotation], configuration: Configuration) -> tuple[Agreement, ...]:
     """Compute Krippendorff's alpha of each symptom over the frames that two or more people answered.
 
-    Alpha is undefined where everybody gives the same answer for every frame.
+    Alpha is undefined, and None here, where everybody gives the same answer for every frame.
     """
     answers: dict[int, dict[int, NDArray[np.uint8]]] = defaultdict(dict)
     for one in sorted(annotations, key=lambda one: one.updated_at):

@@ -11,8 +11,8 @@ from ml_backend.frames.frame import Fetcher
 from ml_backend.loop.drawing import THUMBNAIL, jpeg
 from ml_backend.msml.frames import thumbnail
 
-KEPT = 512  # pictures, 20 kB each
-SECONDS = 600.0  # after so long a file is read again: it may have been replaced
+KEPT = 512  # pictures of about 20 kB
+SECONDS = 600.0  # then the file is read again: it may have been replaced
 
 
 class Thumbnails:

@@ -28,7 +28,7 @@ TICK_SECONDS = 1.0
 FULL_POLL = 10
 CLOCK_SECONDS = 10.0  # a smaller step of the clock harms nobody
 AT_ONCE = 4  # projects that are looked at side by side
-OVERVIEW_REST = 20.0  # rest so many times as long as an overview took: it reads every answer from Label Studio
+OVERVIEW_REST = 20.0  # rest, as a multiple of the time an overview took: it reads every answer from Label Studio
 
 
 @dataclass
@@ -175,9 +175,10 @@ def _refresh(
 
 
 def _overview(services: Services, project: int, state: Watched, counts: Counts, ended: str | None, due: bool) -> None:
-    """Update the lead's page where something has changed; for new answers alone at most once a poll, and rarely.
+    """Update the lead's page if something has changed; for new answers alone, at most once per poll and after a rest.
 
-    This is the last step of a look and reads everything anew: nobody waits for it, and a failure costs only the page.
+    This is the last step of a look, because it reads everything anew: nothing waits for it, and a failure affects only
+    the page.
     """
     order, active = services.orders(project).current_name(), services.versions(project).active()
     finish = services.finishes(project).newest()

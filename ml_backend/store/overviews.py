@@ -139,7 +139,7 @@ class Agreement(_Kept):
 
 
 class Doubtful(_Kept):
-    """A frame that deserves a second look: its ``task``, the address ``url`` of its picture, and ``why`` in words."""
+    """A frame that deserves a second look: its ``task``, the ``url`` of its picture, and ``why`` in words."""
 
     task: int
     url: str

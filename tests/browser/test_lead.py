@@ -24,7 +24,7 @@ VIEWS = ("standing", "learning", "versions", "people", "again", "finish", "confi
 
 @pytest.fixture
 def services(tmp_path: Path, redis_url: str) -> Services:
-    """An installation with one project, in which nothing is missing."""
+    """Return an installation with one project and a complete overview."""
     services = Services(settings_in(tmp_path, redis_url, **SECRETS))
     store = services.versions(PROJECT)
     for number in (1, 2):
@@ -35,7 +35,7 @@ def services(tmp_path: Path, redis_url: str) -> Services:
 
 @pytest.fixture
 def address(services: Services) -> Iterator[str]:
-    """The page, served on a free port."""
+    """Serve the page on a free port, and yield its address."""
     server = make_server("127.0.0.1", 0, create_app(services.settings), threaded=True)
     thread = Thread(target=server.serve_forever)
     thread.start()
@@ -57,14 +57,14 @@ def log_in(page: Page, address: str, pair: tuple[str, str] = LEAD) -> None:
 
 
 def tab_to(page: Page, words: str) -> None:
-    """Press Tab until what has the focus says these words, and is seen to have it."""
+    """Press Tab until a link or button with these words has the focus, and check that the focus is visible."""
     for _ in range(60):
         page.keyboard.press("Tab")
         focus = page.locator(":focus")
         if focus.evaluate("one => one.tagName") in ("A", "BUTTON") and words in (focus.text_content() or ""):
             assert focus.evaluate("one => getComputedStyle(one).outlineStyle") == "solid"
             return
-    pytest.fail(f"Tab never comes to {words!r}")
+    pytest.fail(f"Tab never reaches {words!r}")
 
 
 @pytest.mark.parametrize("width", [768, 1400])

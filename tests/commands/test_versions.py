@@ -240,9 +240,9 @@ class TestAVersionThatDoesNotFit:
             served.model_copy(update={"label_names": ("Healthy", "Nodule")}), lambda path: path.write_bytes(tail)
         )
         said = self.refused(services, trained, capsys, "activate", "2")
-        assert f"{other.version} cannot serve" in said
+        assert f"{other.version} cannot be used" in said
         assert "it shares no symptom (Healthy, Nodule) with the project now (A-line, B-line, Pleural lesion, " in said
-        assert "Pleural effusion): change that back first" in said
+        assert "Pleural effusion); undo that change" in said
 
     def test_another_network_or_a_damaged_file(
         self, services: Services, trained: int, environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

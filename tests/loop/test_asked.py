@@ -1,4 +1,4 @@
-"""What a lead asks for: a worker does it once, and its refusal has a reason."""
+"""Requests of a lead: a worker carries out each one once, and a refusal gives a reason."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["folder", "installed", "one_thread", "predictor", "studio"]
 
 @pytest.fixture
 def made(installed: Installation, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Services:
-    """An installation whose worker is this process."""
+    """Return an installation whose worker is this process."""
     services = installed.services(strategy="cover", validator="memory", redis_url=redis_url)
     monkeypatch.setattr(asked, "load", lambda: services.settings)
     monkeypatch.setattr(asked, "Services", lambda settings: services)
@@ -29,7 +29,7 @@ def made(installed: Installation, redis_url: str, monkeypatch: pytest.MonkeyPatc
 
 
 def work(services: Services) -> None:
-    """Do what is asked for, as a worker does."""
+    """Carry out the requests, as a worker does."""
     queues = [services.queue(name) for name in (asked.QUEUE, jobs.QUEUE)]
     SimpleWorker(queues, connection=services.redis, serializer=JSONSerializer).work(burst=True)
 
@@ -45,7 +45,7 @@ def test_a_version_is_made_active_and_back(installed: Installation, made: Servic
     store = made.versions(PROJECT)
     news = made.pending(PROJECT).news()
     asked.ask(made, PROJECT, "activate", "Ada", version=first, expected=second)
-    assert state(made) == ("waits", False)
+    assert state(made) == ("waiting", False)
     work(made)
     assert (store.active(), state(made)) == (first, ("done", False))
     assert store.activations()[-1].by == "Ada"
@@ -73,7 +73,7 @@ def test_one_thing_at_a_time_and_then_the_next(made: Services) -> None:
     asked.ask(made, PROJECT, "give up", "Bea")
     found = asked.last(made, PROJECT)
     assert found is not None
-    assert (found.state, found.by) == ("waits", "Bea")
+    assert (found.state, found.by) == ("waiting", "Bea")
 
 
 def test_a_finish_is_begun_and_given_up(installed: Installation, made: Services) -> None:

@@ -1,4 +1,4 @@
-"""What the page says of this moment: what is under way, and what is wrong."""
+"""The current work and the problems that the lead's page reports."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_fine_tune_waits_and_then_says_how_far_it_is(services: Services) -> No
 def test_a_refresh_is_seen_while_it_lasts(services: Services) -> None:
     doing = Doing(lambda: services.redis, PROJECT)
     doing.note("scoring", 30, 120)
-    doing.note("scoring", 31, 120)  # too soon after the last news to be told
+    doing.note("scoring", 31, 120)  # too soon after the last update, so dropped
     assert [work.share for work in now(services, PROJECT, WELL).works] == [0.25]
     doing.note("sending", 0, 0)
     assert doing.step() == Step("sending", 0, 0)

@@ -1,4 +1,4 @@
-"""What the lead's page shows, as the sidecar computes it."""
+"""The overview that the sidecar computes for the lead's page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAMES = {1: "Ada", 2: "Bea"}
 
 
 def answered(installed: Installation, task: int, labels: list[int], by: int, **fields: object) -> None:
-    """Somebody answers a task."""
+    """Add an answer to a task."""
     number = 100 * by + task
     installed.studio.confirm(task, labels, number)
     place = [one.id for one in installed.studio.annotations].index(number)
@@ -48,7 +48,7 @@ def test_every_frame_stands_somewhere(installed: Installation) -> None:
     answered(installed, TASKS[4], B, by=2)
     found = computed(made).standing
     assert (found.frames, found.people, found.accepted, found.left) == (len(TASKS), 4, 1, len(TASKS) - 4)
-    # Whatever nobody has looked at since the order was made has the machine's label.
+    # Every frame that is still unanswered has the machine's label.
     assert found.machine == sum(found.bins) == len(TASKS) - 4
 
 
@@ -105,7 +105,7 @@ def test_versions_come_from_their_manifests_and_are_read_once(installed: Install
 
 def test_the_audit_says_how_right_each_symptom_is(installed: Installation) -> None:
     made = services(installed)
-    told(made, 1, 2, 3)  # healthy, all of them
+    told(made, 1, 2, 3)  # all of them healthy
     for task, labels in {1: A, 2: A, 3: B}.items():
         answered(installed, task, labels, by=task % 2 + 1)
     found = computed(made)
@@ -152,7 +152,7 @@ def test_agreement_is_krippendorffs_alpha_of_frames_that_two_answered() -> None:
     ]
     once = [annotation(99, 5, B, 1), annotation(98, 6, A, None), annotation(97, 6, B, None)]
     found = {one.symptom: one for one in agreement([*twice, *once], CONFIGURATION)}
-    # By hand: 8 values, 5 healthy and 3 not; 2 of 8 ordered pairs disagree, by chance 2 * 5 * 3 / 7 would.
+    # By hand: 8 values, 5 healthy and 3 not; 2 of 8 ordered pairs disagree, 2 * 5 * 3 / 7 are expected by chance.
     assert found["Healthy"].alpha == pytest.approx(1 - 2 / (2 * 5 * 3 / 7))
     assert (found["Healthy"].frames, found["Healthy"].people) == (4, 2)
     assert found["B-line"].alpha is None  # nobody ever saw one
@@ -206,7 +206,7 @@ def test_the_watch_writes_it_and_a_failure_costs_nothing_else(
     assert made.overviews(PROJECT).read() == first
     answered(installed, TASKS[1], A, by=1)
     state.polled = float("-inf")
-    state.overview_again = float("inf")  # as if the last one had taken long
+    state.overview_again = float("inf")  # as if the last overview had taken long
     look(made, PROJECT, state)
     assert made.overviews(PROJECT).read() == first
     state.polled = state.overview_again = float("-inf")
@@ -223,7 +223,7 @@ def test_what_deserves_a_second_look(installed: Installation) -> None:
     answered(installed, TASKS[0], B, by=2)
     answered(installed, TASKS[1], A, by=2)  # agrees
     answered(installed, TASKS[5], B, by=2, accepted_unseen=True)
-    answered(installed, TASKS[2], A, by=2, accepted_unseen=True)  # nobody looked, but somebody else did
+    answered(installed, TASKS[2], A, by=2, accepted_unseen=True)  # accepted unseen, but somebody else looked
     lose(installed.studio, TASKS[8])
     order = refreshed(made)
     again = computed(made).again

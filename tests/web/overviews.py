@@ -1,4 +1,4 @@
-"""Overviews made up for tests of the lead's page."""
+"""Made-up overviews for tests of the lead's page."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ NOON = "2026-01-01T12:00:00+00:00"
 
 
 def share(value: float, frames: int = 40) -> Measure:
-    """A share with some interval."""
+    """Make a share with an interval."""
     return Measure(value=value, low=max(0.0, value - 0.1), high=min(1.0, value + 0.05), frames=frames, patients=9)
 
 
 def doubts(why: str, *tasks: int) -> Doubts:
-    """Some frames with pictures that deserve a second look, and as many that are not listed."""
+    """Make frames that deserve a second look; as many again are counted but not listed."""
     first = tuple(Doubtful(task=task, url=f"/data/local-files/?d={task}.png", why=why) for task in tasks)
     return Doubts(count=2 * len(first), first=first)
 
 
 def made_up(markup: str = "", versions: int = 5, project: int = PROJECT) -> Overview:
-    """An overview in which nothing is missing; ``markup`` is part of every name that somebody else gave."""
+    """Make a complete overview; ``markup`` is part of every text that comes from outside."""
     names = [f"msml-{number:04d}-{number:08d}" for number in range(1, versions + 1)]
     return Overview(
         project=project,

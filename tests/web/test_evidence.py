@@ -1,4 +1,4 @@
-"""The evidence beside the frame: who gets it, what it shows, and what nobody gets."""
+"""The evidence beside the frame: who may see it, what it shows, and what stays hidden."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 class Place:
-    """Eight frames of two clips; what was put in order is asked for through the app."""
+    """An installation with eight frames of two clips, and a client of its app."""
 
     def __init__(self, folder: Path, **changes: object) -> None:
         self.folder = folder
@@ -94,7 +94,7 @@ def test_the_memory_shows_the_confirmed_frames_most_like_it_with_who_and_when(pl
     assert {"2026-11-12", "2026-11-13"} < set(texts)
     titles = [text for text in texts if text in ("Most similar confirmed frames", "Neighbours in the clip")]
     assert len(titles) == 2
-    # The one of its own clip comes first.
+    # The frame from the same clip comes first.
     assert texts.index("Ada <b>L</b>") < texts.index("user 4")
     assert [text for text in texts if text.endswith(("earlier", "later"))] == ["0.5 s earlier", "0.5 s later"]
     assert len(place.images(4)) == 1 + 2 + 3
@@ -122,7 +122,7 @@ def test_a_version_adds_probabilities_and_a_map_of_what_is_ticked(place: Place) 
     shown = [int(text[:-1]) for text in texts if re.fullmatch(r"\d+%", text)]
     assert shown == [round(100 * value) for value in said.values()]
     after = np.asarray(place.images(4)[0], float)
-    assert np.abs(after - before).max() > 60  # grey frames: what has colour is the map
+    assert np.abs(after - before).max() > 60  # the frames are grey, so any colour is the map's
     assert np.abs(after[..., 0] - after[..., 2]).max() > 60
 
 
@@ -190,7 +190,7 @@ def test_of_five_thousand_damaged_addresses_none_shows_anything(place: Place) ->
         damaged = "".join(letters)
         if damaged.partition("?")[0].partition("#")[0] != right:
             answered.add(place.client.get(damaged).status_code)
-    assert answered <= {404, 308}  # sent on where slashes are doubled
+    assert answered <= {404, 308}  # doubled slashes are redirected
 
 
 @pytest.mark.parametrize(

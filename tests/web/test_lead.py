@@ -1,4 +1,4 @@
-"""The lead's page: who gets in, who may change things, and that nothing that is shown is ever run."""
+"""The lead's page: login, permissions, and that no displayed text is ever run as a script."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ VIEWS = ("standing", "learning", "versions", "people", "again", "finish")
 
 @pytest.fixture
 def services(tmp_path: Path, redis_url: str) -> Services:
-    """An installation with one project, whose names are all scripts."""
+    """Return an installation with one project whose names all contain scripts."""
     services = Services(settings_in(tmp_path, redis_url, **SECRETS))
     services.overviews(PROJECT).write(made_up(SCRIPT))
     return services
@@ -47,7 +47,7 @@ def client(services: Services) -> FlaskClient:
 
 
 def token_in(page: TestResponse) -> str:
-    """The token against forgery of a page's form."""
+    """Return the CSRF token of a page's form."""
     found = re.search(r'name="csrf_token" value="([^"]+)"', page.get_data(as_text=True))
     assert found
     return found[1]
@@ -209,7 +209,7 @@ def test_a_view_of_many_versions_keeps_its_labels_apart(client: FlaskClient, ser
 
 
 def certified(services: Services, **changes: Any) -> Finish:
-    """A finish whose audit was counted."""
+    """Save and return a finish whose audit was counted."""
     finish = Finish(
         number=1,
         state="certified",
@@ -297,7 +297,7 @@ def test_a_version_is_made_active_by_a_worker_after_a_confirmation(client: Flask
     assert job.args == [PROJECT, "activate", "lead (page)", {"version": first, "expected": second}]
     found = asked.last(services, PROJECT)
     assert found is not None
-    assert (found.state, first in found.said) == ("waits", True)
+    assert (found.state, first in found.said) == ("waiting", True)
     assert changed(client, {"what": "rollback"}).status_code == 409  # one thing at a time
 
 

@@ -1,4 +1,4 @@
-"""5,000 malformed requests to the lead's page, by somebody with the password and by somebody without."""
+"""Malformed requests to the lead's page: 5,000 with the password, 1,000 without."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def services(tmp_path: Path, redis_url: str) -> Iterator[Services]:
 
 
 def address(chance: random.Random) -> str:
-    """An address of the page, most often with something wrong in it."""
+    """Make an address of the page, usually a malformed one."""
     project = str(PROJECT) if chance.random() < 0.7 else quote(chance.choice(ODD_PROJECTS), errors="replace")
     place = chance.choice(PLACES) if chance.random() < 0.8 else quote(chance.choice(ODD_PATHS), errors="replace")
     return chance.choice((f"/lead/{project}/{place}", f"/lead/{place}", "/lead/login", "/lead/logout"))[:4000]
 
 
 def fields(chance: random.Random) -> dict[str, str]:
-    """Fields of a form or of a query, of which most make no sense."""
+    """Make fields of a form or a query, most of them invalid."""
     return {
         chance.choice(NAMES): chance.choice(VALUES).encode(errors="replace").decode()[:5000]
         for _ in range(chance.randrange(4))
@@ -67,12 +67,12 @@ def test_nothing_of_it_is_an_error_of_ours_or_is_run(services: Services) -> None
     logged_in(client, LEAD)
     token = token_in(client.get("/lead/"))
     for number in range(REQUESTS):
-        origin = {"REMOTE_ADDR": f"10.0.{number % 250}.{number // 250}"}  # or most would only have to wait
+        origin = {"REMOTE_ADDR": f"10.0.{number % 250}.{number // 250}"}  # a single address would be locked out
         status, text = attacked(client, chance, token, environ_overrides=origin)
         seen[status] += 1
         assert status < 500 or status == 501, (number, text)
         assert "<script>alert" not in text, number
-        if (status == 302 and number % 50 == 0) or "Log in</h1>" in text:  # a logout, among them
+        if (status == 302 and number % 50 == 0) or "Log in</h1>" in text:  # logged out by one of the requests
             logged_in(client, LEAD)
             token = token_in(client.get("/lead/"))
     assert {200, 302, 400, 404, 405} <= seen.keys()

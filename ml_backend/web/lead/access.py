@@ -34,14 +34,14 @@ class Visitor:
 
     @property
     def may_change(self) -> bool:
-        """Whether this visitor may do more than read."""
+        """Whether this visitor may make changes."""
         return self.role == "lead"
 
 
 def visitor(request: Request, settings: Settings) -> Visitor | None:
     """Identify the visitor by the session; without secrets, anybody on this machine is a lead.
 
-    Return None for a visitor who has not logged in, or who is on another machine.
+    Return None if nobody has logged in, or if there are no secrets and the request comes from another machine.
     """
     if settings.basic_auth_user is None:
         return Visitor("this machine", "lead") if is_local(request) else None
@@ -73,7 +73,7 @@ def signing_key(settings: Settings) -> bytes:
     path = settings.data_dir / KEY_FILE
     secret = kept_secret(path)
     if len(secret) != BYTES:
-        raise SettingsError(f"{path} is damaged: remove it, and everybody logs in again")
+        raise SettingsError(f"{path} is damaged: delete it; everybody then has to log in again")
     names = (settings.basic_auth_user or "", settings.lead_reader_user or "")
     passwords = (_plain(settings.basic_auth_password), _plain(settings.lead_reader_password))
     return hmac.new(secret, "\0".join(names + passwords).encode(), hashlib.sha256).digest()

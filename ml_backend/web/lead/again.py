@@ -1,4 +1,4 @@
-"""Frames that deserve a second look, each with its picture and a link to its task."""
+"""The view of frames that deserve a second look, each with a picture and a link to its task."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def frames(thumbnails: Thumbnails) -> Callable[[Seen, int], Response]:
         one = seen.overview.again.find(task) if seen.overview else None
         content = thumbnails.of(one.url, task) if one and one.url else None
         if content is None:
-            abort(404, "There is no picture of this frame here.")
+            abort(404, "No picture of this frame is available here.")
         return Response(content, content_type="image/jpeg")
 
     return frame

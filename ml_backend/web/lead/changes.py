@@ -34,11 +34,11 @@ def confirm(seen: Seen) -> Answer:
     if wish.what == "rollback":
         before = store.before()
         if before is None:
-            raise VersionUnknown("No other version served before the active one: there is nothing to go back to.")
+            raise VersionUnknown("No other version was active before this one: there is nothing to go back to.")
         wish = wish.model_copy(update={"version": before})
     manifest = store.get(wish.version) if wish.version else None
     if wish.what == "activate" and manifest is None:
-        raise InvalidRequest("Name the version.")
+        raise InvalidRequest("Give the name of a version.")
     return seen.render(
         "confirm.html",
         wish=wish,
@@ -57,7 +57,7 @@ def change(seen: Seen) -> Answer:
         values = {"version": wish.version, "expected": wish.expected or None}
         seen.services.versions(seen.project).get(wish.version)  # refuse an unknown name at once
     if wish.what in ("activate", "rollback") and not wish.version:
-        raise InvalidRequest("Name the version.")
+        raise InvalidRequest("Give the name of a version.")
     if wish.what == "begin":
         values = {"epsilon": wish.error / 100, "confidence": wish.confidence / 100}
     asked.ask(seen.services, seen.project, wish.what, f"{seen.who.name} (page)", **values)

@@ -83,7 +83,7 @@ def _point(one: Measure | None) -> dict[str, Any] | None:
 
 
 def _svg(chart: Any, about: str) -> Markup:
-    """Draw a chart without pygal's own style and script, which the page's security policy forbids."""
+    """Render a chart without pygal's own style and script, which the page's security policy forbids."""
     chart.add_xml_filter(_plain)
     drawn = chart.render(is_unicode=True)
     return Markup('<div class="chart" role="img" aria-label="{}">{}</div>').format(

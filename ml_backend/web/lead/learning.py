@@ -16,7 +16,7 @@ def look(seen: Seen) -> str:
         return seen.render("learning.html", curve=None, corrected=None, reasons=())
     numbers = tuple(str(one.number) for one in versions)
     curve = charts.measures(
-        f"Share right, version {numbers[0]} to {numbers[-1]}; the table has the figures.",
+        f"Share right, versions {numbers[0]} to {numbers[-1]}; the table gives the figures.",
         numbers,
         (
             ("network, on held-out patients", tuple(one.exact_match for one in versions)),
@@ -24,7 +24,7 @@ def look(seen: Seen) -> str:
         ),
     )
     corrected = charts.bars(
-        "Share of each batch that people corrected; the table has the figures.",
+        "Share of each batch that people corrected; the table gives the figures.",
         numbers,
         "corrected, %",
         tuple(100 * (one.corrected or 0.0) for one in versions),

@@ -32,7 +32,7 @@ POLICY = (
     "frame-ancestors 'none'; base-uri 'none'"
 )
 PROJECT = f"/<int(max={LARGEST_PROJECT}):project>"
-"""The part of an address that names a project."""
+"""The URL segment that names a project."""
 # Annotators' requests run in the same process, so at most one thread renders pages.
 _ONE_AT_A_TIME = Lock()
 Answer = str | Response | AnyResponse
@@ -55,7 +55,7 @@ class Seen:
 
     @property
     def studio(self) -> str:
-        """Label Studio's address as the visitor's browser sees it."""
+        """The address of Label Studio as the visitor's browser sees it."""
         return self.settings.label_studio_public_url or self.settings.label_studio_url
 
     @cached_property
@@ -106,7 +106,7 @@ class Lead:
         if change and not who.may_change:
             abort(403, "This login is read-only.")
         if project not in self.services.projects():
-            abort(404, "There is no such project here.")
+            abort(404, "There is no such project.")
         return Seen(self.services, self.health, project, who)
 
 
@@ -123,7 +123,7 @@ def make(app: Flask, services: Services, health: Health) -> Lead:
         SESSION_COOKIE_SECURE=services.settings.backend_url.startswith("https://"),
         PERMANENT_SESSION_LIFETIME=SESSION,
         WTF_CSRF_CHECK_DEFAULT=False,  # Label Studio's own calls have no session
-        WTF_CSRF_TIME_LIMIT=None,  # as long as the session
+        WTF_CSRF_TIME_LIMIT=None,  # valid as long as the session
     )
     csrf = CSRFProtect(app)
     blueprint.before_request(lambda: _let_in(lead, csrf))
@@ -144,7 +144,7 @@ def _let_in(lead: Lead, csrf: CSRFProtect) -> Answer | None:
     if g.visitor is not None or request.endpoint == "lead.login":
         return None
     if lead.services.settings.basic_auth_user is None:
-        abort(403, "Without TSAL_BASIC_AUTH_USER and TSAL_BASIC_AUTH_PASSWORD this page opens on its own machine only.")
+        abort(403, "Set TSAL_BASIC_AUTH_USER and TSAL_BASIC_AUTH_PASSWORD to open this page from another machine.")
     return redirect(url_for("lead.login", next=request.path))
 
 
@@ -154,7 +154,7 @@ def _by_header(lead: Lead) -> Visitor | None:
 
 
 def _tried(lead: Lead, name: str, password: str) -> Visitor | None:
-    """Check a name and a password, unless too many wrong ones came from this address."""
+    """Check a name and a password; refuse to if this address has sent too many wrong ones."""
     address = request.remote_addr or ""
     wait = lead.attempts.wait(address)
     if wait:
@@ -209,7 +209,7 @@ def _answer_errors(blueprint: Blueprint) -> None:
 
     @blueprint.errorhandler(CSRFError)
     def forged(error: CSRFError) -> tuple[str, int]:
-        return page(400, "This form is too old, or it was not sent from this page. Go back, reload and try again.")
+        return page(400, "This form has expired, or was not sent from this page. Go back, reload and try again.")
 
     @blueprint.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> AnyResponse | tuple[str, int]:
@@ -223,7 +223,7 @@ def _answer_errors(blueprint: Blueprint) -> None:
 
     @blueprint.errorhandler(RedisError)
     def no_redis(error: RedisError) -> tuple[str, int]:
-        return page(503, "Redis does not answer, so nothing can be asked for now.")
+        return page(503, "Redis does not answer, so no changes can be made now.")
 
 
 def _secure(response: Response) -> Response:

@@ -33,7 +33,7 @@ def _left(history: Sequence[Moment]) -> Markup | None:
         return None
     people, answers = so_far[-1]
     return charts.curve(
-        f"Answers left until a finish: {answers:.0f} at {people:.0f} answered frames, none at {people + answers:.0f}.",
+        f"Answers left until a finish: {answers:.0f} after {people:.0f} frames, none after {people + answers:.0f}.",
         "answered frames",
         (("forecast so far", so_far), ("from now on", ((people, answers), (people + answers, 0.0)))),
     )
