@@ -155,7 +155,7 @@ class Services:
         return self._embeddings[project]
 
     def probabilities(self, project: int, manifest: Manifest) -> KeptProbabilities:
-        """The probabilities that a version gives a project's frames."""
+        """A version's probabilities for the frames of a project."""
         folder = self.folder(project) / "probabilities"
         return KeptProbabilities(self.predictor, manifest, self.versions(project), folder)
 

@@ -18,7 +18,7 @@ from ml_backend.store.versions import Manifest, VersionStore
 
 
 class KeptProbabilities:
-    """The probabilities that a version gives a project's frames, saved in ``folder``.
+    """A version's probabilities for the frames of a project, saved in ``folder``.
 
     Those of other versions are removed, as only one version serves at a time. Keys depend on the file's content and
     the version, so a replaced file never gets the probabilities of the old one.

@@ -23,9 +23,9 @@ from ml_backend.studio.configuration import CERTAINTY, NONE_OF_THESE, NOT_ASSESS
 # that is made of it; `meta` and a numeric `score` would be copied into the annotation.
 AUDIT = "tsal"
 _SOURCES = {
-    "memory": "from frames like this that were confirmed",
+    "memory": "from similar confirmed frames",
     "network": "from the network",
-    "table": "from the network and what often occurs together",
+    "table": "from the network and known combinations",
 }
 
 

@@ -17,6 +17,7 @@ from ml_backend.loop import asked
 from ml_backend.services import Services
 from ml_backend.store.finishes import Finish, MachineRows, Outcome
 from ml_backend.store.overviews import Overview
+from ml_backend.store.pending import Pending
 from ml_backend.web.app import create_app
 from ml_backend.web.lead.access import FAILURES, KEY_FILE, log_in, signing_key
 from tests.installation import PROJECT, manifest_of, settings_in, task_with_frame, write_no_weights
@@ -411,3 +412,11 @@ class TestLookAgain:
         old = made_up().model_dump(exclude={"again"})
         services.overviews(PROJECT).write(Overview.model_validate(old))
         assert client.get(f"/lead/{PROJECT}/again", auth=READER).get_data(as_text=True).count("None.") == 4
+
+
+@pytest.mark.parametrize(("count", "said"), [(3, "3 of 4 answers"), (9, "9 new answers: a fine-tune is due")])
+def test_answers_for_the_next_fine_tune(
+    services: Services, client: FlaskClient, monkeypatch: pytest.MonkeyPatch, count: int, said: str
+) -> None:
+    monkeypatch.setattr(Pending, "count", lambda self: count)
+    assert said in client.get(f"/lead/{PROJECT}/standing", auth=READER).get_data(as_text=True)
