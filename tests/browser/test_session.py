@@ -190,6 +190,8 @@ def _update(one: Annotator) -> None:
     """Open an answered frame in the Data Manager and correct it."""
     task = one.answered[0]
     one.page.goto(f"{one.stack.server.url}/projects/{one.stack.project}/data?task={task}")
+    one.page.wait_for_url("**tab=*")  # until it has its tab, the Data Manager may load the task once more
+    one.page.wait_for_load_state("networkidle")
     one.page.locator("button", has_text="Update").wait_for()
     was = choices(one.saved(task)[0])
     expect(one.page.locator(".symptoms input:checked")).to_have_count(sum(map(len, was.values())))
