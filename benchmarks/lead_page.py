@@ -13,6 +13,7 @@ from benchmarks import workload
 from benchmarks.backend import PICTURES, predict_body, running_backend, timed, webhook
 from benchmarks.report import Report
 from ml_backend.services import Services
+from ml_backend.store.census import Census, Entry
 from ml_backend.store.overviews import (
     Agreement,
     Asked,
@@ -27,7 +28,8 @@ from ml_backend.store.overviews import (
 )
 
 TASKS, VERSIONS, PEOPLE = 10_000, 100, 4
-VIEWS = ("standing", "learning", "versions", "people", "again", "finish")
+VIEWS = ("standing", "learning", "versions", "people", "again", "clips", "clip?name=clip 0", "finish")
+CLIP = 200  # frames of a clip
 PAUSE_SECONDS = 0.5  # between two reloads of one impatient person
 
 
@@ -43,12 +45,13 @@ def lead_page(report: Report, quick: bool, folder: Path) -> None:
 
 
 def _fill(services: Services, versions: int) -> None:
-    """Write an overview, and versions that have each seen all tasks."""
+    """Write an overview, a census, and versions that have each seen all tasks."""
     store = services.versions(1)
     first = workload.version(store, services.predictor.network(4), services.settings)
     for _ in range(versions - 1):
         store.create(first.model_copy(update={"version": "", "parent": first.version}), lambda path: path.touch())
     services.overviews(1).write(_overview(store.names()))
+    services.census(1).write(_census())
 
 
 def _overview(names: list[str]) -> Overview:
@@ -86,6 +89,26 @@ def _overview(names: list[str]) -> Overview:
         people=tuple(Person(name=f"Person {n}", answers=200, timed=200, hours=2, accepted=0) for n in range(20)),
         days={f"day {day}": day for day in range(60)},
         agreement=tuple(Agreement(symptom=name, frames=400, people=20, alpha=0.8) for name in workload.NAMES),
+    )
+
+
+def _census() -> Census:
+    """Return a census of clips as long as a page can show, half of it answered."""
+    return Census(
+        frames=tuple(
+            Entry(
+                task=task,
+                url=f"/data/local-files/?d=project-1/a-folder/frame-{task}.jpg",
+                clip=f"clip {task // CLIP}",
+                patient=f"patient {task // CLIP // 4}",
+                time=task / 25,
+                label=workload.NAMES[task // 7 % len(workload.NAMES)],
+                source="person" if task % 2 else "memory",
+                confidence=None if task % 2 else 0.5 + task % 50 / 100,
+                reason="later",
+            )
+            for task in range(TASKS)
+        )
     )
 
 

@@ -21,6 +21,7 @@ from ml_backend.msml.network import use_threads
 from ml_backend.plugins import Registry
 from ml_backend.settings import Settings
 from ml_backend.store.audits import AuditStore
+from ml_backend.store.census import Census
 from ml_backend.store.counters import Counters
 from ml_backend.store.doing import Doing
 from ml_backend.store.embedded import redis_url
@@ -29,8 +30,9 @@ from ml_backend.store.evidence_addresses import EvidenceAddresses
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.finishes import FinishStore
 from ml_backend.store.grounds import GroundsStore
+from ml_backend.store.kept import Kept
 from ml_backend.store.orders import OrderStore
-from ml_backend.store.overviews import OverviewStore
+from ml_backend.store.overviews import Overview
 from ml_backend.store.parked import ParkedStore
 from ml_backend.store.pending import Pending, connect
 from ml_backend.store.symptoms import SymptomStore
@@ -171,9 +173,13 @@ class Services:
         """What the sidecar is doing for a project."""
         return Doing(lambda: self.redis, project)
 
-    def overviews(self, project: int) -> OverviewStore:
+    def overviews(self, project: int) -> Kept[Overview]:
         """The data of a project that the lead's page shows."""
-        return OverviewStore(self.folder(project))
+        return Kept(self.folder(project) / "overview.json", Overview)
+
+    def census(self, project: int) -> Kept[Census]:
+        """Every frame of a project with its label, for the lead's page."""
+        return Kept(self.folder(project) / "census.json", Census)
 
     def parked(self, project: int) -> ParkedStore:
         """A project's fine-tune that is not tried again until something changes."""

@@ -29,6 +29,7 @@ from ml_backend.web.app import MAX_BODY_BYTES, create_app
 LABEL_STUDIO = ("/predict", "/setup", "/webhook")
 FRAME = "/data/local-files/?d=1.png"
 ANSWER_SECONDS = 60.0
+QUERY = ("by", "name", "next", "page", "what")  # of the lead's page
 KEPT = 20  # offences that are kept
 EXCERPT = 400
 # Nobody's: work that is enqueued for it fails in the worker and costs no real project anything.
@@ -379,6 +380,8 @@ class Maker:
     def _other_route(self) -> Hostile:
         """A route with another method, or none."""
         known = self._filled(self._chance.choice(self._routes))
+        if self._chance.random() < 0.5:
+            known += f"?{self._chance.choice(QUERY)}={self._chance.choice((*ODD_PROJECTS, *ODD_PATHS))}"
         route = self._chance.choice((known, known, self._chance.choice(ODD_PATHS)))
         method = self._chance.choice(METHODS)
         return Hostile(route, self.request(method, route, self._chance.choice((b"", b"{}", b"x" * 100))))

@@ -24,7 +24,7 @@ from ml_backend.msml.frames import thumbnail
 from ml_backend.services import Services
 from ml_backend.store.grounds import NO_SOURCE, Grounds, Shown
 from ml_backend.store.versions import Manifest
-from ml_backend.studio.configuration import NONE_OF_THESE
+from ml_backend.studio.configuration import in_words
 from ml_backend.studio.payloads import sureness
 from ml_backend.tsal.belief import SOURCES
 from ml_backend.tsal.labels import columns_of
@@ -212,7 +212,7 @@ def _told(
     if row >= len(grounds.labels):
         yield "This frame is confirmed."
     else:
-        yield f"Suggestion: {', '.join(names) or NONE_OF_THESE}"
+        yield f"Suggestion: {in_words(names)}"
         source, confidence = int(grounds.source[row]), float(grounds.confidence[row])
         by = None if source == NO_SOURCE else SOURCES[source]
         if sure := sureness(None if np.isnan(confidence) else confidence, by):
@@ -267,11 +267,8 @@ def _rows(
         smalls = []
         for place, one in alike:
             there = (confirmed.labels[one] == 1) & confirmed.known[one]
-            names = ", ".join(name for name, is_there in zip(grounds.symptoms, there, strict=True) if is_there)
-            lines = [
-                names or NONE_OF_THESE,
-                *(part for part in (confirmed.people[one], confirmed.at[one][:10]) if part),
-            ]
+            names = [name for name, is_there in zip(grounds.symptoms, there, strict=True) if is_there]
+            lines = [in_words(names), *(part for part in (confirmed.people[one], confirmed.at[one][:10]) if part)]
             smalls.append(small(grounds.frames[place], lines))
         yield "Most similar confirmed frames", smalls
     before, after = around

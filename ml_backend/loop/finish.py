@@ -147,10 +147,9 @@ def ask_first(services: Services, project: int, finish: Finish) -> None:
         about = order.about.model_copy(update={"name": name, "created_at": _now()})
         changed = Order(about, tasks, np.arange(len(tasks), dtype=np.float64), reasons, told)
         orders.save(changed)
-        if services.settings.evidence:
-            grounds = services.grounds(project).copy(finish.order, name, frozenset(finish.blind))
-            if grounds is not None:
-                remove_blind(services, project, grounds)
+        grounds = services.grounds(project).copy(finish.order, name, frozenset(finish.blind))
+        if grounds is not None:
+            remove_blind(services, project, grounds)
         serve(services, project, changed, _predictions(changed, set(finish.blind)), configuration)
 
 

@@ -1,4 +1,4 @@
-"""Save the data behind an order, from which the evidence beside each frame is drawn."""
+"""Save the data behind an order, for the evidence beside each frame and for the lead's page."""
 
 from __future__ import annotations
 
@@ -25,15 +25,13 @@ logger = logging.getLogger(__name__)
 
 
 def keep_grounds(refreshing: Refresh, queue: Queue) -> None:
-    """Save the data behind an order. If that fails, log it and go on: a refresh does not depend on evidence."""
+    """Save the data behind an order. If that fails, log it and go on: a refresh does not depend on it."""
     services, project = refreshing.services, refreshing.project
-    if not services.settings.evidence:
-        return
     grounds = grounds_of(refreshing, queue)
     try:
         services.grounds(project).save(grounds)
     except OSError as error:
-        event(logger, "evidence not kept", level=logging.WARNING, project=project, reason=error)
+        event(logger, "grounds not kept", level=logging.WARNING, project=project, reason=error)
     remove_blind(services, project, grounds)
 
 

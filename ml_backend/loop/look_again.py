@@ -13,7 +13,7 @@ from ml_backend.services import Services
 from ml_backend.store.orders import Order
 from ml_backend.store.overviews import Doubtful, Doubts, LookAgain
 from ml_backend.studio.client import ConfirmedAnnotation
-from ml_backend.studio.configuration import NONE_OF_THESE, NOT_ASSESSABLE, Configuration
+from ml_backend.studio.configuration import NOT_ASSESSABLE, Configuration, in_words
 from ml_backend.studio.payloads import is_not_assessable, labels_of
 
 FIRST = 50
@@ -53,18 +53,18 @@ def disagreements(annotations: Iterable[ConfirmedAnnotation], configuration: Con
     """Return the tasks that people answered differently, by ID, with the answers but without names."""
     answers: dict[int, list[str]] = defaultdict(list)
     for one in sorted(annotations, key=lambda one: (one.task, one.created_at, one.id)):
-        said = None if one.accepted_unseen else _said(one, configuration)
-        if said is not None:
-            answers[one.task].append(said)
-    return [(task, "; ".join(said)) for task, said in answers.items() if len(set(said)) > 1]
+        answer = None if one.accepted_unseen else said(one, configuration)
+        if answer is not None:
+            answers[one.task].append(answer)
+    return [(task, "; ".join(given)) for task, given in answers.items() if len(set(given)) > 1]
 
 
-def _said(one: ConfirmedAnnotation, configuration: Configuration) -> str | None:
+def said(one: ConfirmedAnnotation, configuration: Configuration) -> str | None:
     """Describe an annotation in words; None if it ticks only choices that the configuration lacks."""
     if is_not_assessable(one.result):
         return NOT_ASSESSABLE
     try:
-        return ", ".join(configuration.label_set.decode(labels_of(one.result, configuration)[0])) or NONE_OF_THESE
+        return in_words(configuration.label_set.decode(labels_of(one.result, configuration)[0]))
     except UnknownLabel:
         return None
 

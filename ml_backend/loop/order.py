@@ -143,7 +143,7 @@ def needs_refresh(
                 return reason
         if info.model_version != order.about.name:
             return "Label Studio serves another version"
-        if services.settings.evidence and not services.grounds(project).path(order.about.name).exists():
+        if not services.grounds(project).path(order.about.name).exists():
             return "nothing says what the order rests on"
         newest = services.versions(project).newest()
         if services.settings.audit and not services.audits(project).of_batch(newest.version if newest else None):

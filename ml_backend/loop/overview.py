@@ -12,8 +12,10 @@ import numpy as np
 from ml_backend.errors import BackendError
 from ml_backend.loop import people as persons
 from ml_backend.loop.audit import report_on, told_before
-from ml_backend.loop.collect import Labelled, collect
+from ml_backend.loop.census import Answers, answered, count
+from ml_backend.loop.collect import Labelled
 from ml_backend.loop.look_again import look_again
+from ml_backend.loop.remember import seen_by_people
 from ml_backend.services import Services
 from ml_backend.store.orders import Order
 from ml_backend.store.overviews import Asked, Audit, LookAgain, Moment, Overview, Plan, Standing, Version, measure
@@ -37,31 +39,40 @@ ORDERS = 100
 
 
 def write(services: Services, project: int, ended: str | None) -> Overview:
-    """Compute and save a project's overview; ``ended``: why its loop has ended, None while it runs."""
+    """Compute and save a project's overview and census; ``ended``: why its loop has ended, None while it runs."""
+    started = time.monotonic()
+    info = services.studio.project(project)
+    answers = answered(services, project, services.configuration(info.label_config))
+    order = services.orders(project).current()
+    services.census(project).write(count(services, project, answers, order))
     store = services.overviews(project)
-    made = overview(services, project, store.read(), ended)
+    made = overview(services, project, info.title, answers, order, store.read(), ended)
+    made = made.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
     store.write(made)
     return made
 
 
-def overview(services: Services, project: int, before: Overview | None, ended: str | None) -> Overview:
+def overview(
+    services: Services,
+    project: int,
+    title: str,
+    answers: Answers,
+    order: Order | None,
+    before: Overview | None,
+    ended: str | None,
+) -> Overview:
     """Compute a project's overview, reusing from the one ``before`` what cannot change or is no longer stored."""
-    started = time.monotonic()
-    info = services.studio.project(project)
-    configuration = services.configuration(info.label_config)
+    configuration, annotations, collected = answers.configuration, answers.annotations, answers.collected
     counts = services.studio.counts(project)
-    annotations = services.studio.confirmed_annotations(project)
-    collected = collect(services, project, configuration, annotations)
-    looked = [one for one in collected.labelled if not one.annotation.accepted_unseen]
+    looked = seen_by_people(collected)
     unseen = sum(one.accepted_unseen for one in annotations)
-    order = services.orders(project).current()
     told = told_before(services, project, configuration)
     audit = _audit(report_on(services, project, looked, configuration))
     plans = _plans(services, project, order, looked)
     names = {} if services.settings.hide_names else _names(services)
     return Overview(
         project=project,
-        title=info.title,
+        title=title,
         at=_now(),
         symptoms=configuration.label_names,
         standing=_standing(counts, order, looked, unseen, len(collected.not_assessable)),
@@ -78,7 +89,6 @@ def overview(services: Services, project: int, before: Overview | None, ended: s
         ),
         answered=_answered(services, project, looked, collected.not_assessable),
         ended=ended or "",
-        seconds=round(time.monotonic() - started, 3),
     )
 
 

@@ -1,4 +1,4 @@
-"""The data behind an order, saved beside it, from which the evidence for its ticks is drawn.
+"""The data behind an order, saved beside it: the evidence for its ticks is drawn from it, and the census counts it.
 
 The process that orders the queue writes this file. The backend reads it and needs nothing else, neither Label Studio
 nor the embedding store.

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from ml_backend.store.files import write_aside
+from pydantic import BaseModel, ConfigDict
 
 
 class _Kept(BaseModel):
@@ -166,11 +162,6 @@ class LookAgain(_Kept):
     accepted: Doubts = Doubts()
     unreadable: Doubts = Doubts()
 
-    def find(self, task: int) -> Doubtful | None:
-        """Return the listed frame of a task, None if it is not listed."""
-        lists = (self.suspects, self.disagreements, self.accepted, self.unreadable)
-        return next((one for doubts in lists for one in doubts.first if one.task == task), None)
-
 
 class Overview(_Kept):
     """Everything on the lead's page that takes time to compute.
@@ -195,31 +186,6 @@ class Overview(_Kept):
     answered: int = 0
     ended: str = ""
     seconds: float = 0.0
-
-
-class OverviewStore:
-    """The overview of one project below ``folder``."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "overview.json"
-
-    def read(self) -> Overview | None:
-        """Return the latest overview, None before the first or if it cannot be read (the next one replaces it)."""
-        try:
-            state = self._path.stat()
-            return _read(self._path, state.st_mtime_ns, state.st_size)
-        except (FileNotFoundError, ValidationError):
-            return None
-
-    def write(self, overview: Overview) -> None:
-        """Replace the overview."""
-        write_aside(self._path, overview.model_dump_json())
-
-
-@lru_cache(maxsize=16)
-def _read(path: Path, written_ns: int, size: int) -> Overview:
-    """Parse the file once for each time it is written, not for each reload of the page."""
-    return Overview.model_validate_json(path.read_bytes())
 
 
 def measure(content: Any) -> Measure | None:

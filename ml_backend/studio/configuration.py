@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from xml.etree import ElementTree
 from xml.parsers import expat
@@ -103,6 +103,11 @@ class Configuration:
         if self.healthy_named or any(looks.search(first.casefold()) for looks in (_HEALTHY, _A_LINE)):
             return None
         return next((name for looks in (_HEALTHY, _A_LINE) for name in others if looks.search(name.casefold())), None)
+
+
+def in_words(names: Iterable[str]) -> str:
+    """Describe the symptoms of a frame in words."""
+    return ", ".join(names) or NONE_OF_THESE
 
 
 def _root(xml: str) -> ElementTree.Element:

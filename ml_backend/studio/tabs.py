@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +15,15 @@ from ml_backend.studio.calls import Resource
 class Tab:
     """A titled list of tasks.
 
-    ``only``: the tasks to list, None for all; ``unlabelled``: leave out annotated tasks; ``order``: the column to sort
-    by, prefixed with ``-`` for descending order; ``hidden``: the columns to hide.
+    ``only``: the tasks to list, None for all; ``unlabelled``: leave out annotated tasks; ``having``: a key of the data
+    and its text, to leave out tasks with another one; ``order``: the column to sort by, prefixed with ``-`` for
+    descending order; ``hidden``: the columns to hide.
     """
 
     title: str
     only: tuple[int, ...] | None = None
     unlabelled: bool = False
+    having: tuple[str, str] | None = None
     order: str = "tasks:id"
     hidden: tuple[str, ...] = ()
 
@@ -30,6 +35,8 @@ class Tab:
             items = [_number("id", 0)]  # without any filter, the tab would show every task
         if self.unlabelled:
             items.append(_number("total_annotations", 0))
+        if self.having is not None:
+            items.append(_equal(f"data.{self.having[0]}", "String", self.having[1]))
         return {
             "title": self.title,
             "type": "list",
@@ -39,9 +46,22 @@ class Tab:
             "hiddenColumns": {"explore": list(self.hidden), "labeling": list(self.hidden)},
         }
 
+    def address(self, studio: str, project: int) -> str:
+        """Return the address at which Label Studio (at ``studio``) shows this tab without saving it.
+
+        Its Data Manager reads the content of an unsaved tab from the address, as JSON that is packed with gzip.
+        """
+        packed = gzip.compress(json.dumps(self.data).encode(), mtime=0)
+        key = base64.urlsafe_b64encode(packed).decode().rstrip("=")
+        return f"{studio}/projects/{project}/data?tab={key}"
+
 
 def _number(column: str, value: int) -> dict[str, Any]:
-    return {"filter": f"filter:tasks:{column}", "operator": "equal", "type": "Number", "value": value}
+    return _equal(column, "Number", value)
+
+
+def _equal(column: str, kind: str, value: int | str) -> dict[str, Any]:
+    return {"filter": f"filter:tasks:{column}", "operator": "equal", "type": kind, "value": value}
 
 
 class Tabs(Resource):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
 from typing import Literal
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, Page
@@ -16,10 +17,22 @@ from ml_backend.services import Services
 from ml_backend.web.app import create_app
 from tests.browser.accessibility import violations
 from tests.installation import PROJECT, manifest_of, settings_in, write_no_weights
-from tests.web.overviews import SCRIPT, made_up
+from tests.web.overviews import SCRIPT, counted, made_up
 from tests.web.test_lead import LEAD, READER, SECRETS, certified
 
-VIEWS = ("standing", "learning", "versions", "people", "again", "finish", "confirm?what=rollback", "confirm?what=begin")
+CLIP = f"clip?name={quote(f'first {SCRIPT}')}"
+VIEWS = (
+    "standing",
+    "learning",
+    "versions",
+    "people",
+    "again",
+    "clips",
+    CLIP,
+    "finish",
+    "confirm?what=rollback",
+    "confirm?what=begin",
+)
 
 
 @pytest.fixture
@@ -30,6 +43,7 @@ def services(tmp_path: Path, redis_url: str) -> Services:
     for number in (1, 2):
         store.activate(store.create(manifest_of(number), write_no_weights).version, by="a test")
     services.overviews(PROJECT).write(made_up())
+    services.census(PROJECT).write(counted(SCRIPT))
     return services
 
 

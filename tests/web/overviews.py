@@ -1,7 +1,8 @@
-"""Made-up overviews for tests of the lead's page."""
+"""Made-up overviews and censuses for tests of the lead's page."""
 
 from __future__ import annotations
 
+from ml_backend.store.census import Census, Entry, Source
 from ml_backend.store.overviews import (
     Agreement,
     Asked,
@@ -112,4 +113,35 @@ def made_up(markup: str = "", versions: int = 5, project: int = PROJECT) -> Over
             unreadable=Doubts(count=1, first=(Doubtful(task=5, url="", why=f"no picture {markup}"),)),
         ),
         seconds=0.4,
+    )
+
+
+def counted(markup: str = "") -> Census:
+    """Make a census of two clips and a frame without one; ``markup`` is part of every text from outside."""
+    told: list[tuple[str, Source, float | None]] = [
+        (f"B-line {markup}", "person", None),
+        ("Healthy", "memory", 0.9),
+        ("Healthy", "network", 0.6),
+        (f"B-line {markup}", "table", 0.997),
+        ("", "unreadable", None),
+        ("", "after the answer", None),
+        ("Healthy", "accepted unseen", None),
+        ("not assessable", "person", None),
+    ]
+    clips = [f"first {markup}"] * 4 + ["second"] * 3 + ["task 8"]
+    return Census(
+        frames=tuple(
+            Entry(
+                task=task,
+                url="" if source == "unreadable" else f"/data/local-files/?d={task}.png",
+                clip=clips[task - 1],
+                patient=f"p{len(told) - task} {markup}",
+                time=None if task == 8 else (4 - task) / 4,  # the last task comes first
+                label=label,
+                source=source,
+                confidence=confidence,
+                reason=f"audit {markup}" if source == "after the answer" else "later",
+            )
+            for task, (label, source, confidence) in enumerate(told, start=1)
+        )
     )

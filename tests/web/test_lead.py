@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
 import re
 import stat
+from html import unescape
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
 
 import numpy as np
 import pytest
@@ -15,13 +20,15 @@ from werkzeug.test import TestResponse
 from ml_backend.errors import SettingsError
 from ml_backend.loop import asked
 from ml_backend.services import Services
+from ml_backend.store.census import Census, Entry
 from ml_backend.store.finishes import Finish, MachineRows, Outcome
 from ml_backend.store.overviews import Overview
 from ml_backend.store.pending import Pending
 from ml_backend.web.app import create_app
 from ml_backend.web.lead.access import FAILURES, KEY_FILE, log_in, signing_key
+from ml_backend.web.lead.clips import CLIPS, FRAMES, clip_of
 from tests.installation import PROJECT, manifest_of, settings_in, task_with_frame, write_no_weights
-from tests.web.overviews import SCRIPT, made_up
+from tests.web.overviews import SCRIPT, counted, made_up
 
 LEAD, READER = ("lead", "may-change"), ("guest", "may-read")
 SECRETS = {
@@ -31,7 +38,8 @@ SECRETS = {
     "lead_reader_user": READER[0],
     "lead_reader_password": READER[1],
 }
-VIEWS = ("standing", "learning", "versions", "people", "again", "finish")
+VIEWS = ("standing", "learning", "versions", "people", "again", "clips", "finish")
+PAGES = (*VIEWS, f"clip?name={quote(f'first {SCRIPT}')}")
 
 
 @pytest.fixture
@@ -39,6 +47,7 @@ def services(tmp_path: Path, redis_url: str) -> Services:
     """Return an installation with one project whose names all contain scripts."""
     services = Services(settings_in(tmp_path, redis_url, **SECRETS))
     services.overviews(PROJECT).write(made_up(SCRIPT))
+    services.census(PROJECT).write(counted(SCRIPT))
     return services
 
 
@@ -60,10 +69,11 @@ def logged_in(client: FlaskClient, pair: tuple[str, str], **more: str) -> TestRe
     return client.post("/lead/login", data=form)
 
 
-@pytest.mark.parametrize("path", ["/lead/", f"/lead/{PROJECT}/", *(f"/lead/{PROJECT}/{view}" for view in VIEWS)])
+@pytest.mark.parametrize("path", ["/lead/", f"/lead/{PROJECT}/", *(f"/lead/{PROJECT}/{view}" for view in PAGES)])
 def test_nothing_is_shown_before_the_login(client: FlaskClient, path: str) -> None:
     answer = client.get(path)
-    assert (answer.status_code, answer.headers["Location"]) == (302, f"/lead/login?next={path}")
+    login = urlsplit(answer.headers["Location"])
+    assert (answer.status_code, login.path, parse_qs(login.query)) == (302, "/lead/login", {"next": [path]})
     assert "Lungs" not in answer.get_data(as_text=True)
 
 
@@ -164,7 +174,7 @@ def test_half_a_reader_is_refused(tmp_path: Path, missing: dict[str, Any]) -> No
         settings_in(tmp_path, **(SECRETS | missing)).require_authentication()
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", PAGES)
 def test_names_with_markup_are_text(client: FlaskClient, view: str) -> None:
     page = client.get(f"/lead/{PROJECT}/{view}", auth=LEAD)
     text = page.get_data(as_text=True)
@@ -174,7 +184,7 @@ def test_names_with_markup_are_text(client: FlaskClient, view: str) -> None:
     assert "style=" not in text
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", PAGES)
 def test_the_policy_lets_no_script_in(client: FlaskClient, view: str) -> None:
     headers = client.get(f"/lead/{PROJECT}/{view}", auth=LEAD).headers
     policy = dict(part.strip().split(" ", 1) for part in headers["Content-Security-Policy"].split(";"))
@@ -373,7 +383,7 @@ def test_nothing_changes_without_the_token_or_the_right(client: FlaskClient, ser
 def test_a_reader_is_offered_nothing_to_change(client: FlaskClient, services: Services) -> None:
     version(services), version(services)
     assert "confirm?" in client.get(f"/lead/{PROJECT}/versions", auth=LEAD).get_data(as_text=True)
-    for view in (*VIEWS, "confirm?what=rollback"):
+    for view in (*PAGES, "confirm?what=rollback"):
         page = client.get(f"/lead/{PROJECT}/{view}", auth=READER).get_data(as_text=True)
         assert f'action="/lead/{PROJECT}' not in page
         assert "confirm?" not in page
@@ -396,7 +406,7 @@ class TestLookAgain:
         assert re.findall(rf'href="[^"]+/projects/{PROJECT}/data\?task=(\d+)"', page) == ["1", "2", "3", "4", "5"]
         assert "no picture &lt;script&gt;" in page
 
-    def test_pictures_are_those_of_the_listed_frames_only(self, services: Services, client: FlaskClient) -> None:
+    def test_pictures_are_those_of_the_projects_frames_only(self, services: Services, client: FlaskClient) -> None:
         folder = services.settings.document_root
         assert folder is not None
         for number in (1, 9):
@@ -404,7 +414,7 @@ class TestLookAgain:
         answer = client.get(f"/lead/{PROJECT}/frame/1", auth=READER)
         assert (answer.status_code, answer.content_type) == (200, "image/jpeg")
         assert answer.get_data()[:2] == b"\xff\xd8"
-        for task in (2, 5, 9):  # without a file, without an address, not listed
+        for task in (2, 5, 9):  # without a file, without an address, not of the project
             assert client.get(f"/lead/{PROJECT}/frame/{task}", auth=READER).status_code == 404
         assert client.get(f"/lead/{PROJECT}/frame/1").status_code == 302
 
@@ -412,6 +422,92 @@ class TestLookAgain:
         old = made_up().model_dump(exclude={"again"})
         services.overviews(PROJECT).write(Overview.model_validate(old))
         assert client.get(f"/lead/{PROJECT}/again", auth=READER).get_data(as_text=True).count("None.") == 4
+
+
+def many(clips: int, frames: int = 1) -> Census:
+    """Make a census of so many clips, each with so many frames."""
+    pairs = [(clip, frame) for clip in range(clips) for frame in range(frames)]
+    return Census(
+        frames=tuple(
+            Entry(task=task, url="", clip=f"clip {clip:04}", patient="p", time=frame)
+            for task, (clip, frame) in enumerate(pairs, start=1)
+        )
+    )
+
+
+class TestClips:
+    def clips(self, client: FlaskClient, query: str = "") -> list[str]:
+        page = client.get(f"/lead/{PROJECT}/clips{query}", auth=READER).get_data(as_text=True)
+        return [unescape(name) for name in re.findall(r'<th scope="row"><a href="[^"]+">([^<]+)</a>', page)]
+
+    def sheet(self, client: FlaskClient, name: str, **query: object) -> str:
+        answer = client.get(f"/lead/{PROJECT}/clip", query_string={"name": name, **query}, auth=READER)
+        assert answer.status_code == 200
+        return answer.get_data(as_text=True)
+
+    def test_they_are_listed_in_the_order_that_is_asked_for(self, client: FlaskClient) -> None:
+        first = f"first {SCRIPT}"
+        assert self.clips(client) == [first, "second", "task 8"]
+        assert self.clips(client, "?by=patient") == ["task 8", "second", first]
+        assert (
+            self.clips(client, "?by=changes&page=7") == self.clips(client, "?by=nothing&page=x") == self.clips(client)
+        )
+
+    def test_a_clip_is_summed_up(self) -> None:
+        found = clip_of("first", counted().clips["first "])
+        assert (found.frames, found.answered, found.changes) == (4, 1, 2)
+        assert found.wrong == pytest.approx(0.1 + 0.4 + 0.003)
+        assert clip_of("second", counted().clips["second"]).changes == 0  # a frame without a label is no change
+
+    def test_a_sheet_shows_every_frame_in_time(self, client: FlaskClient) -> None:
+        page = self.sheet(client, f"first {SCRIPT}")
+        assert re.findall(rf'src="/lead/{PROJECT}/frame/(\d+)"', page) == ["4", "3", "2", "1"]
+        assert re.findall(rf'href="[^"]+/projects/{PROJECT}/data\?task=(\d+)"', page) == ["4", "3", "2", "1"]
+        frames = [re.sub(r"<[^>]+>|\s+", " ", one) for one in page.split("<li")[-4:]]
+        assert ["The label changes here" in one for one in frames] == [False, True, False, True]
+        said = ["99% sure · from the network and known combinations", "60% sure · from the network"]
+        said += ["90% sure · from similar confirmed frames", "by a person"]
+        assert all(words in one for words, one in zip(said, frames, strict=True))
+        assert "0.75&nbsp;s" in frames[3]
+
+    def test_what_has_no_label_says_why(self, client: FlaskClient) -> None:
+        page = self.sheet(client, "second")
+        assert [words in page for words in ("cannot be read", "hidden until it is answered")] == [True, True]
+
+    def test_long_lists_come_in_pages(self, client: FlaskClient, services: Services) -> None:
+        services.census(PROJECT).write(many(CLIPS + 1))
+        page = client.get(f"/lead/{PROJECT}/clips?by=patient", auth=READER).get_data(as_text=True)
+        assert f'rel="next" href="/lead/{PROJECT}/clips?page=2&amp;by=patient"' in page
+        assert self.clips(client, "?page=2") == [f"clip {CLIPS:04}"]
+        services.census(PROJECT).write(many(1, FRAMES + 1))
+        assert self.sheet(client, "clip 0000").count("<li>") >= FRAMES
+        assert re.findall(r"data\?task=(\d+)", self.sheet(client, "clip 0000", page=2)) == [str(FRAMES + 1)]
+
+    def test_a_link_opens_the_tasks_of_the_clip(self, client: FlaskClient) -> None:
+        tabs = [
+            (f"first {SCRIPT}", ("data.clip", f"first {SCRIPT}")),
+            ("task 8", ("id", 8)),
+        ]
+        for name, (column, value) in tabs:
+            (tab,) = re.findall(rf'href="[^"]+/projects/{PROJECT}/data\?tab=([\w-]+)"', self.sheet(client, name))
+            content = json.loads(gzip.decompress(base64.urlsafe_b64decode(tab + "=" * (-len(tab) % 4))))
+            (item,) = content["filters"]["items"]
+            assert (item["filter"], item["operator"], item["value"]) == (f"filter:tasks:{column}", "equal", value)
+
+    def test_an_unknown_clip_is_not_found(self, client: FlaskClient, services: Services) -> None:
+        for query in ("", "?name=", "?name=third"):
+            assert client.get(f"/lead/{PROJECT}/clip{query}", auth=READER).status_code == 404
+
+    @pytest.mark.parametrize("content", [None, '{"frames": '])
+    def test_before_the_first_census_none_are_known(
+        self, client: FlaskClient, services: Services, content: str | None
+    ) -> None:
+        path = services.folder(PROJECT) / "census.json"
+        path.unlink()
+        if content is not None:
+            path.write_text(content)
+        assert "No frames are known yet" in client.get(f"/lead/{PROJECT}/clips", auth=READER).get_data(as_text=True)
+        assert client.get(f"/lead/{PROJECT}/clip?name=second", auth=READER).status_code == 404
 
 
 @pytest.mark.parametrize(("count", "said"), [(3, "3 of 4 answers"), (9, "9 new answers: a fine-tune is due")])

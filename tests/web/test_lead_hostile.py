@@ -17,15 +17,40 @@ from ml_backend.services import Services
 from ml_backend.web.app import create_app
 from soak.hostile import METHODS, ODD_ADDRESSES, ODD_PATHS, ODD_PROJECTS, ODD_VALUES
 from tests.installation import PROJECT, settings_in
-from tests.web.overviews import SCRIPT, made_up
+from tests.web.overviews import SCRIPT, counted, made_up
 from tests.web.test_lead import LEAD, SECRETS, certified, logged_in, token_in, version
 
 REQUESTS = 5000
 SECRET = "Lungs"
-VIEWS = ("standing", "learning", "versions", "people", "again", "finish")
-PLACES = ("", *VIEWS, "frame/1", "confirm", "change", "certificate/1", "nothing")
-NAMES = ("what", "version", "expected", "error", "confidence", "next", "name", "password", "csrf_token", "project")
-VALUES = (*ODD_VALUES, *ODD_ADDRESSES, *ODD_PATHS, *ODD_PROJECTS, SCRIPT, "activate", "rollback", "begin", "give up")
+VIEWS = ("standing", "learning", "versions", "people", "again", "clips", "finish")
+PLACES = ("", *VIEWS, "clip", "frame/1", "confirm", "change", "certificate/1", "nothing")
+NAMES = (
+    "what",
+    "version",
+    "expected",
+    "error",
+    "confidence",
+    "next",
+    "name",
+    "password",
+    "csrf_token",
+    "project",
+    "by",
+    "page",
+)
+VALUES = (
+    *ODD_VALUES,
+    *ODD_ADDRESSES,
+    *ODD_PATHS,
+    *ODD_PROJECTS,
+    SCRIPT,
+    f"first {SCRIPT}",
+    "2",
+    "activate",
+    "rollback",
+    "begin",
+    "give up",
+)
 
 
 @pytest.fixture
@@ -34,6 +59,7 @@ def services(tmp_path: Path, redis_url: str) -> Iterator[Services]:
     version(services), version(services)
     certified(services)
     services.overviews(PROJECT).write(made_up(SCRIPT))
+    services.census(PROJECT).write(counted(SCRIPT))
     yield services
     services.redis.close()
 

@@ -33,10 +33,10 @@ def look(seen: Seen) -> str:
 
 
 def frames(thumbnails: Thumbnails) -> Callable[[Seen, int], Response]:
-    """Return a view that serves the thumbnails of the listed frames, and of no others."""
+    """Return a view that serves the thumbnails of the project's frames."""
 
     def frame(seen: Seen, task: int) -> Response:
-        one = seen.overview.again.find(task) if seen.overview else None
+        one = seen.census.find(task) if seen.census else None
         content = thumbnails.of(one.url, task) if one and one.url else None
         if content is None:
             abort(404, "No picture of this frame is available here.")

@@ -19,6 +19,7 @@ from ml_backend.loop import asked
 from ml_backend.loop.asked import Asked
 from ml_backend.services import Services
 from ml_backend.settings import Settings
+from ml_backend.store.census import Census
 from ml_backend.store.overviews import Overview
 from ml_backend.web.access import sent_names
 from ml_backend.web.health import Health
@@ -56,12 +57,17 @@ class Seen:
     @property
     def studio(self) -> str:
         """The address of Label Studio as the visitor's browser sees it."""
-        return self.settings.label_studio_public_url or self.settings.label_studio_url
+        return (self.settings.label_studio_public_url or self.settings.label_studio_url).rstrip("/")
 
     @cached_property
     def overview(self) -> Overview | None:
         """The latest overview, None before the first."""
         return self.services.overviews(self.project).read()
+
+    @cached_property
+    def census(self) -> Census | None:
+        """The latest census, None before the first."""
+        return self.services.census(self.project).read()
 
     def asked(self) -> Asked | None:
         """Return the last request of a lead; None where there is none or Redis does not answer."""
@@ -145,7 +151,7 @@ def _let_in(lead: Lead, csrf: CSRFProtect) -> Answer | None:
         return None
     if lead.services.settings.basic_auth_user is None:
         abort(403, "Set TSAL_BASIC_AUTH_USER and TSAL_BASIC_AUTH_PASSWORD to open this page from another machine.")
-    return redirect(url_for("lead.login", next=request.path))
+    return redirect(url_for("lead.login", next=request.full_path.removesuffix("?")))
 
 
 def _by_header(lead: Lead) -> Visitor | None:

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from ml_backend.store.census import Entry, Source
 from ml_backend.store.overviews import Measure
+from ml_backend.studio.payloads import sureness
 
 NOTHING = "–"
+_OTHERWISE: dict[Source, str] = {
+    "person": "by a person",
+    "accepted unseen": "accepted unseen",
+    "not yet": "not labelled yet",
+    "after the answer": "hidden until it is answered",
+    "unreadable": "cannot be read",
+    "not counted": "answered, but the answers do not count",
+}
 
 
 def share(value: float | None) -> str:
@@ -54,3 +64,8 @@ def duration(seconds: float | None) -> str:
 def measured(one: Measure | None) -> str:
     """Format a measured share as a percentage."""
     return share(one.value if one else None)
+
+
+def came_from(one: Entry) -> str:
+    """Say where a frame's label comes from and how sure it is, or why there is none."""
+    return _OTHERWISE.get(one.source) or sureness(one.confidence, one.source)
