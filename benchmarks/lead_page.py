@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks import workload
 from benchmarks.backend import PICTURES, predict_body, running_backend, timed, webhook
 from benchmarks.report import Report
+from ml_backend.loop.pool_map import MOST
 from ml_backend.services import Services
 from ml_backend.store.census import Census, Entry
 from ml_backend.store.overviews import (
@@ -26,10 +27,11 @@ from ml_backend.store.overviews import (
     Standing,
     Version,
 )
+from ml_backend.store.pool_map import PoolMap
 
 TASKS, VERSIONS, PEOPLE = 10_000, 100, 4
-VIEWS = ("standing", "learning", "versions", "people", "again", "clips", "clip?name=clip 0", "finish")
-CLIP = 200  # frames of a clip
+VIEWS = ("standing", "learning", "versions", "people", "again", "clips", "clip?name=clip 0", "map", "finish")
+CLIP = 100  # frames of a clip, as many as a page shows
 PAUSE_SECONDS = 0.5  # between two reloads of one impatient person
 
 
@@ -45,13 +47,16 @@ def lead_page(report: Report, quick: bool, folder: Path) -> None:
 
 
 def _fill(services: Services, versions: int) -> None:
-    """Write an overview, a census, and versions that have each seen all tasks."""
+    """Write an overview, a census, a map, and versions that have each seen all tasks."""
     store = services.versions(1)
     first = workload.version(store, services.predictor.network(4), services.settings)
     for _ in range(versions - 1):
         store.create(first.model_copy(update={"version": "", "parent": first.version}), lambda path: path.touch())
     services.overviews(1).write(_overview(store.names()))
     services.census(1).write(_census())
+    tasks = np.arange(MOST) * (TASKS // MOST)
+    places = np.random.default_rng(0).random((MOST, 2), np.float32)
+    services.pool_map(1).write(PoolMap(tasks, places, TASKS))
 
 
 def _overview(names: list[str]) -> Overview:

@@ -35,6 +35,7 @@ from ml_backend.store.orders import OrderStore
 from ml_backend.store.overviews import Overview
 from ml_backend.store.parked import ParkedStore
 from ml_backend.store.pending import Pending, connect
+from ml_backend.store.pool_map import PoolMapStore
 from ml_backend.store.symptoms import SymptomStore
 from ml_backend.store.versions import Manifest, VersionStore
 from ml_backend.studio.client import Studio
@@ -180,6 +181,10 @@ class Services:
     def census(self, project: int) -> Kept[Census]:
         """Every frame of a project with its label, for the lead's page."""
         return Kept(self.folder(project) / "census.json", Census)
+
+    def pool_map(self, project: int) -> PoolMapStore:
+        """The map of a project's pool, for the lead's page."""
+        return PoolMapStore(self.folder(project))
 
     def parked(self, project: int) -> ParkedStore:
         """A project's fine-tune that is not tried again until something changes."""

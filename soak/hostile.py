@@ -29,7 +29,7 @@ from ml_backend.web.app import MAX_BODY_BYTES, create_app
 LABEL_STUDIO = ("/predict", "/setup", "/webhook")
 FRAME = "/data/local-files/?d=1.png"
 ANSWER_SECONDS = 60.0
-QUERY = ("by", "name", "next", "page", "what")  # of the lead's page
+QUERY = ("by", "group", "name", "next", "page", "what")  # of the lead's page
 KEPT = 20  # offences that are kept
 EXCERPT = 400
 # Nobody's: work that is enqueued for it fails in the worker and costs no real project anything.

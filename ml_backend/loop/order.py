@@ -13,6 +13,7 @@ from ml_backend.frames.scores import Scores, validator_of
 from ml_backend.logs import changed, event
 from ml_backend.loop.collect import symptoms
 from ml_backend.loop.grounds import keep_grounds
+from ml_backend.loop.pool_map import keep_sample
 from ml_backend.loop.queue import Refresh, Report
 from ml_backend.loop.remember import MEMORY, looked_at, marks_of, remember
 from ml_backend.loop.score import Embeddings, embed, score
@@ -102,6 +103,7 @@ def _refreshed(services: Services, project: int, report: Report) -> Order | None
     services.orders(project).prune([*pushed, info.model_version or ""])
     services.orders(project).save(order)
     keep_grounds(refreshing, queue)
+    keep_sample(services, project, scored[1], memory)
     return refreshing.push(queue, order, started)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import subprocess
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +14,7 @@ from redis.exceptions import RedisError
 
 from ml_backend.errors import BackendError
 from ml_backend.logs import changed, event, place, stages
-from ml_backend.loop import confirm, jobs
+from ml_backend.loop import confirm, jobs, pool_map
 from ml_backend.loop import finish as finishing
 from ml_backend.loop import order as ordering
 from ml_backend.loop import overview as overviews
@@ -47,6 +48,7 @@ class Watched:
     overviewed: tuple[object, ...] = ()
     overview_again: float = float("-inf")
     written: str | None = None
+    drawing: subprocess.Popen[bytes] | None = None
 
 
 def watch(services: Services, projects: list[int] | None) -> None:
@@ -144,6 +146,7 @@ def look(services: Services, project: int, state: Watched) -> None:
         event(logger, "the loop has ended", project=project, reason=ended)
     state.ended = ended
     _overview(services, project, state, counts, ended, due)
+    state.drawing = pool_map.draw(services, project, state.drawing)
     state.news, state.version, state.counts = news, version, counts
 
 

@@ -54,6 +54,9 @@ class Census(BaseModel):
 
     frames: tuple[Entry, ...] = ()
 
+    def __hash__(self) -> int:
+        return id(self)  # that of all frames takes long, and each census is read once
+
     def find(self, task: int) -> Entry | None:
         """Return the frame of a task, None if there is none."""
         return self._of_task.get(task)

@@ -1,6 +1,8 @@
-"""Made-up overviews and censuses for tests of the lead's page."""
+"""Made-up overviews, censuses and maps for tests of the lead's page."""
 
 from __future__ import annotations
+
+import numpy as np
 
 from ml_backend.store.census import Census, Entry, Source
 from ml_backend.store.overviews import (
@@ -18,9 +20,12 @@ from ml_backend.store.overviews import (
     Standing,
     Version,
 )
+from ml_backend.store.pool_map import PoolMap
 from tests.installation import PROJECT
 
 SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'"
+DRAWN = PoolMap(np.arange(9, 0, -1), np.linspace([1.125, -0.125], [0.125, 0.875], 9, dtype=np.float32), 20)
+"""A map of the frames of `counted`, and of one that is there no longer."""
 NOON = "2026-01-01T12:00:00+00:00"
 
 

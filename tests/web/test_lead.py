@@ -24,11 +24,14 @@ from ml_backend.store.census import Census, Entry
 from ml_backend.store.finishes import Finish, MachineRows, Outcome
 from ml_backend.store.overviews import Overview
 from ml_backend.store.pending import Pending
+from ml_backend.store.pool_map import PoolMap
+from ml_backend.tsal.plane import LEAST
 from ml_backend.web.app import create_app
 from ml_backend.web.lead.access import FAILURES, KEY_FILE, log_in, signing_key
 from ml_backend.web.lead.clips import CLIPS, FRAMES, clip_of
+from ml_backend.web.lead.pool_map import COLOURS, OTHER
 from tests.installation import PROJECT, manifest_of, settings_in, task_with_frame, write_no_weights
-from tests.web.overviews import SCRIPT, counted, made_up
+from tests.web.overviews import DRAWN, SCRIPT, counted, made_up
 
 LEAD, READER = ("lead", "may-change"), ("guest", "may-read")
 SECRETS = {
@@ -38,7 +41,8 @@ SECRETS = {
     "lead_reader_user": READER[0],
     "lead_reader_password": READER[1],
 }
-VIEWS = ("standing", "learning", "versions", "people", "again", "clips", "finish")
+VIEWS = ("standing", "learning", "versions", "people", "again", "clips", "map", "finish")
+OURS = "/lead/static/map.js"
 PAGES = (*VIEWS, f"clip?name={quote(f'first {SCRIPT}')}")
 
 
@@ -48,6 +52,7 @@ def services(tmp_path: Path, redis_url: str) -> Services:
     services = Services(settings_in(tmp_path, redis_url, **SECRETS))
     services.overviews(PROJECT).write(made_up(SCRIPT))
     services.census(PROJECT).write(counted(SCRIPT))
+    services.pool_map(PROJECT).write(DRAWN)
     return services
 
 
@@ -179,7 +184,7 @@ def test_names_with_markup_are_text(client: FlaskClient, view: str) -> None:
     page = client.get(f"/lead/{PROJECT}/{view}", auth=LEAD)
     text = page.get_data(as_text=True)
     assert "Lungs &lt;script&gt;" in text
-    assert "<script" not in text
+    assert "<script" not in text.replace(f'<script src="{OURS}" defer></script>', "")
     assert not re.search(r"<[^>]*\son\w+=", text)
     assert "style=" not in text
 
@@ -508,6 +513,57 @@ class TestClips:
             path.write_text(content)
         assert "No frames are known yet" in client.get(f"/lead/{PROJECT}/clips", auth=READER).get_data(as_text=True)
         assert client.get(f"/lead/{PROJECT}/clip?name=second", auth=READER).status_code == 404
+
+
+class TestMap:
+    def page(self, client: FlaskClient, query: str = "") -> str:
+        return client.get(f"/lead/{PROJECT}/map{query}", auth=READER).get_data(as_text=True)
+
+    def groups(self, client: FlaskClient, query: str = "") -> dict[str, int]:
+        """Return the number of frames of each group, in order, as the table has them; check that the map agrees."""
+        page = self.page(client, query)
+        rows = re.findall(r'group=\d#frames">([^<]+)</a></th><td>(\d+)</td>', page)
+        assert [one.count("<use") for one in page.split('<g class="c')[1 : len(rows) + 1]] == [int(n) for _, n in rows]
+        return {unescape(name): int(number) for name, number in rows}
+
+    def test_points_are_the_frames_that_are_still_there(self, client: FlaskClient) -> None:
+        page = self.page(client)
+        points = re.findall(r'<use href="#s\d" x="(\d+)" y="(\d+)" id="t(\d+)"><title>([^<]+)</title></use>', page)
+        assert sorted(int(task) for *_, task, _ in points) == list(range(1, 9))
+        where = {int(task): (int(x), int(y), unescape(title)) for x, y, task, title in points}
+        assert where[2] == (250, 750, "Task 2: Healthy; 90% sure · from similar confirmed frames")
+        assert where[6][2] == "Task 6: hidden until it is answered"
+        assert "shows 8 of 8 frames, drawn at random" in page
+
+    def test_they_are_coloured_by_what_is_asked_for(self, client: FlaskClient) -> None:
+        labels = {"Healthy": 3, f"B-line {SCRIPT}": 2, "no label": 2, "not assessable": 1}
+        assert self.groups(client) == self.groups(client, "?by=label") == self.groups(client, "?by=nothing") == labels
+        sure = {"answered by people": 2, "at least 90% sure": 2, "50 to 75% sure": 1, "confidence unknown": 3}
+        assert list(self.groups(client, "?by=confidence").items()) == list(sure.items())
+        asked_next = {"answered by people": 2, "not asked yet": 5, f"asked next: audit {SCRIPT}": 1}
+        assert list(self.groups(client, "?by=asked").items()) == list(asked_next.items())
+
+    def test_a_group_lists_its_frames(self, client: FlaskClient) -> None:
+        page = self.page(client, "?by=confidence&group=1")
+        assert re.findall(rf'src="/lead/{PROJECT}/frame/(\d+)"', page) == ["4", "2"]
+        assert re.findall(rf'href="[^"]+/projects/{PROJECT}/data\?task=(\d+)"', page) == ["4", "2"]
+        for query in ("?group=9", "?group=-2", "?group=x", "?group=" + "9" * 99):
+            assert 'class="frames"' not in self.page(client, query)
+
+    def test_more_groups_than_colours_are_put_together(self, client: FlaskClient, services: Services) -> None:
+        one = counted().frames[0]
+        frames = [one.model_copy(update={"task": task, "label": f"label {task % 12}"}) for task in range(8 * 12 + 3)]
+        services.census(PROJECT).write(Census(frames=tuple(frames)))
+        services.pool_map(PROJECT).write(PoolMap(np.arange(99), np.zeros((99, 2), np.float32), 99))
+        found = self.groups(client)
+        assert len(found) == COLOURS
+        assert list(found.items())[:3] == [("label 0", 9), ("label 1", 9), ("label 2", 9)]
+        assert (sum(found.values()), found[OTHER]) == (99, 40)
+        assert "at random" not in self.page(client)
+
+    def test_before_the_first_it_says_when_it_comes(self, client: FlaskClient, services: Services) -> None:
+        (services.folder(PROJECT) / "map.npz").write_bytes(b"")
+        assert f"once the pool has {LEAST} readable frames" in self.page(client)
 
 
 @pytest.mark.parametrize(("count", "said"), [(3, "3 of 4 answers"), (9, "9 new answers: a fine-tune is due")])

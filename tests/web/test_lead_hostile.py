@@ -17,12 +17,12 @@ from ml_backend.services import Services
 from ml_backend.web.app import create_app
 from soak.hostile import METHODS, ODD_ADDRESSES, ODD_PATHS, ODD_PROJECTS, ODD_VALUES
 from tests.installation import PROJECT, settings_in
-from tests.web.overviews import SCRIPT, counted, made_up
+from tests.web.overviews import DRAWN, SCRIPT, counted, made_up
 from tests.web.test_lead import LEAD, SECRETS, certified, logged_in, token_in, version
 
 REQUESTS = 5000
 SECRET = "Lungs"
-VIEWS = ("standing", "learning", "versions", "people", "again", "clips", "finish")
+VIEWS = ("standing", "learning", "versions", "people", "again", "clips", "map", "finish")
 PLACES = ("", *VIEWS, "clip", "frame/1", "confirm", "change", "certificate/1", "nothing")
 NAMES = (
     "what",
@@ -60,6 +60,7 @@ def services(tmp_path: Path, redis_url: str) -> Iterator[Services]:
     certified(services)
     services.overviews(PROJECT).write(made_up(SCRIPT))
     services.census(PROJECT).write(counted(SCRIPT))
+    services.pool_map(PROJECT).write(DRAWN)
     yield services
     services.redis.close()
 

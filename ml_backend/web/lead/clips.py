@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import TypeVar
 
 from flask import abort, request
 
-from ml_backend.store.census import ANSWERED, Entry
+from ml_backend.store.census import ANSWERED, Census, Entry
 from ml_backend.studio.tabs import Tab
 from ml_backend.web.lead.page import Seen
 
-CLIPS, FRAMES = 50, 200
+CLIPS, FRAMES = 50, 100
 """Number of clips, and of a clip's frames, on one page."""
 One = TypeVar("One")
 
@@ -53,9 +54,7 @@ def look(seen: Seen) -> str:
     by = request.args.get("by", "")
     by = by if by in ORDERS else next(iter(ORDERS))
     census = seen.census
-    clips = (
-        sorted((clip_of(name, frames) for name, frames in census.clips.items()), key=ORDERS[by][1]) if census else []
-    )
+    clips = sorted(_clips(census), key=ORDERS[by][1]) if census else []
     some, page = part(clips, CLIPS)
     orders = {name: words for name, (words, _) in ORDERS.items()}
     return seen.render("clips.html", clips=some, count=len(clips), page=page, by=by, orders=orders)
@@ -77,6 +76,11 @@ def sheet(seen: Seen) -> str:
         changed=changed,
         tab=_tab(seen, name, frames).address(seen.studio, seen.project),
     )
+
+
+@lru_cache(maxsize=4)
+def _clips(census: Census) -> list[Clip]:
+    return [clip_of(name, frames) for name, frames in census.clips.items()]
 
 
 def clip_of(name: str, frames: Sequence[Entry]) -> Clip:

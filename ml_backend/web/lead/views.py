@@ -7,7 +7,7 @@ from flask import Flask
 from ml_backend.loop.thumbnails import Thumbnails
 from ml_backend.services import Services
 from ml_backend.web.health import Health
-from ml_backend.web.lead import again, changes, clips, finish, learning, page, people, standing, versions
+from ml_backend.web.lead import again, changes, clips, finish, learning, page, people, pool_map, standing, versions
 
 
 def answer_lead(app: Flask, services: Services, health: Health) -> None:
@@ -19,6 +19,7 @@ def answer_lead(app: Flask, services: Services, health: Health) -> None:
     lead.view("people", "People", people.look)
     lead.view("again", "Look again", again.look)
     lead.view("clips", "Clips", clips.look)
+    lead.view("map", "Map of the pool", pool_map.look)
     lead.view("finish", "Finish", finish.look)
     number = f"<int(max={finish.LARGEST}):number>"
     lead.at(f"/certificate/{number}", "certificate", finish.certificate)
