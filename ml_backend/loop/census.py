@@ -11,8 +11,8 @@ from ml_backend.loop.collect import Collected, collect
 from ml_backend.loop.look_again import said
 from ml_backend.services import Services
 from ml_backend.store.census import Census, Entry, Source
-from ml_backend.store.grounds import NO_SOURCE, Grounds
-from ml_backend.store.orders import Order
+from ml_backend.store.grounds import Grounds
+from ml_backend.store.orders import NO_SOURCE, Order
 from ml_backend.studio.client import ConfirmedAnnotation
 from ml_backend.studio.configuration import NOT_ASSESSABLE, Configuration, in_words
 from ml_backend.tsal.belief import SOURCES

@@ -22,7 +22,8 @@ from ml_backend.loop.drawing import THUMBNAIL, Evidence, Small, Symptom, draw, h
 from ml_backend.loop.thumbnails import Thumbnails
 from ml_backend.msml.frames import thumbnail
 from ml_backend.services import Services
-from ml_backend.store.grounds import NO_SOURCE, Grounds, Shown
+from ml_backend.store.grounds import Grounds, Shown
+from ml_backend.store.orders import NO_SOURCE
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.configuration import in_words
 from ml_backend.studio.payloads import sureness

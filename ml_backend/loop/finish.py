@@ -25,9 +25,10 @@ from ml_backend.loop.remember import marks_of, seen_by_people
 from ml_backend.services import Services
 from ml_backend.store.files import write_aside
 from ml_backend.store.finishes import Finish, MachineRows, Outcome
-from ml_backend.store.orders import Order
+from ml_backend.store.orders import NO_SOURCE, Order
 from ml_backend.studio.configuration import NOT_ASSESSABLE, Configuration
 from ml_backend.studio.payloads import Prediction
+from ml_backend.tsal.belief import SOURCES
 from ml_backend.tsal.certificate import Certificate, Plan, certify, spend
 from ml_backend.tsal.forecast import Forecast, Prospect, cheapest, within
 
@@ -140,7 +141,12 @@ def ask_first(services: Services, project: int, finish: Finish) -> None:
         places = np.array([place_of[task] for task in tasks.tolist()], np.intp)
         reason = "audit" if finish.state == "open" else "unsure"
         reasons = (*[reason] * len(first), *["later"] * len(rest))
-        told = replace(order.told, labels=order.told.labels[places], confidence=order.told.confidence[places])
+        told = replace(
+            order.told,
+            labels=order.told.labels[places],
+            confidence=order.told.confidence[places],
+            source=order.told.source[places],
+        )
         info = services.studio.project(project)
         configuration = services.configuration(info.label_config)
         name = orders.next_name(finish.version, services.studio.model_versions(project))
@@ -322,13 +328,14 @@ def _predictions(order: Order, blind: set[int]) -> Iterator[Prediction]:
     """One prediction for each frame of an order, made of what the order tells; blind frames come without ticks."""
     for place, task in enumerate(order.tasks.tolist()):
         position = place / len(order.tasks)
-        confidence = float(order.told.confidence[place]) if order.told is not None else float("nan")
-        audit = {"reason": order.reasons[place]}
-        if order.told is None or np.isnan(confidence) or task in blind:
-            yield Prediction(task, None, position, order.about.name, audit)
-        else:
-            told = audit | {"confidence": round(confidence, 4)}
-            yield Prediction(task, order.told.labels[place], position, order.about.name, told)
+        audit: dict[str, object] = {"reason": order.reasons[place]}
+        labels = None
+        if order.told is not None and task not in blind and not np.isnan(order.told.confidence[place]):
+            labels = order.told.labels[place]
+            audit["confidence"] = round(float(order.told.confidence[place]), 4)
+            if order.told.source[place] != NO_SOURCE:
+                audit["source"] = SOURCES[order.told.source[place]]
+        yield Prediction(task, labels, position, order.about.name, audit)
 
 
 def _now() -> str:

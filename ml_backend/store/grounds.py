@@ -22,8 +22,6 @@ from ml_backend.store.evidence_addresses import name_of
 from ml_backend.store.files import written_aside
 from ml_backend.tsal.likeness import Places, Scale, Trust
 
-NO_SOURCE = -1
-
 
 @dataclass(frozen=True)
 class Shown:
