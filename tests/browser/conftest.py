@@ -6,9 +6,11 @@ import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
-from scripts.browser import chromium, new_page
+from scripts.browser import SECONDS, chromium, new_page
+
+expect.set_options(timeout=1000 * SECONDS)  # no test may fail for being slow on a busy machine
 
 
 @pytest.fixture(scope="module")
