@@ -36,7 +36,7 @@ demo: install ## the whole loop on this machine: Label Studio, backend, worker, 
 	$(BIN)/python scripts/demo.py $(DEMO_OPTIONS)
 
 test: install ## all tests, two files at once; each of them computes on one core
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 unit: $(VENV)/.installed ## the fast tests: nothing but our own code
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m unit --numprocesses 2

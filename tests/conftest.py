@@ -22,15 +22,6 @@ ROOT = Path(__file__).parent
 # Folders and files whose tests are quick and need nothing but our own code, save those that ask for a server.
 UNIT = ("ingest", "label_config", "phantom", "store", "tsal", "test_docs.py", "test_logs.py", "test_settings.py")
 SLOW = ("test_features.py", "test_breathing.py")
-# Files that take minutes run first, so that two processes end at about the same time; the longest is first.
-LONG = (
-    "test_faults.py",
-    "test_demo_again.py",
-    "test_study.py",
-    "test_connect.py",
-    "test_session.py",
-    "test_predictor.py",
-)
 SERVERS = {"redis_url", "running_redis", "studio_server"}
 
 
@@ -41,8 +32,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give every test one of the markers unit, integration and soak, and put the files that take long first."""
-    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+    """Give every test one of the markers unit, integration and soak."""
     for item in items:
         place = item.path.relative_to(ROOT).parts[0]
         servers = SERVERS & set(getattr(item, "fixturenames", ()))
