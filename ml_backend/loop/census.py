@@ -12,10 +12,9 @@ from ml_backend.loop.look_again import said
 from ml_backend.services import Services
 from ml_backend.store.census import Census, Entry, Source
 from ml_backend.store.grounds import Grounds
-from ml_backend.store.orders import NO_SOURCE, Order
+from ml_backend.store.orders import Order
 from ml_backend.studio.client import ConfirmedAnnotation
 from ml_backend.studio.configuration import NOT_ASSESSABLE, Configuration, in_words
-from ml_backend.tsal.belief import SOURCES
 
 Label = dict[str, Any]
 """The fields of an `Entry` that tell its label."""
@@ -78,11 +77,12 @@ def unaided(services: Services, project: int, grounds: Grounds | None) -> set[in
 
 def _machine(grounds: Grounds) -> Iterator[tuple[int, Label]]:
     """Yield what an order tells of its frames."""
-    rows = zip(grounds.frames, grounds.labels, grounds.confidence.tolist(), grounds.source.tolist(), strict=False)
-    for frame, labels, confidence, source in rows:
-        if source != NO_SOURCE:
+    rows = zip(grounds.frames, grounds.labels, grounds.confidence.tolist(), strict=False)
+    for frame, labels, confidence in rows:
+        if frame.task in grounds.sources:
             names = [name for name, there in zip(grounds.symptoms, labels, strict=True) if there]
-            yield frame.task, _told(SOURCES[source], in_words(names), None if math.isnan(confidence) else confidence)
+            sure = None if math.isnan(confidence) else confidence
+            yield frame.task, _told(grounds.sources[frame.task], in_words(names), sure)
 
 
 def _people(answers: Answers) -> Iterator[tuple[int, Label]]:

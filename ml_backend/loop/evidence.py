@@ -23,11 +23,9 @@ from ml_backend.loop.thumbnails import Thumbnails
 from ml_backend.msml.frames import thumbnail
 from ml_backend.services import Services
 from ml_backend.store.grounds import Grounds, Shown
-from ml_backend.store.orders import NO_SOURCE
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.configuration import in_words
 from ml_backend.studio.payloads import sureness
-from ml_backend.tsal.belief import SOURCES
 from ml_backend.tsal.labels import columns_of
 from ml_backend.tsal.likeness import Likeness, Places
 
@@ -214,9 +212,10 @@ def _told(
         yield "This frame is confirmed."
     else:
         yield f"Suggestion: {in_words(names)}"
-        source, confidence = int(grounds.source[row]), float(grounds.confidence[row])
-        by = None if source == NO_SOURCE else SOURCES[source]
-        if sure := sureness(None if np.isnan(confidence) else confidence, by):
+        confidence = float(grounds.confidence[row])
+        if sure := sureness(
+            None if np.isnan(confidence) else confidence, grounds.sources.get(grounds.frames[row].task)
+        ):
             yield sure
     if seen is None:
         yield "The backend cannot read this frame."

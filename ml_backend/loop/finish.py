@@ -25,10 +25,10 @@ from ml_backend.loop.remember import marks_of, seen_by_people
 from ml_backend.services import Services
 from ml_backend.store.files import write_aside
 from ml_backend.store.finishes import Finish, MachineRows, Outcome
-from ml_backend.store.orders import NO_SOURCE, Order
+from ml_backend.store.grounds import Grounds
+from ml_backend.store.orders import Order
 from ml_backend.studio.configuration import NOT_ASSESSABLE, Configuration
 from ml_backend.studio.payloads import Prediction
-from ml_backend.tsal.belief import SOURCES
 from ml_backend.tsal.certificate import Certificate, Plan, certify, spend
 from ml_backend.tsal.forecast import Forecast, Prospect, cheapest, within
 
@@ -141,12 +141,7 @@ def ask_first(services: Services, project: int, finish: Finish) -> None:
         places = np.array([place_of[task] for task in tasks.tolist()], np.intp)
         reason = "audit" if finish.state == "open" else "unsure"
         reasons = (*[reason] * len(first), *["later"] * len(rest))
-        told = replace(
-            order.told,
-            labels=order.told.labels[places],
-            confidence=order.told.confidence[places],
-            source=order.told.source[places],
-        )
+        told = replace(order.told, labels=order.told.labels[places], confidence=order.told.confidence[places])
         info = services.studio.project(project)
         configuration = services.configuration(info.label_config)
         name = orders.next_name(finish.version, services.studio.model_versions(project))
@@ -156,7 +151,7 @@ def ask_first(services: Services, project: int, finish: Finish) -> None:
         grounds = services.grounds(project).copy(finish.order, name, frozenset(finish.blind))
         if grounds is not None:
             remove_blind(services, project, grounds)
-        serve(services, project, changed, _predictions(changed, set(finish.blind)), configuration)
+        serve(services, project, changed, _predictions(changed, set(finish.blind), grounds), configuration)
 
 
 def advance(services: Services, project: int) -> Finish | None:
@@ -324,18 +319,18 @@ def _symptoms(labels: NDArray[np.uint8], names: Sequence[str]) -> tuple[str, ...
     return tuple(name for name, there in zip(names, labels, strict=True) if there)
 
 
-def _predictions(order: Order, blind: set[int]) -> Iterator[Prediction]:
+def _predictions(order: Order, blind: set[int], grounds: Grounds | None) -> Iterator[Prediction]:
     """One prediction for each frame of an order, made of what the order tells; blind frames come without ticks."""
+    sources = grounds.sources if grounds else {}
     for place, task in enumerate(order.tasks.tolist()):
         position = place / len(order.tasks)
+        confidence = float(order.told.confidence[place]) if order.told is not None else float("nan")
         audit: dict[str, object] = {"reason": order.reasons[place]}
-        labels = None
-        if order.told is not None and task not in blind and not np.isnan(order.told.confidence[place]):
-            labels = order.told.labels[place]
-            audit["confidence"] = round(float(order.told.confidence[place]), 4)
-            if order.told.source[place] != NO_SOURCE:
-                audit["source"] = SOURCES[order.told.source[place]]
-        yield Prediction(task, labels, position, order.about.name, audit)
+        if order.told is None or np.isnan(confidence) or task in blind:
+            yield Prediction(task, None, position, order.about.name, audit)
+        else:
+            told = audit | {"confidence": round(confidence, 4), "source": sources.get(task)}
+            yield Prediction(task, order.told.labels[place], position, order.about.name, told)
 
 
 def _now() -> str:

@@ -15,8 +15,7 @@ from ml_backend.loop.evidence_files import remove_blind
 from ml_backend.loop.queue import Queue, Refresh
 from ml_backend.loop.remember import Memory, places_of
 from ml_backend.services import Services
-from ml_backend.store.grounds import Confirmed, Grounds, Shown
-from ml_backend.store.orders import NO_SOURCE
+from ml_backend.store.grounds import NO_SOURCE, Confirmed, Grounds, Shown
 from ml_backend.studio.client import Studio
 from ml_backend.tsal.belief import SOURCES
 from ml_backend.tsal.correlation import pick_columns

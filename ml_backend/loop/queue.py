@@ -22,7 +22,7 @@ from ml_backend.loop.remember import Memory, believed, places_of
 from ml_backend.loop.score import Embeddings
 from ml_backend.services import Services
 from ml_backend.store.audits import AuditTold, Draw
-from ml_backend.store.orders import NO_SOURCE, About, Basis, Order, Told
+from ml_backend.store.orders import About, Basis, Order, Told
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import Prediction
@@ -177,12 +177,10 @@ class Refresh:
         rows = queue.batch.order
         labels = np.pad(queue.belief.labels[rows], ((0, unreadable), (0, 0)))
         confidence = queue.belief.confidence[rows].astype(np.float32)
-        source = queue.belief.source[rows].astype(np.int8)
         if not self.speaks(queue):
-            confidence[:], source[:] = np.nan, NO_SOURCE
+            confidence[:] = np.nan
         confidence = np.pad(confidence, (0, unreadable), constant_values=np.nan)
-        source = np.pad(source, (0, unreadable), constant_values=NO_SOURCE)
-        return Told(labels, confidence, source, self.memory.marks)
+        return Told(labels, confidence, self.memory.marks)
 
     def speaks(self, queue: Queue) -> bool:
         """Whether anything can be said of a frame: there is a network, or somebody has confirmed a frame."""

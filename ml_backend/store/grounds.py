@@ -20,7 +20,10 @@ from numpy.typing import NDArray
 
 from ml_backend.store.evidence_addresses import name_of
 from ml_backend.store.files import written_aside
+from ml_backend.tsal.belief import SOURCES, Source
 from ml_backend.tsal.likeness import Places, Scale, Trust
+
+NO_SOURCE = -1
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,12 @@ class Grounds:
     def clip_number(self, row: int) -> int:
         """Return the number of a frame's clip in the memory, or -1 if the memory has no frame of this clip."""
         return self._numbers.get(self.frames[row].clip, -1)
+
+    @cached_property
+    def sources(self) -> dict[int, Source]:
+        """The source of each label, by task."""
+        rows = zip(self.frames, self.source.tolist(), strict=False)
+        return {frame.task: SOURCES[source] for frame, source in rows if source != NO_SOURCE}
 
     @cached_property
     def _row_of(self) -> dict[str, int]:

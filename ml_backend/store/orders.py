@@ -22,8 +22,6 @@ from ml_backend.store.locks import alone
 
 logger = logging.getLogger(__name__)
 UNTRAINED = "diversity"
-NO_SOURCE = -1
-"""The source of a label that nothing was told of, or whose source was not saved."""
 # Label Studio shows a prediction's score beside its name, as a percentage. Of a long name it shows the first eight
 # characters and the last six; 0.1.0 had names without the words.
 WORDS = "place in queue, "
@@ -65,13 +63,11 @@ class About(Basis):
 class Told:
     """What an order tells annotators: ``labels`` (n, l) uint8 of its symptoms and ``confidence`` (n,) in [0, 1].
 
-    Rows as in the order; NaN where nothing is told. ``source`` (n,): index into `tsal.belief.SOURCES`, or `NO_SOURCE`.
-    ``remembered``: {task: mark} of the confirmed frames behind it.
+    Rows as in the order; NaN where nothing is told. ``remembered``: {task: mark} of the confirmed frames behind it.
     """
 
     labels: NDArray[np.uint8]
     confidence: NDArray[np.float32]
-    source: NDArray[np.int8]
     remembered: dict[int, int]
 
 
@@ -125,7 +121,7 @@ class OrderStore:
             "reasons": np.array(order.reasons, np.str_),
         }
         if order.told is not None:
-            arrays |= {name: getattr(order.told, name) for name in ("labels", "confidence", "source")}
+            arrays |= {"labels": order.told.labels, "confidence": order.told.confidence}
             arrays["remembered"] = np.array(sorted(order.told.remembered.items()), np.int64).reshape(-1, 2)
         with written_aside(self._orders / f"{order.about.name}.npz") as file:
             np.savez(file, **arrays)
@@ -159,10 +155,7 @@ class OrderStore:
                 reasons = tuple(arrays["reasons"].tolist()) if "reasons" in arrays else ()  # 0.1.0 kept none
                 told = None
                 if "remembered" in arrays:
-                    labels, confidence = arrays["labels"], arrays["confidence"]
-                    # Orders of earlier releases have no sources.
-                    source = arrays["source"] if "source" in arrays else np.full(len(labels), NO_SOURCE, np.int8)
-                    told = Told(labels, confidence, source, dict(arrays["remembered"].tolist()))
+                    told = Told(arrays["labels"], arrays["confidence"], dict(arrays["remembered"].tolist()))
                 return Order(About.model_validate(about), arrays["tasks"], arrays["informativeness"], reasons, told)
         except FileNotFoundError:  # forgotten since we read what it is
             return None

@@ -18,7 +18,6 @@ from ml_backend.services import Services
 from ml_backend.store.finishes import Finish
 from ml_backend.studio.configuration import NOT_ASSESSABLE
 from ml_backend.studio.payloads import default_of
-from ml_backend.tsal.belief import SOURCES
 from tests.installation import CONFIGURATION, NO_ANSWER, PROJECT
 from tests.loop.test_order import TASKS, Installation, folder, installed, lose, predictor, silent, studio
 from tests.loop.test_remember import A, B, services
@@ -65,16 +64,12 @@ def test_a_third_of_the_audit_comes_without_ticks(installed: Installation) -> No
 
 def test_the_ticks_still_say_which_source_they_come_from(installed: Installation) -> None:
     made, finish = begun(installed, blind=1 / 3)
-    before = made.orders(PROJECT).get(finish.order)
+    before = made.grounds(PROJECT).get(finish.order)
     assert before is not None
-    assert before.told is not None
-    source_of = dict(zip(before.tasks.tolist(), before.told.source.tolist(), strict=True))
-    ticked = {one["task"]: default_of(one, CONFIGURATION).audit for one in installed.studio.served()}
-    ticked = {task: audit for task, audit in ticked.items() if "confidence" in audit}
-    assert len(ticked) == len(TASKS) - 1 - len(finish.blind)
-    assert {task: audit["source"] for task, audit in ticked.items()} == {
-        task: SOURCES[source_of[task]] for task in ticked
-    }
+    audits = {one["task"]: default_of(one, CONFIGURATION).audit for one in installed.studio.served()}
+    told = {task: audit["source"] for task, audit in audits.items() if "confidence" in audit}
+    assert len(told) == len(TASKS) - 1 - len(finish.blind)
+    assert told == {task: before.sources[task] for task in told}
 
 
 def test_the_evidence_of_the_frames_that_come_without_ticks_is_kept_back(installed: Installation) -> None:

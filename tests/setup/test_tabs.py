@@ -48,8 +48,7 @@ def served(services: Services, project: int, tasks: list[int], confidence: list[
     about = About(
         version=None, strategy="cover", name="diversity.1", created_at="now", seed=0, unreadable={}, seconds={}
     )
-    labels, source = np.zeros((len(tasks), 4), np.uint8), np.zeros(len(tasks), np.int8)
-    told = Told(labels, np.array(confidence, np.float32), source, {})
+    told = Told(np.zeros((len(tasks), 4), np.uint8), np.array(confidence, np.float32), {})
     orders = services.orders(project)
     orders.save(Order(about, np.array(tasks, np.int64), np.arange(len(tasks), dtype=np.float64), (), told))
     orders.activate(about.name)

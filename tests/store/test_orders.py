@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import pytest
 
-from ml_backend.store.orders import NO_SOURCE, WORDS, About, Order, OrderStore, Told
+from ml_backend.store.orders import WORDS, About, Order, OrderStore
 from tests.events import events
 
 
@@ -40,28 +39,6 @@ def test_an_order_is_current_only_when_activated(tmp_path: Path) -> None:
     assert current.about == order("diversity.1").about
     assert current.tasks.tolist() == [5, 3, 9]
     assert current.informativeness.tolist() == [0.1, 0.2, 0.4]
-
-
-def test_what_an_order_told_is_kept_and_older_ones_have_no_sources(tmp_path: Path) -> None:
-    store = OrderStore(tmp_path)
-    told = Told(
-        np.eye(3, 2, dtype=np.uint8), np.array([0.9, np.nan, 0.5], np.float32), np.array([1, -1, 0], np.int8), {4: 8}
-    )
-    store.save(replace(order("diversity.1"), told=told))
-    read = store.get("diversity.1")
-    assert read is not None
-    assert read.told is not None
-    assert read.told.labels.tolist() == [[1, 0], [0, 1], [0, 0]]
-    assert read.told.source.tolist() == [1, -1, 0]
-    assert read.told.remembered == {4: 8}
-    path = tmp_path / "orders" / "diversity.1.npz"
-    with np.load(path) as arrays:
-        without = {name: arrays[name] for name in arrays.files if name != "source"}
-    np.savez(path, **without)
-    older = store.get("diversity.1")
-    assert older is not None
-    assert older.told is not None
-    assert older.told.source.tolist() == [NO_SOURCE] * 3
 
 
 def test_place_lies_between_its_neighbours() -> None:
