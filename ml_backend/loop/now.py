@@ -18,7 +18,7 @@ UNDER_WAY = (JobStatus.QUEUED, JobStatus.STARTED, JobStatus.SCHEDULED, JobStatus
 
 @dataclass(frozen=True)
 class Work:
-    """A task in progress; ``share`` is the part that is done, in [0, 1], None if unknown."""
+    """Work in progress; ``share`` of it is done, in [0, 1], None if unknown."""
 
     what: str
     detail: str = ""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ml_backend.logs import event
 from ml_backend.loop.remember import Memory
@@ -27,23 +28,30 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THRE
 def keep_sample(services: Services, project: int, pool: Embeddings, memory: Memory | None) -> None:
     """Keep a sample of the unanswered frames and the remembered ones if the map lacks many of them."""
     store = services.pool_map(project)
-    tasks, embeddings = pool.tasks, pool.features
-    if memory is not None and memory.frames:
-        tasks = np.concatenate([tasks, [frame.task for frame in memory.frames]])
-        embeddings = np.concatenate([embeddings, memory.embeddings])
-    tasks, rows = np.unique(tasks, return_index=True)
     drawn = store.read()
+    remembered = np.array([frame.task for frame in memory.frames] if memory else (), np.int64)
+    tasks, rows = np.unique(np.concatenate([pool.tasks, remembered]), return_index=True)
     if len(tasks) < (LEAST if drawn is None else GROWTH * drawn.pool):
         return
     chosen = np.sort(np.random.default_rng(services.settings.seed).permutation(len(tasks))[:MOST])
+    embeddings = [_embedding(pool, memory, row) for row in rows[chosen].tolist()]
     try:
-        store.keep_sample(Sample(tasks[chosen], embeddings[rows[chosen]], len(tasks)))
+        store.keep_sample(Sample(tasks[chosen], np.array(embeddings), len(tasks)))
     except OSError as error:
         event(logger, "map not drawn", level=logging.WARNING, project=project, reason=error)
 
 
+def _embedding(pool: Embeddings, memory: Memory | None, row: int) -> NDArray[np.floating]:
+    """Return one embedding: the rows of the pool come first, then those of the memory."""
+    before = len(pool.tasks)
+    found: NDArray[np.floating] = (
+        pool.features[row] if memory is None or row < before else memory.embeddings[row - before]
+    )
+    return found
+
+
 def draw(services: Services, project: int, drawing: subprocess.Popen[bytes] | None) -> subprocess.Popen[bytes] | None:
-    """Have the sample that waits laid out, by one process at a time; return the process while it runs."""
+    """Start a process that lays out the waiting sample, unless one runs already; return the running one, if any."""
     store = services.pool_map(project)
     if drawing is not None:
         status = drawing.poll()

@@ -39,7 +39,7 @@ class Linear:
         return cls(weights.astype(np.float32), targets.astype(np.float32), known, others.astype(np.float32))
 
     def said(self, directions: NDArray[np.float32]) -> Said:
-        """Score n other frames, (n, l)."""
+        """Return the scores (n, l) of n other frames."""
         found: Said = directions @ self.weights[:-1] + self.weights[-1]
         return found
 

@@ -29,7 +29,7 @@ def pool(tasks: range) -> Embeddings:
 
 
 def sampled(made: Services, tasks: range, memory: Memory | None = None) -> list[int] | None:
-    """Return the tasks that are to be laid out, None if the map stays; check that each has its own embedding."""
+    """Return the tasks of the sample that now waits, None if none does; check that each has its own embedding."""
     store = made.pool_map(PROJECT)
     keep_sample(made, PROJECT, pool(tasks), memory)
     if not store.waits():

@@ -28,7 +28,7 @@ OTHER = "other"
 
 @dataclass(frozen=True)
 class Point:
-    """A frame on the map: its place in [0, `SIDE`], and what it is, in words."""
+    """A frame on the map: its position, from 0 to `SIDE` both ways, and a title that describes it."""
 
     x: int
     y: int
