@@ -344,6 +344,15 @@ def test_no_secret_has_a_default_and_each_must_be_set() -> None:
     assert SECRET_SETTINGS <= SECRETS
 
 
+def test_an_optional_secret_has_no_default_either() -> None:
+    given = [service.get("environment", {}) for service in _compose()["services"].values()]
+    for name in OPTIONAL:
+        assert _example()[name] == ""
+        values = [environment[name] for environment in given if name in environment]
+        assert values
+        assert set(values) == {None}
+
+
 def test_the_filled_in_example_makes_settings_that_work(clean: pytest.MonkeyPatch) -> None:
     for name in ("backend", "worker", "sidecar", "tools"):
         with clean.context() as patch:
