@@ -9,7 +9,7 @@ from typing import Literal
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 from werkzeug.serving import make_server
 
 from ml_backend.loop import asked
@@ -171,7 +171,7 @@ def test_a_point_of_the_map_shows_its_frame_and_opens_its_task(page: Page, addre
     assert figure.is_hidden()
     page.locator("#t2").hover()
     figure.wait_for()
-    page.wait_for_function("document.querySelector('.map img').naturalWidth > 0")
+    expect(figure.locator("img")).not_to_have_js_property("naturalWidth", 0)
     assert figure.inner_text() == "Task 2: Healthy; 90% sure · from similar confirmed frames"
     with page.expect_request("**/data?task=2") as asked_for:
         page.locator("#t2").click()

@@ -148,6 +148,7 @@ def _nothing_is_confirmed_by_mistake(one: Annotator) -> None:
     one.press("Control+Enter")
     warning = one.page.get_by_role("dialog")
     expect(warning).to_contain_text(NOT_ASSESSABLE)
+    expect(warning.locator(":focus")).to_have_count(1)  # before that, the warning does not hear keys
     one.press("Escape")
     expect(warning).to_be_hidden()
     assert one.task == task
