@@ -21,7 +21,7 @@ OFTEN_SECONDS = 0.5  # shorter than anybody can read
 
 @dataclass(frozen=True)
 class Step:
-    """A step of a long task: ``done`` of ``total``."""
+    """A step of long work: ``done`` of ``total``."""
 
     stage: str
     done: int
