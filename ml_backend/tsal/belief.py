@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
 from ml_backend.tsal.arrays import Labels, Probabilities
 from ml_backend.tsal.correlation import plain_labels
 from ml_backend.tsal.likeness import Places, Rows, Scale, Trust
 from ml_backend.tsal.memory import Recall, Remembered, learnt_trust, recall, recall_others
 from ml_backend.tsal.ticks import Tables
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 Source = Literal["memory", "network", "table"]
 SOURCES: tuple[Source, ...] = ("memory", "network", "table")
@@ -51,6 +53,8 @@ class Calibration:
     @classmethod
     def fit(cls, candidates: Candidates, right: NDArray[np.bool_]) -> Calibration:
         """Fit to the candidates of m audit frames; ``right`` (s, m) whether each has the whole combination right."""
+        from sklearn.linear_model import LogisticRegression  # imported late: it takes seconds
+
         width = candidates.evidence.shape[2]
         evidence = np.concatenate([_PRIOR[:, :width], candidates.evidence.reshape(-1, width)])
         model = LogisticRegression(C=_WEAK, max_iter=1000)

@@ -7,9 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import pairwise_distances_argmin_min
 from threadpoolctl import threadpool_limits
 
 FeatureMatrix = NDArray[np.floating[Any]]
@@ -50,6 +47,8 @@ def clusters(features: FeatureMatrix, count: int, rng: np.random.Generator) -> N
 def _assigned(
     rows: FeatureMatrix, count: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.intp], NDArray[np.floating[Any]]]:
+    from sklearn.metrics import pairwise_distances_argmin_min  # imported late: it takes seconds
+
     # One thread: sums come out the same on any number of cores, and k-means' many small products lose more to waiting
     # for threads on a busy machine (ten times, measured) than they gain on an idle one.
     with threadpool_limits(limits=1):
@@ -73,6 +72,9 @@ def _unit_rows(features: FeatureMatrix) -> FeatureMatrix:
 
 
 def _centres(rows: FeatureMatrix, count: int, rng: np.random.Generator) -> FeatureMatrix:
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
     if len(rows) > CLUSTERED_ROWS:
         rows = rows[np.sort(rng.choice(len(rows), CLUSTERED_ROWS, replace=False))]
     means = KMeans(min(count, len(rows)), n_init=1, max_iter=50, random_state=int(rng.integers(2**31)))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 
 COMPONENTS = 50
 """The t-SNE starts from this many principal components: what is left out is mostly noise, and it is much faster."""
@@ -18,6 +16,9 @@ def laid_out(embeddings: NDArray[np.floating], seed: int) -> NDArray[np.float32]
 
     Distances between groups that lie far apart mean little.
     """
+    from sklearn.decomposition import PCA  # imported late: it takes seconds
+    from sklearn.manifold import TSNE
+
     values = embeddings.astype(np.float32)
     kept = PCA(min(COMPONENTS, *values.shape), svd_solver="randomized", random_state=seed).fit_transform(values)
     places = TSNE(init="pca", random_state=seed, n_jobs=1).fit_transform(kept)

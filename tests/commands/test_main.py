@@ -81,6 +81,13 @@ def test_help_imports_nothing_heavy() -> None:
     assert not HEAVY & loaded
 
 
+def test_the_backend_starts_without_what_only_training_needs() -> None:
+    program = "import sys, ml_backend.web.app; print(*sys.modules)"
+    loaded = set(run(sys.executable, "-c", program).stdout.split())
+    assert "ml_backend.web.app" in loaded
+    assert not {"torchvision", "torch._dynamo", "sklearn", "scipy.stats"} & loaded
+
+
 def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
     assert code("--version") == 0
     assert capsys.readouterr().out.split() == ["tsal", __version__]
