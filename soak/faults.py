@@ -29,6 +29,7 @@ from soak.team import Team
 DOWN_SECONDS = 5.0
 TRIES = 10
 SMALLEST_FILE = 4096
+PUSHED = r'"POST /api/projects/\d+/import/predictions'  # Label Studio has the predictions
 
 
 @dataclass(frozen=True)
@@ -140,36 +141,35 @@ def _two_workers(site: Site, team: Team) -> float:
 
 def _stored_but_not_active(site: Site, team: Team) -> float:
     store = site.services.versions(site.project)
-    return _between(site, team, "worker", "training", lambda: store.names()[-1:], store.active)
+    return _between(site, team, "worker", "training", lambda since: store.names()[-1:], store.active)
 
 
 def _pushed_but_not_switched(site: Site, team: Team) -> float:
-    folder = site.services.folder(site.project) / "orders"
-    orders = site.services.orders(site.project)
-
-    def pushed() -> list[str]:
-        """An order is kept before it is pushed; how long the push took is noted when it has ended."""
-        found = {path.stem: orders.get(path.stem) for path in folder.glob("*.json")}
-        return sorted(name for name, order in found.items() if order and "push" in order.about.seconds)
-
-    return _between(site, team, "sidecar", "pushing", pushed, orders.current_name)
+    current_name = site.services.orders(site.project).current_name
+    return _between(site, team, "sidecar", "pushing", lambda since: site.log.find(PUSHED, since), current_name)
 
 
 def _between(
-    site: Site, team: Team, name: str, stage: str, written: Callable[[], list[Any]], pointed: Callable[[], str | None]
+    site: Site,
+    team: Team,
+    name: str,
+    stage: str,
+    written: Callable[[float], object],
+    pointed: Callable[[], str | None],
 ) -> float:
     """Kill a program after a ``stage`` of its work, when it has ``written`` something and not yet ``pointed`` to it.
 
-    The moment is short, so that it takes a few batches to hit it.
+    ``written`` is asked for what was written since a time. The moment is short, so that it takes a few batches to hit
+    it.
     """
     for _ in range(TRIES):
-        before, pointer = written(), pointed()
         began = time.monotonic()
+        before, pointer = written(began), pointed()
         with team.at_work(_batch(site)):
             site.wait_for_line(rf"INFO {stage} project={site.project} ", since=began)
             family = site.family(name)
             deadline = time.monotonic() + PATIENCE_SECONDS
-            while written() == before:
+            while written(began) == before:
                 if time.monotonic() > deadline:
                     raise SoakFailed(f"the {name} wrote nothing\n{site.log.tail()}")
             struck = site.kill_all(family)
