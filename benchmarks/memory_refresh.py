@@ -62,7 +62,7 @@ def _frames(count: int, number: int) -> list[Frame]:
 
 def refresh(report: Report, quick: bool, folder: Path) -> None:
     """A refresh from memory alone on a real Label Studio on SQLite: its own work, and all with listing and push."""
-    count, confirmed = (300, 50) if quick else (6836, 1000)
+    count, confirmed = (100, 20) if quick else (6836, 1000)
     with workload.running_studio(folder, document_root=folder / "files") as services:
         project = services.studio.create_project("refresh", render())
         _fill(services, project, folder, count, confirmed)

@@ -84,8 +84,10 @@ def main() -> int:
         if options.only and name not in options.only:
             continue
         print(f"\n{name}", flush=True)
+        began = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             part(report, options.quick, Path(folder))
+        print(f"{name} took {time.perf_counter() - began:.0f} s", flush=True)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(_result(report, options.quick), indent=1), encoding="utf-8")
     print(f"\nwritten: {options.output}")
@@ -143,7 +145,7 @@ class OnePrecision:
         self.network = self.predictor.network(4)
         self.plain = _as_the_library_has_it(precision)
         self.plain_frames = 16 if quick else 128
-        self.pool = workload.frames(256 if quick else POOL, "pool")
+        self.pool = workload.frames(64 if quick else POOL, "pool")
         self.store = VersionStore(folder / "project")
 
     def measure(self) -> tuple[float, float]:
@@ -199,7 +201,7 @@ class OnePrecision:
     @property
     def iteration(self) -> tuple[int, int, int]:
         """Of one iteration: labelled frames, those among them that are new, epochs."""
-        return (64, 8, 2) if self.quick else (1000, 100, 10)
+        return (16, 4, 1) if self.quick else (1000, 100, 10)
 
     def cached_iteration(self) -> float:
         """Fine-tune, renew the table, rescore the pool and order it, as the product does; returns the seconds."""
@@ -244,10 +246,10 @@ def augmentation(report: Report, quick: bool, folder: Path) -> None:
     if not clips.is_dir():
         print(f"  skipped: {clips} is not there", flush=True)
         return
-    pixels, truth, patients = workload.labelled_frames(clips, every=4 if quick else 2)
+    pixels, truth, patients = workload.labelled_frames(clips, every=16 if quick else 2)
     network = build_network("efficientnet_lite0", truth.shape[1])
     start = network.trainable_state()
-    steps = 5 if quick else 100
+    steps = 2 if quick else 100
     banks = {
         views: np.stack([network.activations(msml_frames.views(one, views, bytes([views]))) for one in pixels])
         for views in (1, load().views)
@@ -279,7 +281,7 @@ def augmentation(report: Report, quick: bool, folder: Path) -> None:
 
 def memory(report: Report, quick: bool, folder: Path) -> None:
     """Anonymous memory of a scorer for small and large pools, each in a process of its own."""
-    small, large = (200, 1000) if quick else (1000, 50_000)
+    small, large = (50, 100) if quick else (1000, 50_000)
     peaks = {}
     for count in (small, large):
         output = in_own_process("benchmarks.scorer_memory", count, folder)
@@ -294,7 +296,7 @@ def memory(report: Report, quick: bool, folder: Path) -> None:
 
 def workers(report: Report, quick: bool, folder: Path) -> None:
     """The first pass of a pool by one and by two RQ workers of one thread each; the results must be the same."""
-    count = 128 if quick else 1536
+    count = 16 if quick else 1536
     contents = workload.pictures(16, 1)
     root = folder / "files"
     root.mkdir()
@@ -339,7 +341,7 @@ def workers(report: Report, quick: bool, folder: Path) -> None:
 
 def push(report: Report, quick: bool, folder: Path) -> None:
     """A new order to a real Label Studio on SQLite; the plain way is one call a task."""
-    count = 500 if quick else 10_000
+    count = 100 if quick else 10_000
     seconds, requests, single = studio_push.measure(folder, count)
     report.row(f"pushing a new order of {count:,} tasks", "s", [seconds])
     report.row("requests for it", "", [float(requests)])
