@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
+import sklearn.linear_model  # noqa: F401  each job is a fork of this process, and finds it imported
 from rq import Worker
 from rq.serializers import JSONSerializer
 
+from ml_backend.errors import WeightsUnavailable
 from ml_backend.loop import asked, confirm, jobs
 from ml_backend.loop import score as scoring
+from ml_backend.msml import backbones
 from ml_backend.services import Services
 
 NICENESS = 10
@@ -24,6 +28,8 @@ def work(*, burst: bool = False, scoring_only: bool = False) -> None:
     os.nice(NICENESS)
     services = Services(jobs.settings_for_worker())
     confirm.unpark_after_changes(services)
+    with suppress(WeightsUnavailable):  # each job says so
+        backbones.prepare(services.settings.backbone)
     names = [scoring.QUEUE] if scoring_only else [asked.QUEUE, jobs.QUEUE, scoring.QUEUE]
     worker = Worker(
         [services.queue(name) for name in names],

@@ -55,12 +55,7 @@ def load(name: str, weights: str | None = None) -> tuple[Backbone, nn.Module, nn
     `weights`: None for ImageNet's, "random" for reproducible random ones, else the path of a .safetensors or .pth file
     in the library's own layout (its classifier may be missing or of any size). Raises WeightsUnavailable.
     """
-    backbones = Registry(plugins.BACKBONES, BACKBONES)
-    if name not in backbones:
-        raise WeightsUnavailable(f"Unknown backbone {name!r}: set TSAL_BACKBONE to one of {', '.join(backbones)}.")
-    backbone = backbones[name]
-    if not isinstance(backbone, Backbone) or backbone.name != name:
-        raise WeightsUnavailable(f"The entry point {name!r} of {plugins.BACKBONES} must be a Backbone of that name.")
+    backbone = _named(name)
     # On the meta device nothing is allocated or drawn: the weights below are the only ones that ever exist.
     with torch.device("meta"):
         model = backbone.architecture()
@@ -73,6 +68,22 @@ def load(name: str, weights: str | None = None) -> tuple[Backbone, nn.Module, nn
     _assign(model, state, backbone, source)
     trunk, body = backbone.split(model)
     return backbone, trunk.eval(), body.eval()
+
+
+def prepare(name: str) -> None:
+    """Import what building a backbone takes, so that the forks of this process need not. Raises WeightsUnavailable."""
+    with torch.device("meta"):
+        _named(name).architecture()
+
+
+def _named(name: str) -> Backbone:
+    backbones = Registry(plugins.BACKBONES, BACKBONES)
+    if name not in backbones:
+        raise WeightsUnavailable(f"Unknown backbone {name!r}: set TSAL_BACKBONE to one of {', '.join(backbones)}.")
+    backbone = backbones[name]
+    if not isinstance(backbone, Backbone) or backbone.name != name:
+        raise WeightsUnavailable(f"The entry point {name!r} of {plugins.BACKBONES} must be a Backbone of that name.")
+    return backbone
 
 
 def _assign(model: nn.Module, state: State, backbone: Backbone, source: str) -> None:
