@@ -25,7 +25,7 @@ from ml_backend.ingest.origins import Rule
 from ml_backend.launch import serve
 from ml_backend.launch.clips import Clips, read_clips
 from ml_backend.launch.label_studio import answers, start_studio
-from ml_backend.launch.processes import Child, Processes, embedded_redis, free_port, tsal
+from ml_backend.launch.processes import SUPERVISOR_SECONDS, Child, Processes, embedded_redis, free_port, tsal
 from ml_backend.phantom.clips import generate
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
@@ -313,7 +313,7 @@ def running_site(folder: Path, frames: int, *, k_max: int = 10, seed: int = 0) -
     ):
         processes.start("database", database, {})
         studio = start_studio(processes, settings, folder, variables)
-        child = processes.start("serve", tsal("serve"), serve.environment(settings))
+        child = processes.start("serve", tsal("serve"), serve.environment(settings), SUPERVISOR_SECONDS)
         site = Site(
             settings,
             services,

@@ -306,7 +306,7 @@ class _Recorder(Processes):
         super().__init__(lambda name, line: None)
         self.commands: dict[str, list[str]] = {}
 
-    def start(self, name: str, command: Any, environment: Any) -> Any:
+    def start(self, name: str, command: Any, environment: Any, patience: Any = None) -> Any:
         self.commands[name] = list(command)
 
 

@@ -23,18 +23,23 @@ from ml_backend.errors import InvalidRequest
 from ml_backend.store.embedded import embedded_redis_url
 
 STOP_SECONDS = 15.0
+SUPERVISOR_SECONDS = 90.0  # to end for a command that itself ends several processes, one after the other
 # Being terminated, and the closing of the terminal, end a command as Ctrl-C does.
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
 class Child:
-    """One process that was started, and the thread that reads what it writes."""
+    """One process that was started, and the thread that reads what it writes.
+
+    It has ``patience`` seconds to end before it is killed, by default ``STOP_SECONDS``.
+    """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     process: subprocess.Popen[str]
+    patience: float | None = None
     reader: threading.Thread = field(default_factory=threading.Thread)
     started: float = field(default_factory=time.monotonic)
 
@@ -68,7 +73,9 @@ class Processes:
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
 
-    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> Child:
+    def start(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], patience: float | None = None
+    ) -> Child:
         """Start a process; it gets this process's environment and ``environment`` on top."""
         process = subprocess.Popen(  # noqa: S603  the commands are ours
             list(command),
@@ -80,7 +87,7 @@ class Processes:
             errors="replace",
             start_new_session=True,
         )
-        child = Child(name, command, environment, process)
+        child = Child(name, command, environment, process, patience)
         child.reader = threading.Thread(target=self._read, args=(child,), daemon=True)
         self._children.append(child)
         child.reader.start()
@@ -94,7 +101,7 @@ class Processes:
         """Start a child again, after ending what is left of it."""
         _end(child)
         self._children.remove(child)
-        return self.start(child.name, child.command, child.environment)
+        return self.start(child.name, child.command, child.environment, child.patience)
 
     def stop(self) -> None:
         """End every child and all that it started, the last started first; their last lines are delivered."""
@@ -156,8 +163,9 @@ def tsal(*arguments: str) -> list[str]:
 
 def _end(child: Child) -> None:
     """End a child and its session politely, then by force: RQ and gunicorn have processes in groups of their own."""
+    patience = STOP_SECONDS if child.patience is None else child.patience
     for number in (signal.SIGTERM, signal.SIGKILL):
-        deadline = time.monotonic() + STOP_SECONDS
+        deadline = time.monotonic() + patience
         for member in _session(child.process.pid):
             with suppress(psutil.NoSuchProcess):
                 member.send_signal(number)

@@ -14,7 +14,7 @@ import pytest
 
 from ml_backend.errors import InvalidRequest, RedisUnavailable
 from ml_backend.launch import processes, serve
-from ml_backend.launch.processes import ENDINGS, Processes, embedded_redis, free_port, require_free
+from ml_backend.launch.processes import ENDINGS, SUPERVISOR_SECONDS, Processes, embedded_redis, free_port, require_free
 from ml_backend.store.pending import connect
 
 # Starts another process in a group of its own, as RQ and gunicorn do, and says both numbers.
@@ -188,6 +188,16 @@ def test_stop_kills_a_process_that_ignores_signals(monkeypatch: pytest.MonkeyPat
         running.start("one", python(STUBBORN), {})
         family = lines.numbers()
     assert not any(map(alive, family))
+
+
+@pytest.mark.parametrize(("patience", "code"), [(None, -signal.SIGKILL), (SUPERVISOR_SECONDS, 0)])
+def test_a_supervisor_has_more_time_to_end(patience: float | None, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "STOP_SECONDS", 0.3)
+    lines = Lines()
+    with Processes(lines) as running:
+        child = running.start("one", python(SLOW), {}, patience)
+        lines.numbers()
+    assert child.process.returncode == code
 
 
 def test_stop_waits_for_a_clean_exit_and_the_last_lines() -> None:
