@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-import sklearn.cluster  # noqa: F401  each process is a fork of this one, and finds these imported
+import sklearn.cluster  # each process is a fork of this one, and finds these imported
 import sklearn.linear_model  # noqa: F401
 from typing_extensions import Self
 
