@@ -7,12 +7,13 @@ import io
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page, expect
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -20,11 +21,11 @@ from ml_backend.commands.command import run
 from ml_backend.errors import BackendError
 from ml_backend.launch.demo_state import DemoState
 from ml_backend.launch.label_studio import EMAIL, PASSWORD, wait_until
-from ml_backend.launch.processes import Processes, tsal
+from ml_backend.launch.processes import SUPERVISOR_SECONDS, Processes, tsal
 from ml_backend.loop.drawing import WIDTH
 from ml_backend.setup.evidence import PANEL
 from ml_backend.store.files import written_aside
-from scripts.browser import chromium, label_all_tasks, log_in, new_page
+from scripts.browser import SECONDS, chromium, label_all_tasks, log_in, new_page
 
 LARGEST_BYTES = 200_000
 COLOURS = 128
@@ -51,8 +52,10 @@ def main(arguments: list[str] | None = None) -> None:
             for name, show in PICTURES.items():
                 show(page, studio, project)
                 save(page.screenshot(), options.output / f"{name}.png")
-            _lead(page, folder, project)
-            save(page.screenshot(), options.output / "lead.png")
+            lead = _lead(page, folder, project)
+            for name, look in LEAD.items():
+                look(page, lead)
+                save(page.screenshot(), options.output / f"{name}.png")
 
 
 @contextmanager
@@ -66,7 +69,7 @@ def opened(folder: Path) -> Iterator[tuple[str, int]]:
             lines.append(line)
 
     with Processes(on_line) as processes:
-        processes.start("demo", tsal("demo", "--folder", str(folder)), {})
+        processes.start("demo", tsal("demo", "--folder", str(folder)), {}, SUPERVISOR_SECONDS)
         wait_until(lambda: any(READY in line for line in lines), OPEN_SECONDS, "the demo does not come up", processes)
         state = DemoState.read(folder)
         assert state is not None
@@ -117,15 +120,48 @@ def _model(page: Page, studio: str, project: int) -> None:
     page.get_by_text("Connected").first.wait_for()
 
 
-def _lead(page: Page, folder: Path, project: int) -> None:
-    """Where the project stands, on the lead's page."""
+def _lead(page: Page, folder: Path, project: int) -> str:
+    """Log in to the lead's page; return its address for the project."""
     state = DemoState.read(folder)
     assert state is not None
-    page.goto(f"http://127.0.0.1:{state.port}/lead/login?next=/lead/{project}/standing")
+    lead = f"http://127.0.0.1:{state.port}/lead"
+    page.goto(f"{lead}/login?next=/lead/{project}/standing")
     page.get_by_label("Name").fill(EMAIL)
     page.get_by_label("Password").fill(PASSWORD)
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="Labels").wait_for()
+    return f"{lead}/{project}"
+
+
+def _standing(page: Page, lead: str) -> None:
+    """Where the project stands."""
+    page.goto(f"{lead}/standing")
+
+
+def _clip(page: Page, lead: str) -> None:
+    """The contact sheet of the clip whose label changes most."""
+    page.goto(f"{lead}/clips?by=changes")
+    page.locator("tbody a").first.click()
+    _shown(page.locator("img").first)
+    page.wait_for_load_state("networkidle")
+
+
+def _map(page: Page, lead: str) -> None:
+    """The map of the pool, with the frame under the mouse."""
+    deadline = time.monotonic() + OPEN_SECONDS
+    page.goto(f"{lead}/map")
+    while not page.locator(".map").count():  # it is drawn in the background
+        if time.monotonic() > deadline:
+            raise BackendError("the map does not come")
+        time.sleep(1)
+        page.reload()
+    page.locator(".map use[id]").nth(7).hover(force=True)
+    _shown(page.locator(".map figure img"))
+
+
+def _shown(image: Locator) -> None:
+    """Wait for a picture of the lead's page, whose security policy lets no other script look."""
+    expect(image).not_to_have_js_property("naturalWidth", 0, timeout=1000 * SECONDS)
 
 
 PICTURES: dict[str, Callable[[Page, str, int], None]] = {
@@ -134,6 +170,7 @@ PICTURES: dict[str, Callable[[Page, str, int], None]] = {
     "data-manager": _data_manager,
     "model": _model,
 }
+LEAD: dict[str, Callable[[Page, str], None]] = {"lead": _standing, "lead-clip": _clip, "lead-map": _map}
 
 
 if __name__ == "__main__":
