@@ -114,7 +114,7 @@ def test_a_name_that_is_given_twice_is_refused(tmp_path: Path, monkeypatch: pyte
 def test_a_backbone_must_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, "theirs", "x = 2", f"[{plugins.BACKBONES}]\nnone = theirs:x\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(WeightsUnavailable, match="must be a Backbone of that name"):
+    with pytest.raises(WeightsUnavailable, match="must be a Backbone with that name"):
         backbones.load("none", backbones.RANDOM)
 
 

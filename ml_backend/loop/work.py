@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-import sklearn.linear_model  # noqa: F401  each job is a fork of this process, and finds it imported
 from rq import Worker
 from rq.serializers import JSONSerializer
 
-from ml_backend.errors import WeightsUnavailable
 from ml_backend.loop import asked, confirm, jobs
 from ml_backend.loop import score as scoring
 from ml_backend.msml import backbones
@@ -28,8 +26,7 @@ def work(*, burst: bool = False, scoring_only: bool = False) -> None:
     os.nice(NICENESS)
     services = Services(jobs.settings_for_worker())
     confirm.unpark_after_changes(services)
-    with suppress(WeightsUnavailable):  # each job says so
-        backbones.prepare(services.settings.backbone)
+    prepare(services.settings.backbone)
     names = [scoring.QUEUE] if scoring_only else [asked.QUEUE, jobs.QUEUE, scoring.QUEUE]
     worker = Worker(
         [services.queue(name) for name in names],
@@ -42,3 +39,12 @@ def work(*, burst: bool = False, scoring_only: bool = False) -> None:
         worker_ttl=LOST_SECONDS + 15,  # RQ waits for a job 15 s less than this before it looks
     )
     worker.work(burst=burst, with_scheduler=True, logging_level="WARNING")
+
+
+def prepare(backbone: str) -> None:
+    """Import what jobs would otherwise import when they first use it: each job is a fork of this process."""
+    import sklearn.cluster
+    import sklearn.linear_model  # noqa: F401
+
+    with suppress(Exception):  # each job fails at it too, and reports it
+        backbones.prepare(backbone)

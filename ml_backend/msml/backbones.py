@@ -21,6 +21,7 @@ from ml_backend.errors import WeightsUnavailable
 from ml_backend.plugins import Registry
 
 RANDOM = "random"
+RESIDUAL = "torchvision.models.resnet"  # the module whose residual blocks end in a normalisation, the second or third
 DOWNLOAD_TIMEOUT = httpx.Timeout(20.0, connect=10.0)  # seconds; the first between two pieces that arrive
 
 State = dict[str, Tensor]
@@ -71,9 +72,13 @@ def load(name: str, weights: str | None = None) -> tuple[Backbone, nn.Module, nn
 
 
 def prepare(name: str) -> None:
-    """Import what building a backbone takes, so that the forks of this process need not. Raises WeightsUnavailable."""
+    """Import everything that building a backbone needs, so that forks of this process find it imported.
+
+    Raises WeightsUnavailable.
+    """
     with torch.device("meta"):
-        _named(name).architecture()
+        model = _named(name).architecture()
+    model.to_empty(device="cpu")
 
 
 def _named(name: str) -> Backbone:
@@ -82,7 +87,7 @@ def _named(name: str) -> Backbone:
         raise WeightsUnavailable(f"Unknown backbone {name!r}: set TSAL_BACKBONE to one of {', '.join(backbones)}.")
     backbone = backbones[name]
     if not isinstance(backbone, Backbone) or backbone.name != name:
-        raise WeightsUnavailable(f"The entry point {name!r} of {plugins.BACKBONES} must be a Backbone of that name.")
+        raise WeightsUnavailable(f"The entry point {name!r} of {plugins.BACKBONES} must be a Backbone with that name.")
     return backbone
 
 
@@ -184,7 +189,7 @@ def _random_state(model: nn.Module) -> State:
             state[f"{name}.running_mean"], state[f"{name}.running_var"] = torch.zeros(size), torch.ones(size)
     for name, module in model.named_modules():
         # Every residual block would double the variance, beyond float16 after some thirty of them.
-        if hasattr(module, "downsample"):  # torchvision's BasicBlock or Bottleneck
+        if type(module).__module__ == RESIDUAL and hasattr(module, "bn2"):
             state[f"{name}.bn3.weight" if hasattr(module, "bn3") else f"{name}.bn2.weight"].fill_(0.25)
     return state
 
@@ -212,7 +217,7 @@ def _split_efficientnet(model: Any) -> tuple[nn.Module, nn.Module]:
 def _torchvision(
     name: str, boundary: tuple[int, int, int], features: int, classifier: str, split: Callable[[Any], Any]
 ) -> Backbone:
-    # torchvision is imported when a network is built: that takes seconds, and few processes build one of its networks.
+    # torchvision takes seconds to import, and few processes build one of its networks, so it is imported only for that.
     def architecture() -> nn.Module:
         from torchvision.models import get_model
 
@@ -222,7 +227,7 @@ def _torchvision(
     def pretrained() -> State:
         from torchvision.models import get_model_weights
 
-        # The original recipe's weights, as in the paper; torchvision's second recipe raises ImageNet accuracy only.
+        # The weights of the original recipe, as in the paper; those of the second one are better on ImageNet only.
         return _download(get_model_weights(name).IMAGENET1K_V1.url, name)
 
     return Backbone(

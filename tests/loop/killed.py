@@ -16,8 +16,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-import sklearn.cluster  # each process is a fork of this one, and finds these imported
-import sklearn.linear_model  # noqa: F401
 from typing_extensions import Self
 
 from ml_backend.loop import finish as finishing
@@ -33,7 +31,7 @@ Deed = Literal["finish", "look", "give up"]
 EPSILON, CONFIDENCE = 0.2, 0.8
 SECONDS = 120
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload([__name__])
+_FORKS.set_forkserver_preload([__name__, "sklearn.cluster", "sklearn.linear_model"])
 
 
 class KeptStudio(StudioStandIn):
