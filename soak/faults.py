@@ -159,8 +159,8 @@ def _between(
 ) -> float:
     """Kill a program after a ``stage`` of its work, when it has ``written`` something and not yet ``pointed`` to it.
 
-    ``written`` is asked for what was written since a time. The moment is short, so that it takes a few batches to hit
-    it.
+    ``written(since)`` returns something else as soon as the program has written after ``since``. The moment is short:
+    hitting it may take a few batches.
     """
     for _ in range(TRIES):
         began = time.monotonic()

@@ -38,7 +38,7 @@ from soak.postgresql import postgresql
 Found = TypeVar("Found")
 FRAMES_A_CLIP = 16
 CLIPS_A_PATIENT = 4
-LOOK_SECONDS = 0.5  # Label Studio answers one request at a time: those who only watch must not slow it down
+LOOK_SECONDS = 0.5  # most looks ask Label Studio, and slow it down for the others
 PATIENCE_SECONDS = 300.0
 # How `make serve` calls what it runs, and what tells its process from the others.
 PROGRAMS = {

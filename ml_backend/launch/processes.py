@@ -23,16 +23,16 @@ from ml_backend.errors import InvalidRequest
 from ml_backend.store.embedded import embedded_redis_url
 
 STOP_SECONDS = 15.0
-SUPERVISOR_SECONDS = 90.0  # to end for a command that itself ends several processes, one after the other
+SUPERVISOR_SECONDS = 90.0  # for a command that itself has to end several processes, one after another
 # Being terminated, and the closing of the terminal, end a command as Ctrl-C does.
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
 class Child:
-    """One process that was started, and the thread that reads what it writes.
+    """A process that was started, and the thread that reads its output.
 
-    It has ``patience`` seconds to end before it is killed, by default ``STOP_SECONDS``.
+    When told to end, it has ``patience`` seconds before it is killed; None means ``STOP_SECONDS``.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Processes:
     def start(
         self, name: str, command: Sequence[str], environment: Mapping[str, str], patience: float | None = None
     ) -> Child:
-        """Start a process; it gets this process's environment and ``environment`` on top."""
+        """Start a process with this process's environment and ``environment`` on top; ``patience`` as in `Child`."""
         process = subprocess.Popen(  # noqa: S603  the commands are ours
             list(command),
             env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},

@@ -35,7 +35,7 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Now:
-    """The work in progress, the problems, and the number of answers ``pending`` for the next fine-tune.
+    """What is in progress, what is wrong, and the number of answers ``pending`` for the next fine-tune.
 
     ``pending`` is None where Redis does not answer; ``asked`` is the last request of a lead.
     """

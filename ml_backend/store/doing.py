@@ -21,7 +21,7 @@ OFTEN_SECONDS = 0.5  # shorter than anybody can read
 
 @dataclass(frozen=True)
 class Step:
-    """A step of long work: ``done`` of ``total``."""
+    """A stage of a long operation, and how far it is: ``done`` of ``total``."""
 
     stage: str
     done: int
