@@ -35,8 +35,8 @@ serve: $(VENV)/.installed ## run the backend, a worker and the sidecar for a Lab
 demo: install ## the whole loop on this machine: Label Studio, backend, worker, sidecar, frames
 	$(BIN)/python scripts/demo.py $(DEMO_OPTIONS)
 
-test: install ## all tests, two files at once; each of them computes on one core
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+test: install ## all tests, three files at once; each of them computes on one core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 unit: $(VENV)/.installed ## the fast tests: nothing but our own code
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m unit --numprocesses 2

@@ -23,6 +23,22 @@ ROOT = Path(__file__).parent
 UNIT = ("ingest", "label_config", "phantom", "store", "tsal", "test_docs.py", "test_logs.py", "test_settings.py")
 SLOW = ("test_features.py", "test_breathing.py")
 SERVERS = {"redis_url", "running_redis", "studio_server"}
+# The files that take minutes begin first, so that no worker is left alone with one of them at the end.
+LONGEST = (
+    "soak/test_faults.py",
+    "launch/test_demo_again.py",
+    "commands/test_sidecar.py",
+    "loop/test_finish_killed.py",
+    "browser/test_session.py",
+    "setup/test_connect.py",
+    "loop/test_score.py",
+    "setup/test_doctor.py",
+    "msml/test_network.py",
+    "msml/test_maps.py",
+    "test_one_round.py",
+    "studies/test_study.py",
+    "test_end_to_end.py",
+)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -32,7 +48,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give every test one of the markers unit, integration and soak."""
+    """Give every test one of the markers unit, integration and soak, and put the longest files first."""
+    items.sort(key=_turn)
     for item in items:
         place = item.path.relative_to(ROOT).parts[0]
         servers = SERVERS & set(getattr(item, "fixturenames", ()))
@@ -44,6 +61,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("unit")
         else:
             item.add_marker("integration")
+
+
+def _turn(item: pytest.Item) -> int:
+    place = item.path.relative_to(ROOT).as_posix()
+    return LONGEST.index(place) if place in LONGEST else len(LONGEST)
 
 
 @pytest.fixture(autouse=True)

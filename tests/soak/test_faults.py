@@ -33,7 +33,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             pass
     except InvalidRequest as error:
         pytest.skip(str(error))
-    with running_site(tmp_path_factory.mktemp("soak"), 2000, k_max=K_MAX) as running:
+    with running_site(tmp_path_factory.mktemp("soak"), 800, k_max=K_MAX) as running:
         running.importer().run(running.next_clips(TEAM_FRAMES + 60))
         connect(running.services, running.project, lambda line: None)
         yield running
