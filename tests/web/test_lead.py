@@ -22,7 +22,7 @@ from ml_backend.loop import asked
 from ml_backend.services import Services
 from ml_backend.store.census import Census, Entry
 from ml_backend.store.finishes import Finish, MachineRows, Outcome
-from ml_backend.store.overviews import Overview
+from ml_backend.store.overviews import Measure, Overview
 from ml_backend.store.pending import Pending
 from ml_backend.store.pool_map import PoolMap
 from ml_backend.tsal.plane import LEAST
@@ -215,6 +215,15 @@ def test_an_overview_that_cannot_be_read_is_none(client: FlaskClient, services: 
 @pytest.mark.parametrize("path", ["/lead/8/standing", "/lead/99999999999/standing", f"/lead/{PROJECT}/nothing"])
 def test_what_is_not_there_is_not_found(client: FlaskClient, path: str) -> None:
     assert client.get(path, auth=LEAD).status_code == 404
+
+
+def test_the_list_shows_how_uncertain_a_share_is(client: FlaskClient, services: Services) -> None:
+    overview = made_up()
+    few = Measure(value=0.0, low=0.0, high=0.658, frames=2, patients=2)
+    audit = overview.audit.model_copy(update={"right": few})
+    services.overviews(PROJECT).write(overview.model_copy(update={"audit": audit}))
+    cells = re.findall("<td>([^<]*)</td>", client.get("/lead/", auth=LEAD).get_data(as_text=True))
+    assert cells[3:5] == ["0%", "0 to 66%"]
 
 
 def test_a_view_of_many_versions_keeps_its_labels_apart(client: FlaskClient, services: Services) -> None:
