@@ -1,16 +1,21 @@
-"""Which confirmed frames a network is trained on, and which it is judged by."""
+"""Which frames a network is trained on, and which it is judged by: in the loop, and in what is exported."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Flags = NDArray[np.bool_]
 HELD_OUT, NEWEST_AUDIT, NOBODY = "held-out patients", "newest audit frames", "nobody"
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
+VALIDATION = 0.125
+"""Share of the patients who are not held out whose frames an export sets apart for validation."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,21 @@ def held_out(patients: Sequence[str], share: float, seed: int) -> NDArray[np.boo
         raise ValueError(f"share must be within [0, 1]; it is {share}")
     sides = {patient: _position(patient, seed) < share for patient in set(patients)}
     return np.array([sides[patient] for patient in patients], dtype=np.bool_)
+
+
+def parts(patients: Sequence[str], share: float, seed: int) -> list[Part]:
+    """Tell the part of an export in which each of n frames belongs, from the frames' patients.
+
+    The patients that `held_out` names make the test part. Of the others, about `VALIDATION` make the validation part,
+    by a draw of its own, so that another ``share`` moves nobody between train and validation. A patient's part never
+    changes while frames and patients are added. Raises ValueError for a share outside [0, 1].
+    """
+    held = held_out(patients, share, seed)
+    validation = {patient: _position(f"validation:{patient}", seed) < VALIDATION for patient in set(patients)}
+    return [
+        "test" if test else "validation" if validation[patient] else "train"
+        for patient, test in zip(patients, held.tolist(), strict=True)
+    ]
 
 
 def set_aside(labels: NDArray[np.uint8], held: Flags, audited: Flags, new: Flags) -> Split:

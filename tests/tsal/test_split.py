@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ml_backend.tsal.split import HELD_OUT, NEWEST_AUDIT, NOBODY, held_out, set_aside
+from ml_backend.tsal.split import HELD_OUT, NEWEST_AUDIT, NOBODY, VALIDATION, held_out, parts, set_aside
 
 patient_lists = st.lists(st.text(max_size=5), max_size=20)
 shares = st.floats(0.0, 1.0)
@@ -107,3 +107,26 @@ def test_frames_are_set_aside_to_judge_by(
 def test_without_frames_nobody_judges() -> None:
     nothing = np.zeros(0, bool)
     assert set_aside(np.zeros((0, 2), np.uint8), nothing, nothing, nothing).judged_on == NOBODY
+
+
+@given(patient_lists, shares, seeds)
+def test_the_test_part_of_an_export_is_who_is_held_out(patients: list[str], share: float, seed: int) -> None:
+    assert [part == "test" for part in parts(patients, share, seed)] == held_out(patients, share, seed).tolist()
+
+
+@given(patient_lists, patient_lists, shares, seeds)
+def test_more_patients_change_no_part(patients: list[str], more: list[str], share: float, seed: int) -> None:
+    assert parts(more + patients, share, seed)[len(more) :] == parts(patients, share, seed)
+
+
+@given(patient_lists, shares, shares, seeds)
+def test_another_share_moves_nobody_between_train_and_validation(
+    patients: list[str], one: float, other: float, seed: int
+) -> None:
+    moved = set(zip(parts(patients, one, seed), parts(patients, other, seed), strict=True))
+    assert not moved & {("train", "validation"), ("validation", "train")}
+
+
+def test_the_share_for_validation_is_met_on_average_whoever_is_held_out() -> None:
+    found = parts([f"patient-{number}" for number in range(8000)], 0.2, seed=0)
+    assert found.count("validation") / (8000 - found.count("test")) == pytest.approx(VALIDATION, abs=0.01)
