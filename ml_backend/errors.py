@@ -63,6 +63,16 @@ class FrameUnreadable(BackendError):
     retry = "limited"
 
 
+class ExtraMissing(BackendError):
+    """A library that only an extra of this package brings is not installed."""
+
+    exit_code = 3
+
+
+class NotWritten(BackendError):
+    """A folder that cannot be written, because the disk is full or for another reason."""
+
+
 class WeightsUnavailable(BackendError):
     """Pre-trained weights that cannot be had on this machine."""
 

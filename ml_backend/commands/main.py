@@ -14,6 +14,7 @@ from ml_backend.commands import (
     audit,
     demo,
     evidence,
+    export,
     finish,
     import_frames,
     order,
@@ -46,6 +47,7 @@ app.command()(finish.finish)
 app.command()(audit.audit)
 app.command()(suspects.suspects)
 app.command()(evidence.evidence)
+app.command()(export.export)
 app.command()(processes.backend)
 app.command()(processes.worker)
 app.command()(processes.sidecar)

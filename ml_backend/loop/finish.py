@@ -185,6 +185,15 @@ def _advanced(services: Services, project: int, finish: Finish) -> Finish:
     return finish
 
 
+def certified(services: Services, project: int, collected: Collected, configuration: Configuration) -> Finish | None:
+    """The certificate that these answers leave valid, None where there is none; nothing is written down."""
+    finish = services.finishes(project).standing()
+    if finish is None or finish.state != "certified":
+        return None
+    answers = _answers(collected, configuration)
+    return None if _voided(services, project, finish, collected, answers, configuration) else finish
+
+
 def give_up(services: Services, project: int) -> Finish:
     """Make the finish that stands void, so that the queue is refreshed again.
 

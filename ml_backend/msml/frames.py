@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +35,14 @@ def decode(content: bytes, max_pixels: int = 50_000_000) -> NDArray[np.uint8]:
     return np.array(rgb.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
+def whole(content: bytes, max_pixels: int = 50_000_000) -> Image.Image:
+    """Return an image file's picture in RGB as `decode` reads it, with all its pixels.
+
+    Raises FrameUnreadable with the reason.
+    """
+    return _read(content, None, max_pixels)
+
+
 def thumbnail(content: bytes, side: int, max_pixels: int = 50_000_000) -> Image.Image:
     """Return an image file's picture in RGB as `decode` reads it, but of its own shape, at most ``side`` pixels long.
 
@@ -43,16 +53,17 @@ def thumbnail(content: bytes, side: int, max_pixels: int = 50_000_000) -> Image.
     return rgb
 
 
-def _read(content: bytes, side: int, max_pixels: int) -> Image.Image:
-    """Read the picture in an image file, upright and in RGB, with both sides ``side`` long or longer where they are."""
+@contextmanager
+def opened(content: bytes, max_pixels: int = 50_000_000) -> Iterator[Image.Image]:
+    """Open an image file's bytes, for a ``with`` block that reads the picture.
+
+    Raises FrameUnreadable with the reason, also where the bytes turn out in the block to be broken.
+    """
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise FrameUnreadable(f"The image has {image.width}x{image.height} pixels, more than {max_pixels:,}.")
-            # A JPEG decodes at half, a quarter or an eighth of its size: the same picture in less than half the time.
-            image.draft(None, (side, side))
-            image.load()
-            return _upright(_rgb(image), image)
+            yield image
     except FrameUnreadable:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -61,6 +72,19 @@ def _read(content: bytes, side: int, max_pixels: int) -> Image.Image:
         raise FrameUnreadable(f"This is no image of a known kind ({', '.join(_FORMATS)}).") from error
     except Exception as error:  # broken bytes make Pillow's decoders raise errors of a dozen kinds
         raise FrameUnreadable(f"The image is damaged or truncated: {error}.") from error
+
+
+def _read(content: bytes, side: int | None, max_pixels: int) -> Image.Image:
+    """Read the picture in an image file, upright and in RGB, with both sides ``side`` long or longer where they are.
+
+    Without ``side``, it has all its pixels.
+    """
+    with opened(content, max_pixels) as image:
+        if side is not None:
+            # A JPEG decodes at half, a quarter or an eighth of its size: the same picture in less than half the time.
+            image.draft(None, (side, side))
+        image.load()
+        return _upright(_rgb(image), image)
 
 
 def depth_of(values: NDArray[np.integer]) -> int:
