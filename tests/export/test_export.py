@@ -184,6 +184,20 @@ def test_what_a_certificate_does_not_cover_is_not_certified(installed: Installat
     assert {task for task, one in everything.items() if one.label.certificate is None} == asked
 
 
+def test_an_answer_to_a_frame_outside_of_the_pool_is_not_certified(installed: Installation, tmp_path: Path) -> None:
+    outside = TASKS[5]
+    of_patients(installed)
+    answer(installed, outside, B, accepted_unseen=True)
+    made, finish = begun(installed, hold_out=HOLD_OUT, seed=SEED)
+    assert finish.outside == (outside,)
+    answer_audit(installed, finish)
+    assert advanced(made).state == "certified"
+    answer(installed, outside, B, by=2)
+    assert outside not in by_task(exported(made, tmp_path / "out", only="certified").rows.rows)
+    label = by_task(exported(made, tmp_path / "out").rows.rows)[outside].label
+    assert (label.source, label.certificate) == ("person", None)
+
+
 def test_a_kept_label_that_was_accepted_unseen_is_still_the_certified_one(
     installed: Installation, tmp_path: Path
 ) -> None:
@@ -318,6 +332,17 @@ def test_formats_are_named_one_by_one_or_with_commas() -> None:
     assert formats_of(["coco, csv", "CSV", "parquet"]) == ("csv", "parquet", "coco")
     with pytest.raises(InvalidRequest):
         formats_of(["csv,xml"])
+
+
+def test_a_folder_that_may_not_be_written_is_refused_before_anything_is_read(
+    installed: Installation, tmp_path: Path
+) -> None:
+    made = labelled(installed)
+    (tmp_path / "mine").write_text("notes")
+    listed = installed.studio.listed
+    with pytest.raises(InvalidRequest):
+        exported(made, tmp_path)
+    assert installed.studio.listed == listed
 
 
 def test_without_pyarrow_parquet_is_refused_before_anything_is_done(
