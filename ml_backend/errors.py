@@ -134,6 +134,10 @@ class VersionUnknown(BackendError):
     http_status = 404
 
 
+class ExportFailed(BackendError):
+    """A network that cannot be exported, or whose exported file does not say what the network says."""
+
+
 class Busy(BackendError):
     """Too many requests at once."""
 

@@ -17,6 +17,7 @@ from ml_backend.commands import (
     export,
     finish,
     import_frames,
+    model,
     order,
     phantom,
     processes,
@@ -48,6 +49,7 @@ app.command()(audit.audit)
 app.command()(suspects.suspects)
 app.command()(evidence.evidence)
 app.command()(export.export)
+app.command()(model.model)
 app.command()(processes.backend)
 app.command()(processes.worker)
 app.command()(processes.sidecar)

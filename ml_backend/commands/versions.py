@@ -54,14 +54,14 @@ def show(
 ) -> None:
     """Show all that is known of one version."""
     _, _, store = _opened(context, project)
-    print(described(store, _version(store, version or store.active())))
+    print(described(store, chosen(store, version or store.active())))
 
 
 @app.command()
 def activate(context: typer.Context, version: Version, project: Project = None) -> None:
     """Make a version the one that serves, and put the queue in its order."""
     services, number, store = _opened(context, project)
-    _activate(services, number, _version(store, version))
+    _activate(services, number, chosen(store, version))
 
 
 @app.command()
@@ -175,7 +175,8 @@ def _activate(services: Services, project: int, version: Manifest, undo: bool = 
     show_refresh(services, project, ordering.refresh_if_needed)
 
 
-def _version(store: VersionStore, named: str | None) -> Manifest:
+def chosen(store: VersionStore, named: str | None) -> Manifest:
+    """The version that a command names by its name or its number; VersionUnknown where there is none."""
     if named is None:
         raise VersionUnknown("no version is active yet: name one")
     if named.isdigit():

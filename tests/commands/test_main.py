@@ -29,6 +29,7 @@ COMMANDS = [
     "finish",
     "audit",
     "suspects",
+    "model",
     "backend",
     "worker",
     "sidecar",
