@@ -25,17 +25,18 @@ _states: dict[tuple[str, int, object], tuple[str, float]] = {}
 """The last line about each state of each project, and when it was logged."""
 _told: set[str] = set()
 """Jobs whose failure was logged as an event, so that RQ's own report of it is dropped."""
+_TALKATIVE = ("httpx", "httpcore", "urllib3", "rq.worker", "rq.scheduler", "label_studio_sdk", "onnxscript", "onnx_ir")
 
 
 def configure(level: int = logging.INFO) -> None:
-    """Send log lines to standard error; libraries that log each request are kept to warnings."""
+    """Send log lines to standard error; libraries that log each request, or each step, are kept to warnings."""
     # Machines may differ in their zone. The offset with its colon is what Python 3.10 reads as well.
     formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S+00:00")
     formatter.converter = time.gmtime
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for name in ("httpx", "httpcore", "urllib3", "rq.worker", "rq.scheduler", "label_studio_sdk"):
+    for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("rq.worker").addFilter(_in_one_line)
     logging.getLogger("gunicorn.error").addFilter(_without_request)

@@ -60,7 +60,8 @@ def make(services: Services, project: int, manifest: Manifest, to: Path, kind: F
     network = services.predictor.fresh(len(manifest.label_names))
     network.load_tail(services.versions(project).tail(manifest.version))
     whole = Whole(network)
-    frames = _all_frames(services, project)
+    # All of Label Studio's part comes first: it may be away when the long work is done.
+    frames, audited = _all_frames(services, project), audit(services, project)
     sample = _sample(services, project, manifest, frames, report)
     aside = folder_aside(to)
     try:
@@ -75,7 +76,7 @@ def make(services: Services, project: int, manifest: Manifest, to: Path, kind: F
             data=_data(manifest, frames),
             check=check,
             precision=network.precision,
-            audited=audit(services, project),
+            audited=audited,
         )
         (aside / CARD).write_text(card, encoding="utf-8")
         for written in (path, aside / CARD):

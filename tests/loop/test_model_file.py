@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ml_backend.errors import ExportFailed, FrameUnreadable, InvalidRequest
+from ml_backend.errors import ExportFailed, FrameUnreadable, InvalidRequest, StudioUnavailable
 from ml_backend.frames.predictor import Predictor
 from ml_backend.loop import model_file
 from ml_backend.loop.model_card import CARD, Check
@@ -147,6 +147,18 @@ def test_running_again_replaces_the_folder_whole_with_the_same_bytes(given: Give
     assert [*tmp_path.iterdir()] == [to]
 
 
+def test_label_studio_is_asked_before_the_long_work(
+    given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(project: int) -> None:
+        raise StudioUnavailable("gone")
+
+    monkeypatch.setattr(given.installation.studio, "confirmed_annotations", away)
+    monkeypatch.setattr(exported, "write", None)
+    with pytest.raises(StudioUnavailable):
+        given.make(tmp_path / "model")
+
+
 @pytest.mark.usefixtures("quick")
 class TestNothingIsLeft:
     """Of a model that failed; an earlier one stays as it was."""
@@ -234,7 +246,9 @@ def test_the_command_writes_the_active_version_as_onnx(
     given: Given, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert exit_code("model", "--to", str(tmp_path / "model")) == 0
-    said = capsys.readouterr().out.splitlines()
+    captured = capsys.readouterr()
+    assert " INFO " not in captured.err  # the exporter logs every operator
+    said = captured.out.splitlines()
     assert given.manifest.version in said[0]
     assert f"checked on {len(TASKS)} frames" in said[1]
     assert {one.name for one in (tmp_path / "model").iterdir()} == {"model.onnx", CARD}
