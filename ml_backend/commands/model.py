@@ -43,6 +43,6 @@ def model(to: To, project: Project = None, version: Version = None, kind: Form =
         check = make(services, number, found, to, kind, lambda stage, done, total: progress.at(done, total, stage))
     print(f"project {number}: {found.version} and its card are in {to}")
     print(
-        f"checked on {check.frames} frames: within {check.largest:.1e} of the network in float32, "
-        f"within {check.served:.1e} of what the backend serves"
+        f"checked on {check.frames} frames: within {check.largest:.2g} of the network in float32, "
+        f"within {check.served:.2g} of what the backend serves"
     )

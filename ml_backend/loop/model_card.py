@@ -251,8 +251,8 @@ def _check(kind: Format, check: Check, precision: str) -> Iterator[str]:
     yield ""
     yield from _table(
         ("probabilities compared with", "largest difference", "mean"),
-        ("this network in float32, without a cache", f"{check.largest:.1e}" if check.largest else "0", ""),
-        ("those that the backend serves", f"{check.served:.1e}", f"{check.served_mean:.1e}"),
+        ("this network in float32, without a cache", f"{check.largest:.2g}", ""),
+        ("those that the backend serves", f"{check.served:.2g}", f"{check.served_mean:.2g}"),
     )
     half = " and computes in bfloat16" if precision == "bfloat16" else ""
     yield f"The backend keeps what the frozen layers give in 8 bits a value{half}, so what it serves differs more."
