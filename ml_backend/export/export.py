@@ -12,7 +12,6 @@ from ml_backend.errors import InvalidRequest
 from ml_backend.export import card
 from ml_backend.export.coco import write_coco
 from ml_backend.export.dataset import Dataset
-from ml_backend.export.folder import MARK, replaced, require_free
 from ml_backend.export.gather import Gathered, gather
 from ml_backend.export.names import address, export_key, names_of
 from ml_backend.export.parquet import require_pyarrow, write_imagefolder, write_parquet
@@ -20,6 +19,8 @@ from ml_backend.export.pictures import with_pictures
 from ml_backend.export.rows import Only, Row, Rows
 from ml_backend.export.table import write_csv
 from ml_backend.services import Services
+from ml_backend.store.files import read_json
+from ml_backend.store.replaced import replaced, require_free
 
 FORMATS: Mapping[str, Callable[[Path, Dataset], None]] = {
     "csv": write_csv,
@@ -28,8 +29,11 @@ FORMATS: Mapping[str, Callable[[Path, Dataset], None]] = {
     "imagefolder": write_imagefolder,
 }
 """Every format: what writes it into a folder."""
+MARK = "export.json"
+"""The file by which a folder is known as an export."""
 NUMBER = 1
 """Number of the form of exports, in `MARK`."""
+WHAT = "an export"
 Report = Callable[[int, int], None]
 
 
@@ -67,17 +71,25 @@ def export(
     StudioRefused as Label Studio answers. The folder is then as it was.
     """
     _require_possible(services, wanted)
-    require_free(folder)
+    require_free(folder, is_export, WHAT)
     about = gather(services, project, details=wanted.only == "all")
     _require_certificate(project, about, wanted)
     dataset = _dataset(services, project, about, wanted)
-    with replaced(folder) as place:
+    with replaced(folder, is_export, WHAT) as place:
         dataset, lost = _with_images(services, dataset, wanted, place, report)
         for name in wanted.formats:
             FORMATS[name](place, dataset)
         (place / card.FILE).write_text(card.card(dataset), encoding="utf-8")
         (place / MARK).write_text(_mark(dataset), encoding="utf-8")
     return dataset, lost
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder holds an earlier export."""
+    try:
+        return "export" in (read_json(folder / MARK) or {})
+    except ValueError:
+        return False
 
 
 def _require_possible(services: Services, wanted: Wanted) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_backend.errors import ExportFailed, FrameUnreadable, InvalidRequest
+from ml_backend.errors import ExportFailed, FrameUnreadable
 from ml_backend.frames.frame import Frame
 from ml_backend.loop.audit import audit
 from ml_backend.loop.model_card import CARD, Check, Data, card_of
@@ -18,7 +17,7 @@ from ml_backend.msml import exported
 from ml_backend.msml.exported import FILE_OF, Format, Images, Run, Whole
 from ml_backend.msml.frames import decode
 from ml_backend.services import Services
-from ml_backend.store.files import flush, folder_aside, replace_folder
+from ml_backend.store.replaced import replaced, require_free
 from ml_backend.store.versions import Manifest, TrainedOn
 
 FRAMES = 100
@@ -26,6 +25,7 @@ FRAMES = 100
 TOLERANCE = 1e-4
 """How far a probability may lie from the network's own in float32."""
 BATCH = 8
+WHAT = "a model"
 
 Report = Callable[[str, int, int], None]
 
@@ -53,9 +53,10 @@ def make(services: Services, project: int, manifest: Manifest, to: Path, kind: F
         VersionUnknown: if the version's weights are missing or do not fit the network that is set.
         ExportFailed: if the network cannot be exported, or the file says something else; nothing is left then.
         FrameUnreadable: if there is no frame to check on.
+        ExtraMissing: if a library that the format needs is not installed.
+        NotWritten: if the disk is full or cannot be written.
     """
-    to = to.resolve()
-    _require_replaceable(to)
+    require_free(to, _is_model, WHAT)
     exported.require(kind)
     network = services.predictor.fresh(len(manifest.label_names))
     network.load_tail(services.versions(project).tail(manifest.version))
@@ -63,8 +64,7 @@ def make(services: Services, project: int, manifest: Manifest, to: Path, kind: F
     # All of Label Studio's part comes first: it may be away when the long work is done.
     frames, audited = _all_frames(services, project), audit(services, project)
     sample = _sample(services, project, manifest, frames, report)
-    aside = folder_aside(to)
-    try:
+    with replaced(to, _is_model, WHAT) as aside:
         path = aside / FILE_OF[kind]
         report("exporting", 0, 1)
         exported.write(whole, path, kind, manifest.label_names)
@@ -79,22 +79,11 @@ def make(services: Services, project: int, manifest: Manifest, to: Path, kind: F
             audited=audited,
         )
         (aside / CARD).write_text(card, encoding="utf-8")
-        for written in (path, aside / CARD):
-            flush(written)
-        replace_folder(aside, to)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
     return check
 
 
-def _require_replaceable(to: Path) -> None:
-    """Refuse a folder with files of somebody else before any work, because it is replaced whole."""
-    if to.exists() and not to.is_dir():
-        raise InvalidRequest(f"{to} is a file: name a folder with --to")
-    others = sorted({one.name for one in to.iterdir()} - {CARD, *FILE_OF.values()}) if to.is_dir() else []
-    if others:
-        raise InvalidRequest(f"{to} holds {others[0]}, which is not of a model: name a new folder with --to")
+def _is_model(folder: Path) -> bool:
+    return {one.name for one in folder.iterdir()} <= {CARD, *FILE_OF.values()}
 
 
 def _all_frames(services: Services, project: int) -> list[Frame]:

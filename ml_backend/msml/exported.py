@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ml_backend.errors import BackendError, ExportFailed
+from ml_backend.errors import ExportFailed, ExtraMissing
 from ml_backend.msml.frames import SHAPE
 from ml_backend.msml.network import Network
 
@@ -51,15 +51,15 @@ class Whole(nn.Module):
 
 
 def require(kind: Format) -> None:
-    """Raise BackendError where a library that writes or runs this format is missing."""
+    """Raise ExtraMissing where a library that writes or runs this format is missing."""
     if kind != "onnx":
         return
     try:
         for name in LIBRARIES:
             importlib.import_module(name)
     except ImportError as error:
-        raise BackendError(
-            f"ONNX needs more libraries ({error}): run `pip install onnx onnxscript onnx-ir onnxruntime`, or choose "
+        raise ExtraMissing(
+            f"ONNX needs more libraries ({error}): run `pip install 'lung-ultrasound-annotator[model]'`, or choose "
             "--format torch-export, which needs none of them"
         ) from error
 

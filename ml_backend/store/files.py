@@ -59,20 +59,6 @@ def folder_aside(path: Path) -> Path:
     return place
 
 
-def replace_folder(filled: Path, path: Path) -> None:
-    """Rename a filled folder to ``path``; the folder that was there goes, whole, once the new one is in its place."""
-    old = aside(path)
-    if path.exists():
-        path.rename(old)
-    try:
-        filled.rename(path)
-    except BaseException:
-        if old.exists():
-            old.rename(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def remove_leftovers(folder: Path) -> int:
     """Remove what killed writers left anywhere below ``folder``; returns how many files and folders that were."""
     removed = 0

@@ -90,30 +90,3 @@ class TestLeftovers:
 
     def test_a_folder_that_is_not_there_has_none(self, tmp_path: Path) -> None:
         assert files.remove_leftovers(tmp_path / "nowhere") == 0
-
-
-class TestReplaceFolder:
-    @pytest.fixture
-    def filled(self, tmp_path: Path) -> Path:
-        place = files.folder_aside(tmp_path / "model")
-        (place / "new").write_text("new")
-        return place
-
-    @pytest.mark.parametrize("there", [None, "old"])
-    def test_the_new_folder_is_there_whole_and_nothing_else(
-        self, tmp_path: Path, filled: Path, there: str | None
-    ) -> None:
-        if there:
-            (tmp_path / "model").mkdir()
-            (tmp_path / "model" / there).write_text("old")
-        files.replace_folder(filled, tmp_path / "model")
-        assert [*tmp_path.rglob("*")] == [tmp_path / "model", tmp_path / "model" / "new"]
-
-    def test_where_the_new_one_cannot_come_the_old_one_stays(self, tmp_path: Path, filled: Path) -> None:
-        (tmp_path / "model").mkdir()
-        (tmp_path / "model" / "old").write_text("old")
-        (filled / "new").unlink()
-        filled.rmdir()
-        with pytest.raises(FileNotFoundError):
-            files.replace_folder(filled, tmp_path / "model")
-        assert [*tmp_path.rglob("*")] == [tmp_path / "model", tmp_path / "model" / "old"]

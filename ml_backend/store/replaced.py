@@ -1,4 +1,4 @@
-"""The folder of an export: filled aside, and moved into place when it is whole."""
+"""A folder that is written as a whole for people: filled aside, and moved into place when nothing is missing."""
 
 from __future__ import annotations
 
@@ -7,26 +7,23 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ml_backend.errors import InvalidRequest, NotWritten
-from ml_backend.store.files import folder_aside, read_json
-
-MARK = "export.json"
-"""The file by which a folder is known as an export."""
+from ml_backend.store.files import folder_aside
 
 
 @contextmanager
-def replaced(folder: Path) -> Iterator[Path]:
+def replaced(folder: Path, is_ours: Callable[[Path], bool], what: str) -> Iterator[Path]:
     """Give an empty folder to fill, and put it in the place of ``folder`` at the end; after an error nothing is left.
 
-    ``folder`` must not exist yet, be empty, or be an earlier export. What an export to the same place left when it was
-    killed is removed. Raises InvalidRequest for another folder, and NotWritten where the disk is full or cannot be
-    written.
+    ``folder`` must not exist yet, be empty, or be an earlier one, which ``is_ours`` recognises; ``what`` names such a
+    folder in errors, like "an export". What a killed process left at the same place is removed. Raises InvalidRequest
+    for another folder, and NotWritten where the disk is full or cannot be written.
     """
-    require_free(folder)
+    require_free(folder, is_ours, what)
     folder = folder.resolve()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -45,8 +42,8 @@ def replaced(folder: Path) -> Iterator[Path]:
         raise NotWritten(_explained(error, folder)) from error
 
 
-def require_free(folder: Path) -> None:
-    """Raise InvalidRequest unless an export may take this place: nothing, an empty folder, or an earlier export."""
+def require_free(folder: Path, is_ours: Callable[[Path], bool], what: str) -> None:
+    """Raise InvalidRequest unless this place may be taken: by nothing, an empty folder, or an earlier one of ours."""
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -55,15 +52,8 @@ def require_free(folder: Path) -> None:
         raise InvalidRequest(
             f"{folder} is where a disk is mounted and cannot be moved; name a folder below it with --to"
         )
-    if any(folder.iterdir()) and not _is_export(folder):
-        raise InvalidRequest(f"{folder} holds something other than an export; name a new or an empty folder with --to")
-
-
-def _is_export(folder: Path) -> bool:
-    try:
-        return "export" in (read_json(folder / MARK) or {})
-    except ValueError:
-        return False
+    if any(folder.iterdir()) and not is_ours(folder):
+        raise InvalidRequest(f"{folder} holds something other than {what}; name a new or an empty folder with --to")
 
 
 def _move(place: Path, folder: Path) -> None:
@@ -86,14 +76,14 @@ def _away(place: Path) -> Path:
 
 
 def _restore(folder: Path) -> None:
-    """Bring an earlier export back, where a process was killed between taking it away and putting the new one there."""
+    """Bring the earlier folder back where a process was killed after it had moved it away."""
     for before in _leftovers(folder, "removed"):
         if not folder.exists():
             before.rename(folder)
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove what killed exports left; what a running one fills is held and stays."""
+    """Remove what killed processes left; what a running one fills is held and stays."""
     for place in [*_leftovers(folder, "aside"), *_leftovers(folder, "removed")]:
         with suppress(BlockingIOError), _held(place):
             shutil.rmtree(place)
