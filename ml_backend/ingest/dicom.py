@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from PIL import Image
-from pydicom import encaps, pixels, uid
+from pydicom import pixels, uid
 
 from ml_backend.errors import FrameUnreadable
+from ml_backend.ingest.encapsulated import Fragments, encapsulated_frames
 from ml_backend.ingest.pictures import ClipFrame, Sampler, check_count, check_size, one_line, plain, scaled
 from ml_backend.ingest.videos import ASSUMED_RATE, video_stream
 
 _VIDEO_SYNTAXES = "1.2.840.10008.1.2.4.10"  # MPEG-2, H.264 and HEVC inside DICOM; no other syntax starts so
+_NATIVE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian)
 
 
 def dicom_header(path: Path) -> Any:
@@ -47,33 +50,29 @@ def dicom_frames(path: Path, every: Fraction) -> Iterator[ClipFrame]:
     check_count(count)
     syntax = header.file_meta.TransferSyntaxUID
     if syntax.startswith(_VIDEO_SYNTAXES):
-        # The whole stream is one "frame" for the encapsulation, in one or more fragments.
-        stream = b"".join(encaps.generate_frames(pydicom.dcmread(path).PixelData, number_of_frames=1))
-        yield from video_stream(io.BytesIO(stream), every)
+        step = _step(header)
+        with path.open("rb") as file:
+            yield from video_stream(io.BufferedReader(Fragments(file)), every, 1 / step if step else None)
         return
-    _check_syntax(syntax)
     times = _dicom_times(header, count)
     sampler = Sampler(every)
     chosen = [number for number, time in enumerate(times) if sampler.takes(time)]
-    decoded = pixels.iter_pixels(path, indices=chosen)
+    read = _native_frames if syntax in _NATIVE else encapsulated_frames
+    for number, values in read(path, header, chosen):
+        yield ClipFrame(plain(Image.fromarray(_to_8_bits(values, header))), number, float(times[number]))
+
+
+def _native_frames(path: Path, header: Any, chosen: Sequence[int]) -> Iterator[tuple[int, NDArray[Any]]]:
+    # With half the colours, pydicom finds only the first frame that it is asked for.
+    halved = header.PhotometricInterpretation == "YBR_FULL_422"
+    asked: list[Sequence[int]] = [[number] for number in chosen] if halved else [chosen]
+    decoded = chain.from_iterable(pixels.iter_pixels(path, indices=numbers) for numbers in asked)
     for number in chosen:
         try:
-            values = _to_8_bits(next(decoded), header)
+            values = next(decoded)
         except Exception as error:
             raise FrameUnreadable(f"frame {number} cannot be decoded ({one_line(error)})") from error
-        yield ClipFrame(plain(Image.fromarray(values)), number, float(times[number]))
-
-
-def _check_syntax(syntax: Any) -> None:
-    try:
-        decoder = pixels.get_decoder(syntax)
-    except NotImplementedError:
-        raise FrameUnreadable(f"its compression ({syntax.name}) is not known; save it uncompressed") from None
-    if not decoder.is_available:
-        raise FrameUnreadable(
-            f"no decoder for its compression ({syntax.name}) is installed: save it uncompressed, or "
-            f"`pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg` (licences of their own)"
-        )
+        yield number, values
 
 
 def _dicom_times(header: Any, count: int) -> Sequence[Fraction]:
@@ -90,10 +89,17 @@ def _dicom_times(header: Any, count: int) -> Sequence[Fraction]:
             for step in steps[1:]:
                 times.append(times[-1] + step)
             return times
-    step = Fraction(str(header.get("FrameTime") or 0)) / 1000
-    rate = Fraction(str(header.get("CineRate") or header.get("RecommendedDisplayFrameRate") or ASSUMED_RATE))
-    step = step if step > 0 else 1 / (rate if rate > 0 else ASSUMED_RATE)
+    step = _step(header) or 1 / ASSUMED_RATE
     return [number * step for number in range(count)]
+
+
+def _step(header: Any) -> Fraction | None:
+    """Return the seconds from frame to frame, or None if the header does not say."""
+    step = Fraction(str(header.get("FrameTime") or 0)) / 1000
+    rate = Fraction(str(header.get("CineRate") or header.get("RecommendedDisplayFrameRate") or 0))
+    if step > 0:
+        return step
+    return 1 / rate if rate > 0 else None
 
 
 def _to_8_bits(values: NDArray[Any], header: Any) -> NDArray[np.uint8]:

@@ -33,9 +33,13 @@ def video_frames(path: Path, every: Fraction) -> Iterator[ClipFrame]:
         raise FrameUnreadable("it ends early: the GIF has no end mark; its last frame was left out")
 
 
-def video_stream(file: BinaryIO, every: Fraction) -> Iterator[ClipFrame]:
-    """Yield the sampled frames of a video; an open file, not a name, so that no name is taken for an address."""
-    with av.open(file, options={"format_whitelist": _CONTAINERS}) as container:
+def video_stream(file: BinaryIO, every: Fraction, rate: Fraction | None = None) -> Iterator[ClipFrame]:
+    """Yield the sampled frames of a video; an open file, not a name, so that no name is taken for an address.
+
+    ``rate`` (frames a second) is for bare H.264 and HEVC, which say nothing of time.
+    """
+    options = {"format_whitelist": _CONTAINERS, "framerate": str(rate or ASSUMED_RATE)}
+    with av.open(file, options=options) as container:
         stream = next(iter(container.streams.video), None)
         if stream is None:
             raise FrameUnreadable("it has no video in it")
