@@ -22,7 +22,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 EXECUTABLE = "TSAL_TEST_LABEL_STUDIO"
-START_SECONDS = 240
+START_SECONDS = 480
 STOP_SECONDS = 15
 
 

@@ -15,7 +15,7 @@ from ml_backend.settings import Settings
 
 EMAIL = "demo@example.com"
 PASSWORD = "lung-ultrasound"  # noqa: S105  of a Label Studio that listens on this machine only
-STUDIO_SECONDS = 240.0
+STUDIO_SECONDS = 480.0
 
 
 def start_studio(
