@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from ml_backend.errors import InvalidRequest, SettingsError
+from ml_backend.errors import InvalidRequest
 from ml_backend.export.rows import Names
 from ml_backend.frames.frame import Frame
-from ml_backend.settings import PREFIX
-from ml_backend.store.secret import BYTES, kept_secret
+from ml_backend.store.secret import kept_secret
 
 FILE = "export-key"
 _WORD = re.compile(r"[^\W_]+")
@@ -24,16 +23,7 @@ def export_key(data_dir: Path) -> bytes:
 
     Raises SettingsError where it cannot be kept or is damaged.
     """
-    path = data_dir / FILE
-    try:
-        key = kept_secret(path)
-    except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}; check {PREFIX}DATA_DIR") from error
-    if len(key) != BYTES:
-        raise SettingsError(
-            f"{path} is damaged: restore it from a backup, or remove it and all exports get other pseudonyms"
-        )
-    return key
+    return kept_secret(data_dir / FILE, "restore it from a backup, or remove it and all exports get other pseudonyms")
 
 
 def names_of(key: bytes, as_in_tasks: bool, people: Mapping[int, str] | None) -> Names:

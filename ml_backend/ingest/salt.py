@@ -29,20 +29,13 @@ def salt(data_dir: Path, patients: Iterable[str] = (), dry_run: bool = False) ->
     gets one that is not kept. Raises SettingsError where it cannot be kept, is damaged, or is needed and missing.
     """
     path = data_dir / _FILE
-    try:
-        if not path.exists():
-            if any(map(_PSEUDONYM.fullmatch, patients)):
-                raise SettingsError(
-                    f"{path} is missing, and the project has patients whose names were made with it (dicom-…): with "
-                    f"another one, the same people would become new patients. Set {PREFIX}DATA_DIR to the data folder "
-                    f"of the earlier imports, or bring the file {_FILE} back from a backup"
-                )
-            if dry_run:
-                return secrets.token_bytes(BYTES)
-        secret = kept_secret(path)
-    except OSError as error:
-        or_else = ", or let the file's owner run `chmod g+r` on it" if isinstance(error, PermissionError) else ""
-        raise SettingsError(f"{path}: {error.strerror}; check {PREFIX}DATA_DIR{or_else}") from error
-    if len(secret) != BYTES:
-        raise SettingsError(f"{path} is damaged: bring it back from a backup, or DICOM patients get new names")
-    return secret
+    if not path.exists():
+        if any(map(_PSEUDONYM.fullmatch, patients)):
+            raise SettingsError(
+                f"{path} is missing, and the project has patients whose names were made with it (dicom-…): with "
+                f"another one, the same people would become new patients. Set {PREFIX}DATA_DIR to the data folder "
+                f"of the earlier imports, or bring the file {_FILE} back from a backup"
+            )
+        if dry_run:
+            return secrets.token_bytes(BYTES)
+    return kept_secret(path, "bring it back from a backup, or DICOM patients get new names")

@@ -10,12 +10,10 @@ import hashlib
 import hmac
 import re
 from functools import cached_property
-from pathlib import Path
 from urllib.parse import quote
 
-from ml_backend.errors import SettingsError
-from ml_backend.settings import PREFIX, Settings
-from ml_backend.store.secret import BYTES, kept_secret
+from ml_backend.settings import Settings
+from ml_backend.store.secret import kept_secret
 
 FILE = "evidence-key"
 FOLDER = "tsal-evidence"
@@ -65,13 +63,5 @@ class EvidenceAddresses:
 
     @cached_property
     def _secret(self) -> bytes:
-        path: Path = self._settings.data_dir / FILE
-        try:
-            key = kept_secret(path)
-        except OSError as error:
-            raise SettingsError(f"{path}: {error.strerror}; check {PREFIX}DATA_DIR") from error
-        if len(key) != BYTES:
-            raise SettingsError(
-                f"{path} is damaged: restore it from a backup, or remove it and run `tsal evidence` for each project"
-            )
-        return key
+        or_else = "restore it from a backup, or remove it and run `tsal evidence` for each project"
+        return kept_secret(self._settings.data_dir / FILE, or_else)

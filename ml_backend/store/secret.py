@@ -9,19 +9,29 @@ import stat
 from pathlib import Path
 from uuid import uuid4
 
+from ml_backend.errors import SettingsError
+from ml_backend.settings import PREFIX
+
 BYTES = 32
 
 
-def kept_secret(path: Path) -> bytes:
+def kept_secret(path: Path, if_damaged: str) -> bytes:
     """Return the secret (32 bytes) in a file that only its owner may read, generating it on first use.
 
-    If a group shares the folder, the group may read it too: see `store.files`. The file may be damaged, so the caller
-    must check the length.
+    If a group shares the folder, the group may read it too: see `store.files`. Raises SettingsError if the file cannot
+    be made or read, and if it is damaged; ``if_damaged`` then says what to do.
     """
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _make(path)
-    return path.read_bytes()
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _make(path)
+        secret = path.read_bytes()
+    except OSError as error:
+        or_else = ", or let the file's owner run `chmod g+r` on it" if isinstance(error, PermissionError) else ""
+        raise SettingsError(f"{path}: {error.strerror}; check {PREFIX}DATA_DIR{or_else}") from error
+    if len(secret) != BYTES:
+        raise SettingsError(f"{path} is damaged: {if_damaged}")
+    return secret
 
 
 def _make(path: Path) -> None:

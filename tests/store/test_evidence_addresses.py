@@ -59,7 +59,7 @@ def test_the_public_address_is_the_one_that_browsers_see(tmp_path: Path) -> None
 def test_a_secret_is_made_once_and_is_its_owners(tmp_path: Path) -> None:
     path = tmp_path / "new" / "secret"
     found: list[bytes] = []
-    threads = [threading.Thread(target=lambda: found.append(kept_secret(path))) for _ in range(16)]
+    threads = [threading.Thread(target=lambda: found.append(kept_secret(path, ""))) for _ in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -12,9 +12,8 @@ from typing import Literal
 
 from flask import Request, session
 
-from ml_backend.errors import SettingsError
 from ml_backend.settings import Settings
-from ml_backend.store.secret import BYTES, kept_secret
+from ml_backend.store.secret import kept_secret
 from ml_backend.web.access import is_local, same
 
 KEY_FILE = "lead-key"
@@ -71,9 +70,7 @@ def signing_key(settings: Settings) -> bytes:
     Changing a password therefore ends every session. Raises SettingsError where the key's file is damaged.
     """
     path = settings.data_dir / KEY_FILE
-    secret = kept_secret(path)
-    if len(secret) != BYTES:
-        raise SettingsError(f"{path} is damaged: delete it; everybody then has to log in again")
+    secret = kept_secret(path, "delete it; everybody then has to log in again")
     names = (settings.basic_auth_user or "", settings.lead_reader_user or "")
     passwords = (_plain(settings.basic_auth_password), _plain(settings.lead_reader_password))
     return hmac.new(secret, "\0".join(names + passwords).encode(), hashlib.sha256).digest()
