@@ -70,7 +70,7 @@ class ExtraMissing(BackendError):
 
 
 class NotWritten(BackendError):
-    """A folder that cannot be written, because the disk is full or for another reason."""
+    """A folder that cannot be written, for example because the disk is full."""
 
 
 class WeightsUnavailable(BackendError):

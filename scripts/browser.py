@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from ml_backend.errors import BackendError
 
 WIDTH, HEIGHT = 1400, 900
-SECONDS = 120.0
+SECONDS = 60.0
 _ARGUMENTS = ("--disable-gpu", "--no-first-run", "--disable-background-networking")
 
 

@@ -17,7 +17,7 @@ from ml_backend.errors import RedisUnavailable
 from ml_backend.launch.processes import Processes, embedded_redis
 from ml_backend.store.pending import connect
 
-START_SECONDS = 60
+START_SECONDS = 20
 
 
 class RedisServer:

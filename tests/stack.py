@@ -30,7 +30,7 @@ from ml_backend.studio.payloads import choices_result
 from tests.installation import connected_settings
 from tests.studio_server import StudioServer
 
-SECONDS = 240
+SECONDS = 120
 Found = TypeVar("Found")
 
 

@@ -32,7 +32,7 @@ class Frames(str, Enum):
 
 
 class Identifiers(str, Enum):
-    """How patients and clips are named."""
+    """How patients and clips are named in the export."""
 
     hashed = "hashed"
     tasks = "tasks"

@@ -25,9 +25,7 @@ def require_pyarrow() -> None:
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError as error:
-        raise ExtraMissing(
-            "Parquet needs pyarrow: run `pip install 'lung-ultrasound-annotator[export]'`, or choose --format csv,coco"
-        ) from error
+        raise ExtraMissing("Parquet needs pyarrow: run `pip install pyarrow`, or choose --format csv,coco") from error
 
 
 def write_parquet(folder: Path, dataset: Dataset) -> None:

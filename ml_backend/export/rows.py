@@ -1,4 +1,4 @@
-"""The rows of an export: one for each frame with a label, pure data from what was read of a project."""
+"""The rows of an export, one for each labelled frame: pure data, made from what was read of a project."""
 
 from __future__ import annotations
 

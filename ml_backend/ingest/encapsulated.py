@@ -19,8 +19,9 @@ from pydicom import encaps, pixels, uid
 from ml_backend.errors import FrameUnreadable
 from ml_backend.ingest.pictures import one_line
 
-# In the order in which they are asked: what can be read without an extra gives the same pixels with it, or the same
-# file would be imported twice. Damaged data makes gdcm end the whole process, and pyjpegls hang: they are not asked.
+# pydicom's plugins, in the order in which they are tried. Installing the extra must not change the pixels of a file
+# that can be read without it, because the file would then be imported twice. gdcm and pyjpegls are never tried: on
+# damaged data, gdcm ends the whole process and pyjpegls hangs.
 _PLUGINS = ("pillow", "pydicom", "pylibjpeg")
 _MAX_FRAGMENTS = 1_000_000
 _JPEG_START, _JPEG_END, _JPEG2000_START = b"\xff\xd8", b"\xff\xd9", b"\xff\x4f\xff\x51"

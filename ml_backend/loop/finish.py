@@ -186,7 +186,7 @@ def _advanced(services: Services, project: int, finish: Finish) -> Finish:
 
 
 def certified(services: Services, project: int, collected: Collected, configuration: Configuration) -> Finish | None:
-    """The certificate that these answers leave valid, None where there is none; nothing is written down."""
+    """Return the certificate if these answers leave it valid, otherwise None. Changes nothing."""
     finish = services.finishes(project).standing()
     if finish is None or finish.state != "certified":
         return None

@@ -46,7 +46,7 @@ class _Sample:
 def make(services: Services, project: int, manifest: Manifest, to: Path, kind: Format, report: Report) -> Check:
     """Write a version's whole network and its card into the folder ``to``, which is replaced.
 
-    The file is then run as users run it, on up to `FRAMES` frames of the project; returns what that showed.
+    Then run the file as users do, on up to `FRAMES` frames of the project, and return how closely it agreed.
 
     Raises:
         InvalidRequest: if ``to`` holds anything that this does not write.

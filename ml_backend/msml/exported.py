@@ -59,7 +59,7 @@ def require(kind: Format) -> None:
             importlib.import_module(name)
     except ImportError as error:
         raise ExtraMissing(
-            f"ONNX needs more libraries ({error}): run `pip install 'lung-ultrasound-annotator[model]'`, or choose "
+            f"ONNX needs more libraries ({error}): run `pip install onnx onnxscript onnx-ir onnxruntime`, or choose "
             "--format torch-export, which needs none of them"
         ) from error
 
@@ -75,7 +75,7 @@ def write(whole: Whole, path: Path, kind: Format, labels: Sequence[str]) -> None
 
 
 def opened(path: Path, kind: Format) -> Run:
-    """Open a file that `write` wrote, as users do: with onnxruntime, or with torch alone."""
+    """Open a file made by `write` the way users do: with onnxruntime, or with torch alone."""
     if kind == "onnx":
         import onnxruntime
 

@@ -83,7 +83,7 @@ def _restore(folder: Path) -> None:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes left; what a running one fills is held and stays."""
+    """Remove what killed processes left behind. A folder that a running process fills is locked, and stays."""
     for place in [*_leftovers(folder, "aside"), *_leftovers(folder, "removed")]:
         with suppress(BlockingIOError), _held(place):
             shutil.rmtree(place)

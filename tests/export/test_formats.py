@@ -88,7 +88,7 @@ def test_coco_is_read_by_pycocotools(written: tuple[Dataset, Path]) -> None:
                 assert one["bbox"] == [0, 0, image["width"], image["height"]]
                 assert one["area"] == math.prod(one["bbox"][2:])
             seen.add(task)
-        # Categories are found by name, and images by category.
+        # Find the category by its name, then its images.
         (category,) = coco.getCatIds(catNms=["A-line"])
         assert set(coco.getImgIds(catIds=[category])) == {task for task in coco.getImgIds() if TRUTH[task][1]}
     assert seen == set(TASKS)

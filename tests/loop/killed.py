@@ -29,7 +29,7 @@ from tests.studio_stand_in import StudioStandIn
 
 Deed = Literal["finish", "look", "give up"]
 EPSILON, CONFIDENCE = 0.2, 0.8
-SECONDS = 240
+SECONDS = 120
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload([__name__, "sklearn.cluster", "sklearn.linear_model"])
 

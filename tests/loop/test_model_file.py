@@ -1,4 +1,4 @@
-"""Giving a version away: what lies in the folder, what the check compares, and that a failure leaves nothing."""
+"""Exporting a version: the files in the folder, what the check compares, and what a failure leaves: nothing."""
 
 from __future__ import annotations
 
