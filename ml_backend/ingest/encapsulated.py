@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 import struct
-import warnings
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from pydicom import encaps, pixels, uid
 
 from ml_backend.errors import FrameUnreadable
-from ml_backend.ingest.pictures import one_line
+from ml_backend.ingest.pictures import one_line, without_warnings
 
 # pydicom's plugins, in the order in which they are tried. Installing the extra must not change the pixels of a file
 # that can be read without it, because the file would then be imported twice. gdcm and pyjpegls are never tried: on
@@ -163,8 +162,7 @@ def _decoded(coded: bytes, header: Any, plugin: str) -> NDArray[Any]:
         # Pillow would convert these to RGB, and pydicom then once more.
         coded = coded.replace(b"\xff\xee\x00\x0eAdobe", b"\xff\xee\x00\x0eAd---", 1)
         options["photometric_interpretation"] = "YBR_FULL_422"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom warns where it corrects the header's colours
+    with without_warnings():  # pydicom warns where it corrects the header's colours
         values: NDArray[Any]
         values, _ = pixels.get_decoder(syntax).as_array(
             encaps.encapsulate([coded], has_bot=False), index=0, decoding_plugin=plugin, **options

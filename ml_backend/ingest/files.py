@@ -7,7 +7,6 @@ refers to other files, and sizes are checked before anything is decoded. Any fau
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +16,7 @@ from PIL import Image, ImageOps
 
 from ml_backend.errors import FrameUnreadable
 from ml_backend.ingest.dicom import dicom_frames
-from ml_backend.ingest.pictures import ClipFrame, check_size, one_line, plain
+from ml_backend.ingest.pictures import ClipFrame, check_size, one_line, plain, without_warnings
 from ml_backend.ingest.videos import video_frames
 
 Kind = Literal["video", "still", "dicom"]
@@ -71,9 +70,7 @@ def frames_of(path: Path, every: Fraction) -> Iterator[ClipFrame]:
 
 def _still(path: Path, every: Fraction) -> Iterator[ClipFrame]:
     del every
-    with warnings.catch_warnings():
-        # Pillow warns where this module refuses: the size is checked before a pixel is decoded.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    with without_warnings():  # Pillow warns where this module refuses: the size is checked before a pixel is decoded
         picture = Image.open(path, formats=["JPEG", "PNG"])
     with picture:
         check_size(*picture.size)

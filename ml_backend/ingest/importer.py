@@ -13,17 +13,17 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
+from PIL import Image
 from tqdm import tqdm
 
-from ml_backend.errors import FrameUnreadable, InvalidRequest
-from ml_backend.ingest.duplicates import DISTANCE, distinct
-from ml_backend.ingest.files import frames_of
+from ml_backend.errors import InvalidRequest
+from ml_backend.ingest.duplicates import DISTANCE
 from ml_backend.ingest.imported import Imported
 from ml_backend.ingest.listed import rows_without_file
 from ml_backend.ingest.origins import Origin, Rule, origins_of
-from ml_backend.ingest.paths import ClipFile, find_files
-from ml_backend.ingest.pictures import ClipFrame
+from ml_backend.ingest.paths import find_files
 from ml_backend.ingest.plan import Plan, reconciled
+from ml_backend.ingest.reading import Kept, Read, read_all
 from ml_backend.ingest.report import Report
 from ml_backend.ingest.salt import salt
 from ml_backend.ingest.served import picture_name, served_address, write_picture
@@ -102,8 +102,8 @@ class Importer:
             _fail(report, path, reason)
         waiting: list[dict[str, object]] = []
         with Progress("import", "file", len(plan.clips)) as progress:
-            for file, origin in plan.clips.items():
-                for task in self._tasks(file, origin, plan, report):
+            for read in read_all(plan.clips, self.every, self.distance, self._keep):
+                for task in self._tasks(read, plan, report):
                     waiting.append(task)
                     if len(waiting) == PIECE:
                         self._send(waiting, report)
@@ -119,30 +119,32 @@ class Importer:
         if not any(map(self.frames.is_relative_to, self.studio.local_storages(self.project))):
             self.studio.create_local_storage(self.project, str(self.frames), "Frames")
 
-    def _tasks(self, file: ClipFile, origin: Origin, plan: Plan, report: Report) -> Iterator[dict[str, object]]:
-        """Yield the data of a file's new tasks, after writing their pictures."""
-        there = plan.there.pictures
-        before = report.frames
-        made: list[tuple[int, dict[str, object]]] = []
-        try:
-            for frame in distinct(self._counted(file, report), self.distance):
-                report.patients.setdefault(origin.known_by, set()).add(origin.patient)
-                path = self.frames / picture_name(frame.picture)
-                if not path.exists() and not self.dry_run:
-                    write_picture(frame.picture, path)
-                place = path.relative_to(self.document_root).as_posix()
-                if place in there:
-                    report.already_there += 1
-                    report.other_patient += there[place] not in ("", origin.patient)
-                    continue
-                there[place] = origin.patient
-                data = {**_data(self.keys, origin, frame), **self._addresses(plan.image_key, served_address(place))}
-                made.append((report.frames - before, data))
+    def _keep(self, picture: Image.Image) -> str:
+        """Write a picture, unless it is there already, and return its name."""
+        name = picture_name(picture)
+        if not self.dry_run and not (self.frames / name).exists():
+            write_picture(picture, self.frames / name)
+        return name
+
+    def _tasks(self, read: Read, plan: Plan, report: Report) -> Iterator[dict[str, object]]:
+        """Yield the data of a file's new tasks."""
+        there, origin = plan.there.pictures, plan.clips[read.file]
+        report.frames += read.sampled
+        if read.kept:
+            report.patients.setdefault(origin.known_by, set()).add(origin.patient)
+        if read.fault is None:
             report.files += 1
-        except FrameUnreadable as error:
-            _fail(report, file.path, str(error))
-        for number, data in made:
-            yield {**data, CAPTION: self._caption(data, number, report.frames - before)}
+        else:
+            _fail(report, read.file.path, str(read.fault))
+        for frame in read.kept:
+            place = (self.frames / frame.name).relative_to(self.document_root).as_posix()
+            if place in there:
+                report.already_there += 1
+                report.other_patient += there[place] not in ("", origin.patient)
+                continue
+            there[place] = origin.patient
+            data = {**_data(self.keys, origin, frame), **self._addresses(plan.image_key, served_address(place))}
+            yield {**data, CAPTION: self._caption(data, frame.number, read.sampled)}
 
     def _caption(self, data: Mapping[str, object], number: int, of: int) -> str:
         """Return the caption on the labelling page for frame ``number`` of the ``of`` frames examined in its file."""
@@ -157,11 +159,6 @@ class Importer:
             return {image_key: url}
         return {image_key: url, self.evidence.key: self.evidence.of(self.project, url)}
 
-    def _counted(self, file: ClipFile, report: Report) -> Iterator[ClipFrame]:
-        for frame in frames_of(file.path, self.every):
-            report.frames += 1
-            yield frame
-
     def _send(self, waiting: list[dict[str, object]], report: Report) -> None:
         if waiting and not self.dry_run:
             self.studio.import_tasks(self.project, waiting)
@@ -174,7 +171,7 @@ def _fail(report: Report, path: Path, reason: str) -> None:
     tqdm.write(f"{path}: {reason}", file=sys.stderr)  # keeps a bar whole
 
 
-def _data(keys: DataKeys, origin: Origin, frame: ClipFrame) -> dict[str, object]:
+def _data(keys: DataKeys, origin: Origin, frame: Kept) -> dict[str, object]:
     data: dict[str, object] = {
         keys.patient: origin.patient,
         keys.clip: origin.clip,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -15,6 +19,7 @@ from ml_backend.msml.frames import depth_of
 
 MAX_PIXELS = 40_000_000
 MAX_FRAMES = 100_000
+_FILTERS = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -64,8 +69,9 @@ def plain(picture: Image.Image) -> Image.Image:
         shown = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", shown.size, "black"), shown)
     colours = np.asarray(picture.convert("RGB"))
-    grey = bool((colours == colours[..., :1]).all())
-    return Image.fromarray(np.ascontiguousarray(colours[..., 0]) if grey else colours)
+    red, green, blue = np.moveaxis(colours, -1, 0)
+    grey = np.array_equal(red, green) and np.array_equal(red, blue)
+    return Image.fromarray(np.ascontiguousarray(red) if grey else colours)
 
 
 def check_size(width: int, height: int) -> None:
@@ -78,6 +84,14 @@ def check_count(count: int) -> None:
     """Raise FrameUnreadable for a clip with too many frames."""
     if count > MAX_FRAMES:
         raise FrameUnreadable(f"it has more than the {MAX_FRAMES} frames allowed: cut it into shorter clips")
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Hide what libraries warn of. Python's list of filters is one for all threads, so one thread has it at a time."""
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def one_line(error: BaseException) -> str:

