@@ -12,6 +12,7 @@ import typer
 from ml_backend.errors import SettingsError
 
 if TYPE_CHECKING:
+    from ml_backend.ingest.cut import Cut
     from ml_backend.settings import Settings
 
 Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files, or folders with all below them.")]
@@ -65,6 +66,30 @@ DocumentRoot = Annotated[
         metavar="DIR", help="Folder that Label Studio serves as local files.", show_default="TSAL_DOCUMENT_ROOT"
     ),
 ]
+Crop = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LEFT,TOP,WIDTH,HEIGHT",
+        help="Take only this part of every picture, in pixels. Kept for later imports into the project, with --mask.",
+        show_default="what the project has",
+    ),
+]
+Masks = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="LEFT,TOP,WIDTH,HEIGHT",
+        help="Black out this part of every picture, in pixels before the crop; may be given several times.",
+        show_default="what the project has",
+    ),
+]
+ChangeCrop = Annotated[
+    bool,
+    typer.Option(
+        "--change-crop",
+        help="Import new clips with the --crop and --mask given now (neither: whole pictures), although the project "
+        "has frames with others.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="List patients and clips, but write and import nothing.")]
 
 
@@ -88,6 +113,9 @@ def import_frames(
     keep_patients: KeepPatients = False,
     frames: Frames = None,
     document_root: DocumentRoot = None,
+    crop: Crop = None,
+    mask: Masks = None,
+    change_crop: ChangeCrop = False,
     dry_run: DryRun = False,
 ) -> None:
     """Import frames of videos (mp4, avi, mov, mpeg, gif), pictures (jpg, png) and DICOM files into a project.
@@ -97,7 +125,8 @@ def import_frames(
     folders every file is a patient of its own.
 
     Nothing that identifies a patient is taken from DICOM headers, file names included. What is burnt into the pixels
-    stays in the pictures: remove it beforehand. Names of other files and their folders stand in the tasks as they are.
+    stays in the pictures: remove it with --crop and --mask. Names of other files and their folders stand in the tasks
+    as they are.
 
     Ends with 1 if a file or folder could not be read or was damaged (the others are imported), with 2 if called
     wrongly, with 4 or 5 if Label Studio does not answer or refuses. Running it again imports nothing twice.
@@ -124,6 +153,8 @@ def import_frames(
         distance=-1 if keep_duplicates else distance,
         rule=Rule(read_clip_table(patients).patients if patients else {}, patient_level, trust_headers),
         keep_patients=keep_patients,
+        cut=_cut(crop, mask or [], change_crop),
+        change_cut=change_crop,
         keys=DataKeys.of(settings),
         evidence=EvidenceAddresses(settings) if settings.evidence else None,
         dry_run=dry_run,
@@ -135,6 +166,15 @@ def import_frames(
     print("\n".join(report.lines()))
     if report.failed:
         raise typer.Exit(1)
+
+
+def _cut(crop: str | None, masks: list[str], change: bool) -> Cut | None:
+    """Return what to take of every picture, None for what the project has."""
+    from ml_backend.ingest.cut import Box, Cut
+
+    if crop is None and not masks and not change:
+        return None
+    return Cut(Box.parse(crop) if crop is not None else None, tuple(Box.parse(mask) for mask in masks))
 
 
 def _settings(url: str | None, document_root: Path | None) -> tuple[Settings, Path]:

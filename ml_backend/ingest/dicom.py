@@ -66,13 +66,18 @@ def _native_frames(path: Path, header: Any, chosen: Sequence[int]) -> Iterator[t
     # With half the colours, pydicom finds only the first frame that it is asked for.
     halved = header.PhotometricInterpretation == "YBR_FULL_422"
     asked: list[Sequence[int]] = [[number] for number in chosen] if halved else [chosen]
-    decoded = chain.from_iterable(pixels.iter_pixels(path, indices=numbers) for numbers in asked)
+    decoded = chain.from_iterable(_values(path, numbers) for numbers in asked)
     for number in chosen:
         try:
             values = next(decoded)
         except Exception as error:
             raise FrameUnreadable(f"frame {number} cannot be decoded ({one_line(error)})") from error
         yield number, values
+
+
+def _values(path: Path, numbers: Sequence[int]) -> Iterator[NDArray[Any]]:
+    with path.open("rb") as file:  # pydicom would look for the name of a file, and some have none
+        yield from pixels.iter_pixels(file, indices=numbers)
 
 
 def _dicom_times(header: Any, count: int) -> Sequence[Fraction]:

@@ -8,6 +8,7 @@ refers to other files, and sizes are checked before anything is decoded. Any fau
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ from typing import Literal
 from PIL import Image, ImageOps
 
 from ml_backend.errors import FrameUnreadable
+from ml_backend.ingest.cut import WHOLE, Cut
 from ml_backend.ingest.dicom import dicom_frames
 from ml_backend.ingest.pictures import ClipFrame, check_size, one_line, plain, without_warnings
 from ml_backend.ingest.videos import video_frames
@@ -45,10 +47,11 @@ def kind_of(path: Path) -> Kind | None:
     return "dicom" if suffix in DICOM_SUFFIXES else None
 
 
-def frames_of(path: Path, every: Fraction) -> Iterator[ClipFrame]:
+def frames_of(path: Path, every: Fraction, cut: Cut = WHOLE) -> Iterator[ClipFrame]:
     """Yield the frames of one file, the first at or after each multiple of ``every`` seconds (0: all of them).
 
-    Only one frame is in memory at a time. A file that is damaged in the middle gives the frames up to there first.
+    ``cut`` is what is taken of each picture. Only one frame is in memory at a time. A file that is damaged in the
+    middle gives the frames up to there first.
     """
     read = {"video": video_frames, "still": _still, "dicom": dicom_frames}.get(kind_of(path) or "")
     if read is None:
@@ -59,7 +62,7 @@ def frames_of(path: Path, every: Fraction) -> Iterator[ClipFrame]:
     try:
         for frame in read(path, every):
             nothing = False
-            yield frame
+            yield frame if cut == WHOLE else replace(frame, picture=plain(cut.applied(frame.picture)))
     except FrameUnreadable:
         raise
     except Exception as error:  # the decoders raise nearly any class for a malformed file

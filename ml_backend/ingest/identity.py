@@ -27,13 +27,14 @@ class Identity:
 
     ``key`` identifies the patient: the number with its issuer if there is one, else the name; empty if the header says
     nothing but placeholders. ``names`` and ``numbers`` are all that must not get out. ``instance`` is the clip's own
-    identifier.
+    identifier. ``burnt_in`` is what it says of names in the picture itself: YES, NO, or nothing.
     """
 
     key: tuple[str, ...]
     names: tuple[str, ...]
     numbers: tuple[str, ...]
     instance: str
+    burnt_in: str
 
     def is_told_by(self, patient: str) -> bool:
         """Say whether a patient's name in a table tells who the patient of this header is."""
@@ -58,7 +59,8 @@ def identity_of(path: Path) -> Identity:
     numbers = [*_values(header, "PatientID"), *_values(header, "OtherPatientIDs")]
     numbers += [value for other in others for value in _values(other, "PatientID")]
     key = (number, *_values(header, "IssuerOfPatientID")) if number else (name,) if name else tuple(numbers[:1])
-    return Identity(key, names, tuple(numbers), str(header.get("SOPInstanceUID") or ""))
+    burnt_in = str(header.get("BurnedInAnnotation") or "").strip().upper()
+    return Identity(key, names, tuple(numbers), str(header.get("SOPInstanceUID") or ""), burnt_in)
 
 
 def _values(header: Any, tag: str) -> Iterator[str]:

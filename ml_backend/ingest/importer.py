@@ -8,20 +8,21 @@ Label Studio's own list of tasks says what is there.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from PIL import Image
 from tqdm import tqdm
 
 from ml_backend.errors import InvalidRequest
+from ml_backend.ingest.cut import Cut, cut_in_use, keep_cut
 from ml_backend.ingest.duplicates import DISTANCE
 from ml_backend.ingest.imported import Imported
 from ml_backend.ingest.listed import rows_without_file
 from ml_backend.ingest.origins import Origin, Rule, origins_of
-from ml_backend.ingest.paths import find_files
+from ml_backend.ingest.paths import ClipFile, find_files
 from ml_backend.ingest.plan import Plan, reconciled
 from ml_backend.ingest.reading import Kept, Read, read_all
 from ml_backend.ingest.report import Report
@@ -48,11 +49,13 @@ class Importer:
     project: int
     frames: Path  # where pictures are written to, below document_root
     document_root: Path
-    data_dir: Path  # where this installation keeps the salt for DICOM patients
+    data_dir: Path  # where this installation keeps the salt for DICOM patients, and the project's cut
     every: Fraction = EVERY  # seconds between frames, 0 for all
     distance: int = DISTANCE  # see `distinct`
     rule: Rule = field(default_factory=Rule)
     keep_patients: bool = False  # see `reconciled`
+    cut: Cut | None = None  # None: what the project has
+    change_cut: bool = False  # see `cut_in_use`
     keys: DataKeys = field(default_factory=DataKeys)
     evidence: EvidenceAddresses | None = None  # None: tasks get no evidence address
     dry_run: bool = False  # read and count, but write nothing and send no task
@@ -73,18 +76,26 @@ class Importer:
         Raises InvalidRequest if there is nothing to import, or the patients are ambiguous or not those of the project.
         """
         files, unread = find_files(paths, leave_out=self.frames)
+        found = self.before()
+        origins, failed = origins_of(files, self.rule, lambda: self.secret(found.there))
+        return replace(
+            found,
+            clips=reconciled(origins, found.there, self.keep_patients, found.cut),
+            failed=(*unread, *failed),
+            unmatched=tuple(rows_without_file(files, self.rule.table)),
+        )
+
+    def before(self) -> Plan:
+        """Return a plan without clips: what the project has, and what is taken of every picture."""
         image_key = Configuration.parse(self.studio.project(self.project).label_config).image_key
         there = Imported((task.data for task in self.studio.tasks(self.project)), image_key, self.keys)
-        origins, failed = origins_of(
-            files, self.rule, lambda: salt(self.data_dir, there.pictures.values(), self.dry_run)
-        )
-        return Plan(
-            reconciled(origins, there, self.keep_patients),
-            (*unread, *failed),
-            there,
-            image_key,
-            tuple(rows_without_file(files, self.rule.table)),
-        )
+        has_frames = any(there.names.values())
+        cut = cut_in_use(self.data_dir, self.project, self.cut, has_frames, self.change_cut)
+        return Plan({}, (), there, image_key, cut=cut)
+
+    def secret(self, there: Imported) -> bytes:
+        """Return the key of the pseudonyms; SettingsError where the project has some made with another one."""
+        return salt(self.data_dir, there.pictures.values(), self.dry_run)
 
     def run(self, paths: Sequence[Path]) -> Report:
         """Import files and folders; see `plan` for the errors, and `carry_out`."""
@@ -95,21 +106,30 @@ class Importer:
 
         Where Label Studio fails, running again continues.
         """
-        if not self.dry_run:
-            self._prepare_folder()
-        report = Report(dry_run=self.dry_run, unmatched=plan.unmatched, joined=plan.joined())
+        report = self.begin(plan)
         for path, reason in plan.failed:
-            _fail(report, path, reason)
+            fail(report, path, reason)
         waiting: list[dict[str, object]] = []
         with Progress("import", "file", len(plan.clips)) as progress:
-            for read in read_all(plan.clips, self.every, self.distance, self._keep):
-                for task in self._tasks(read, plan, report):
+            for read in self.read(plan.clips, plan.cut):
+                for task in self.tasks(read.file.path, plan.clips[read.file], read, plan, report):
                     waiting.append(task)
                     if len(waiting) == PIECE:
-                        self._send(waiting, report)
+                        self.send(waiting, report)
                 progress.advance()
-        self._send(waiting, report)
+        self.send(waiting, report)
         return report
+
+    def begin(self, plan: Plan) -> Report:
+        """Make ready what an import writes to, and return its report."""
+        if not self.dry_run:
+            keep_cut(self.data_dir, self.project, plan.cut)
+            self._prepare_folder()
+        return Report(dry_run=self.dry_run, unmatched=plan.unmatched, joined=plan.joined(), cut=plan.cut)
+
+    def read(self, files: Iterable[ClipFile], cut: Cut) -> Iterator[Read]:
+        """Read files as this import does, and write their pictures."""
+        return read_all(files, self.every, self.distance, self._keep, cut)
 
     def _prepare_folder(self) -> None:
         try:
@@ -126,16 +146,20 @@ class Importer:
             write_picture(picture, self.frames / name)
         return name
 
-    def _tasks(self, read: Read, plan: Plan, report: Report) -> Iterator[dict[str, object]]:
-        """Yield the data of a file's new tasks."""
-        there, origin = plan.there.pictures, plan.clips[read.file]
+    def tasks(
+        self, name: PurePath, origin: Origin, read: Read, plan: Plan, report: Report
+    ) -> Iterator[dict[str, object]]:
+        """Yield the data of a file's new tasks; messages call the file ``name``."""
+        there = plan.there.pictures
+        if origin.burnt_in is not None:
+            report.burnt_in[origin.burnt_in] += 1
         report.frames += read.sampled
         if read.kept:
             report.patients.setdefault(origin.known_by, set()).add(origin.patient)
         if read.fault is None:
             report.files += 1
         else:
-            _fail(report, read.file.path, str(read.fault))
+            fail(report, name, str(read.fault))
         for frame in read.kept:
             place = (self.frames / frame.name).relative_to(self.document_root).as_posix()
             if place in there:
@@ -159,16 +183,18 @@ class Importer:
             return {image_key: url}
         return {image_key: url, self.evidence.key: self.evidence.of(self.project, url)}
 
-    def _send(self, waiting: list[dict[str, object]], report: Report) -> None:
+    def send(self, waiting: list[dict[str, object]], report: Report) -> None:
+        """Send tasks to Label Studio, and forget them."""
         if waiting and not self.dry_run:
             self.studio.import_tasks(self.project, waiting)
         report.imported += len(waiting)
         waiting.clear()
 
 
-def _fail(report: Report, path: Path, reason: str) -> None:
-    report.failed.append((path, reason))
-    tqdm.write(f"{path}: {reason}", file=sys.stderr)  # keeps a bar whole
+def fail(report: Report, name: PurePath, reason: str) -> None:
+    """Report a file that costs itself."""
+    report.failed.append((name, reason))
+    tqdm.write(f"{name}: {reason}", file=sys.stderr)  # keeps a bar whole
 
 
 def _data(keys: DataKeys, origin: Origin, frame: Kept) -> dict[str, object]:

@@ -13,7 +13,7 @@ from ml_backend.ingest.folders import folder_at, patients_by_folder
 from ml_backend.ingest.identity import Identity, identity_of
 from ml_backend.ingest.listed import listed_patients
 from ml_backend.ingest.paths import ClipFile
-from ml_backend.ingest.salt import pseudonym
+from ml_backend.ingest.salt import clip_name, patient_name, pseudonym
 from ml_backend.ingest.words import counted
 
 
@@ -21,14 +21,16 @@ from ml_backend.ingest.words import counted
 class Origin:
     """The patient and the clip of frames, in a form that a task may hold.
 
-    ``known_by`` is the source of the patient: "table", "header", "folder", "file name", or "project" for a clip that
-    keeps the patient it has in Label Studio.
+    ``known_by`` is the source of the patient: "table", "header", "folder", "file name", "study", or "project" for a
+    clip that keeps the patient it has in Label Studio. ``burnt_in`` is what a DICOM header says of names in the picture
+    (see `Identity`); None for other files.
     """
 
     patient: str
     clip: str
     source: str | None
     known_by: str
+    burnt_in: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def origins_of(
         if file in listed:
             patient = listed[file]
         elif file in told:
-            patient = pseudonym(key, "patient", *told[file])
+            patient = patient_name(key, told[file])
         else:
             patient, known_by = by_folder[file.path]
             if (patient, known_by) in hidden:
@@ -91,7 +93,8 @@ def origins_of(
         elif file in listed and header.is_told_by(patient):
             failed.append((file.path, "the table's patient is the one in the DICOM header: use a pseudonym instead"))
         else:
-            origins[file] = Origin(patient, pseudonym(key, "clip", header.instance or name), None, sources[file])
+            clip = clip_name(key, header.instance or name)
+            origins[file] = Origin(patient, clip, None, sources[file], header.burnt_in)
     _check_names(origins)
     return origins, failed
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ml_backend.errors import InvalidRequest
+from ml_backend.ingest.cut import WHOLE, Cut
 from ml_backend.ingest.imported import Imported
 from ml_backend.ingest.origins import Origin
 from ml_backend.ingest.paths import ClipFile
@@ -20,7 +21,7 @@ from ml_backend.progress import Progress
 class Plan:
     """The clips to import with their origins, the files that have none with the reason, and what is there already.
 
-    ``unmatched`` are the rows of the table that fit no file.
+    ``unmatched`` are the rows of the table that fit no file. ``cut`` is what is taken of every picture.
     """
 
     clips: Mapping[ClipFile, Origin]
@@ -28,6 +29,7 @@ class Plan:
     there: Imported
     image_key: str
     unmatched: tuple[str, ...] = ()
+    cut: Cut = WHOLE
 
     def lines(self) -> Iterator[str]:
         """Yield a line for each patient, followed by one for each of their clips."""
@@ -46,7 +48,9 @@ class Plan:
         return tuple(sorted((named - met) & set(self.there.pictures.values())))
 
 
-def reconciled(origins: Mapping[ClipFile, Origin], there: Imported, keep: bool) -> dict[ClipFile, Origin]:
+def reconciled(
+    origins: Mapping[ClipFile, Origin], there: Imported, keep: bool, cut: Cut = WHOLE
+) -> dict[ClipFile, Origin]:
     """Compare origins with the clips that the project has, and return them so that they agree.
 
     With ``keep``, those clips keep the patient that they have there, and new clips of the same patient follow them.
@@ -56,12 +60,13 @@ def reconciled(origins: Mapping[ClipFile, Origin], there: Imported, keep: bool) 
     if not there.pictures:
         return dict(origins)
     with Progress("compare with the project", "file", len(origins)) as progress:
-        found = _found(origins, there, progress)
+        found = _found(origins, there, cut, progress)
     other = {file: clip for file, clip in found.items() if origins[file].patient not in there.patients[clip]}
     if other and not keep:
         raise InvalidRequest(_two_rules(origins, there, other))
     kept = {
-        file: Origin(min(there.patients[clip]), clip, origins[file].source, "project") for file, clip in other.items()
+        file: replace(origins[file], patient=min(there.patients[clip]), clip=clip, known_by="project")
+        for file, clip in other.items()
     }
     of_patient: dict[str, set[str]] = defaultdict(set)
     for file in found:
@@ -78,7 +83,7 @@ def _following(origin: Origin, there: set[str]) -> Origin:
     return replace(origin, patient=next(iter(there)), known_by="project")
 
 
-def _found(origins: Mapping[ClipFile, Origin], there: Imported, progress: Progress) -> dict[ClipFile, str]:
+def _found(origins: Mapping[ClipFile, Origin], there: Imported, cut: Cut, progress: Progress) -> dict[ClipFile, str]:
     """The project's clip with a patient that each file shows, for the files that it has already."""
     by_name = {origin.clip: origin for origin in origins.values()}
     found: dict[ClipFile, str] = {}
@@ -86,10 +91,10 @@ def _found(origins: Mapping[ClipFile, Origin], there: Imported, progress: Progre
     for file, origin in origins.items():
         pictures = there.names[origin.clip]
         if not pictures:
-            clip = clip_elsewhere(file, origin, by_name, there)
+            clip = clip_elsewhere(file, origin, by_name, there, cut)
             if clip is not None:
                 found[file] = clip
-        elif not shows(file.path, pictures):
+        elif not shows(file.path, pictures, cut):
             strangers[origin.clip] = file
         elif there.patients[origin.clip]:
             found[file] = origin.clip
@@ -102,7 +107,7 @@ def _found(origins: Mapping[ClipFile, Origin], there: Imported, progress: Progre
             f"{counted(len(strangers), 'clip has', 'clips have')} the name of another clip in the project, such as "
             f"{file.path}: {clip} is there, and none of its pictures are from this file. Their patients could be "
             "different people under one name. Import the folder that holds all patients, or one patient's folder with "
-            "--patient-level 0. If you have changed the file, delete the old tasks of its clip first"
+            "--patient-level 0. If you have changed the file, --crop or --mask, delete the old tasks of its clip first"
         )
     return found
 

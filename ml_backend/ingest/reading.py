@@ -12,6 +12,7 @@ from fractions import Fraction
 from PIL import Image
 
 from ml_backend.errors import FrameUnreadable
+from ml_backend.ingest.cut import WHOLE, Cut
 from ml_backend.ingest.duplicates import distinct
 from ml_backend.ingest.files import frames_of
 from ml_backend.ingest.paths import ClipFile
@@ -44,19 +45,19 @@ class Read:
 
 
 def read_all(
-    files: Iterable[ClipFile], every: Fraction, distance: int, keep: Callable[[Image.Image], str]
+    files: Iterable[ClipFile], every: Fraction, distance: int, keep: Callable[[Image.Image], str], cut: Cut = WHOLE
 ) -> Iterator[Read]:
     """Read files on all cores and yield what they gave, in their order.
 
     ``keep`` stores a picture and returns its name; it is called from several threads. What it raises ends the reading.
-    See `frames_of` for ``every`` and `distinct` for ``distance``.
+    See `frames_of` for ``every`` and ``cut``, and `distinct` for ``distance``.
     """
     cores = len(os.sched_getaffinity(0))
     pool = ThreadPoolExecutor(cores, thread_name_prefix="import")
     try:
         waiting: deque[Future[Read]] = deque()
         for file in files:
-            waiting.append(pool.submit(_read, file, every, distance, keep))
+            waiting.append(pool.submit(_read, file, every, distance, keep, cut))
             if len(waiting) == cores * _AHEAD:
                 yield waiting.popleft().result()
         while waiting:
@@ -65,12 +66,12 @@ def read_all(
         pool.shutdown(cancel_futures=True)
 
 
-def _read(file: ClipFile, every: Fraction, distance: int, keep: Callable[[Image.Image], str]) -> Read:
+def _read(file: ClipFile, every: Fraction, distance: int, keep: Callable[[Image.Image], str], cut: Cut) -> Read:
     sampled = 0
 
     def counted() -> Iterator[ClipFrame]:
         nonlocal sampled
-        for frame in frames_of(file.path, every):
+        for frame in frames_of(file.path, every, cut):
             sampled += 1
             yield frame
 

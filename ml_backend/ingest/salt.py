@@ -22,6 +22,16 @@ def pseudonym(key: bytes, *identity: str) -> str:
     return "dicom-" + hmac.new(key, "\0".join(identity).encode(), hashlib.sha256).hexdigest()[:12]
 
 
+def patient_name(key: bytes, identity: Iterable[str]) -> str:
+    """Return what a patient is called whom DICOM headers identify so, wherever the header comes from."""
+    return pseudonym(key, "patient", *identity)
+
+
+def clip_name(key: bytes, instance: str) -> str:
+    """Return what the clip with this SOP Instance UID is called, wherever it comes from."""
+    return pseudonym(key, "clip", instance)
+
+
 def salt(data_dir: Path, patients: Iterable[str] = (), dry_run: bool = False) -> bytes:
     """Return this installation's secret for `pseudonym`, made on first use.
 

@@ -10,7 +10,7 @@ import pytest
 
 from ml_backend.errors import InvalidRequest, SettingsError
 from ml_backend.ingest.identity import identity_of
-from ml_backend.ingest.salt import pseudonym, salt
+from ml_backend.ingest.salt import clip_name, patient_name, pseudonym, salt
 from tests.commands.test_import_frames import Place, write_identified, write_still
 
 NOBODY = {"PatientID": "", "PatientName": ""}
@@ -127,6 +127,26 @@ def test_a_table_may_have_pseudonyms(tmp_path: Path, patient: str) -> None:
     )
 
 
+# Names in the picture
+
+
+def test_names_in_the_picture_are_warned_of(place: Place) -> None:
+    for number, said in enumerate(("YES", "YES", "NO", "")):
+        write_identified(place.clips / f"{number}.dcm", [number], BurnedInAnnotation=said)
+    write_identified(place.clips / "5.dcm", [5])
+    report = place.run()
+    assert report.burnt_in == {"YES": 2, "NO": 1, "": 2}
+    warning, unsaid = (line for line in report.lines() if "BurnedInAnnotation" in line)
+    assert "2 files" in warning
+    assert unsaid.endswith(" 2")
+    assert place.run(dry_run=True).burnt_in == report.burnt_in
+
+
+def test_files_without_header_say_nothing_of_names(place: Place) -> None:
+    write_still(place.clips / "a.png", 1)
+    assert place.run().burnt_in == {}
+
+
 # The salt
 
 
@@ -162,3 +182,10 @@ def test_a_dry_run_writes_no_data_folder(place: Place) -> None:
     assert not place.data_dir.exists()
     assert "would import:            2" in list(report.lines())
     assert "imported:                2" in list(place.run().lines())
+
+
+def test_names_cannot_be_computed_without_the_salt() -> None:
+    one, other = bytes(32), bytes([1] * 32)
+    assert clip_name(one, "1.2.3") != clip_name(other, "1.2.3")
+    assert patient_name(one, ("PAT-4711",)) != patient_name(other, ("PAT-4711",))
+    assert clip_name(one, "PAT-4711") != patient_name(one, ("PAT-4711",))
