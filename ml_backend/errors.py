@@ -104,6 +104,18 @@ class RedisUnavailable(BackendError):
     retry = "always"
 
 
+class PacsUnavailable(BackendError):
+    """A PACS does not answer."""
+
+    exit_code = 8
+
+
+class PacsRefused(BackendError):
+    """A PACS answered, and refused: wrong credentials, no right to read, or it does not speak DICOMweb."""
+
+    exit_code = 9
+
+
 class NotEnoughLabels(BackendError):
     """A training set the network cannot learn from; more annotations will mend it."""
 

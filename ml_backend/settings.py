@@ -33,6 +33,7 @@ SECTIONS = {
     "The network": "backbone",
     "The loop": "k_max",
     "Frames": "max_frame_bytes",
+    "A PACS": "dicomweb_user",
 }
 """Sections of the documentation, each with the first setting that belongs to it."""
 
@@ -205,6 +206,16 @@ class Settings(BaseSettings):
     max_frame_bytes: int = Field(50_000_000, ge=1, description="largest file that is fetched as a frame, in bytes")
     fetch_seconds: float = Field(20.0, gt=0, description="time that fetching one frame may take, in seconds")
     fetch_workers: int = Field(8, ge=1, description="frames fetched at the same time")
+
+    # A PACS
+    dicomweb_user: str | None = Field(None, description="user name for `tsal import --dicomweb`")
+    dicomweb_password: SecretStr | None = Field(None, description="password for it")
+    dicomweb_token: SecretStr | None = Field(
+        None, description="bearer token for `tsal import --dicomweb`, instead of user name and password"
+    )
+    max_instance_bytes: int = Field(
+        2_000_000_000, ge=1, description="largest instance that is fetched from a PACS, in bytes"
+    )
 
     @field_validator("allowed_hosts", mode="before")
     @classmethod

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import settings
 
 from ml_backend import logs
+from tests.orthanc_server import orthanc_server
 from tests.redis_server import redis_url, running_redis
 from tests.studio_server import studio_server
 
-__all__ = ["redis_url", "running_redis", "studio_server"]
+__all__ = ["orthanc_server", "redis_url", "running_redis", "studio_server"]
 
 settings.register_profile("untimed", deadline=None)  # no test may fail for being slow on a busy machine
 settings.load_profile("untimed")
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parent
 # Folders and files whose tests are quick and need nothing but our own code, save those that ask for a server.
 UNIT = ("ingest", "label_config", "phantom", "store", "tsal", "test_docs.py", "test_logs.py", "test_settings.py")
 SLOW = ("test_features.py", "test_breathing.py")
-SERVERS = {"redis_url", "running_redis", "studio_server"}
+SERVERS = {"orthanc_server", "redis_url", "running_redis", "studio_server"}
 # The files that take minutes begin first, so that no worker is left alone with one of them at the end.
 LONGEST = (
     "soak/test_faults.py",

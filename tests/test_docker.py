@@ -42,7 +42,8 @@ SECRETS = {
     "LABEL_STUDIO_PASSWORD",
     "POSTGRES_PASSWORD",
 }
-OPTIONAL = {"TSAL_LEAD_READER_PASSWORD"}  # a team may do without readers of the lead's page
+# A team may do without readers of the lead's page, and without a PACS.
+OPTIONAL = {"TSAL_LEAD_READER_PASSWORD", "TSAL_DICOMWEB_PASSWORD", "TSAL_DICOMWEB_TOKEN"}
 SECRET_SETTINGS = {
     f"TSAL_{name.upper()}" for name, field in Settings.model_fields.items() if "Secret" in str(field.annotation)
 } - OPTIONAL

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ml_backend.errors import SettingsError
+from ml_backend.errors import InvalidRequest, SettingsError
 
 if TYPE_CHECKING:
     from ml_backend.ingest.cut import Cut
+    from ml_backend.ingest.importer import Importer
+    from ml_backend.ingest.report import Report
     from ml_backend.settings import Settings
 
-Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files, or folders with all below them.")]
+Paths = Annotated[list[Path] | None, typer.Argument(metavar="PATH...", help="Files, or folders with all below them.")]
 Project = Annotated[int, typer.Option(metavar="ID", help="Number of the project in Label Studio.")]
 Url = Annotated[str | None, typer.Option(help="Address of Label Studio.", show_default="TSAL_LABEL_STUDIO_URL")]
 Every = Annotated[str, typer.Option(metavar="SECONDS", help="Time between frames; 0: every frame.")]
@@ -66,6 +68,27 @@ DocumentRoot = Annotated[
         metavar="DIR", help="Folder that Label Studio serves as local files.", show_default="TSAL_DOCUMENT_ROOT"
     ),
 ]
+Dicomweb = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", help="Import from a PACS: its DICOMweb address, with --study or --query and without PATH."
+    ),
+]
+Study = Annotated[
+    list[str] | None,
+    typer.Option(metavar="UID", help="Study Instance UID of a study in the PACS; may be given several times."),
+]
+QueryText = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--query",
+        metavar="KEY=VALUE,...",
+        help="Studies in the PACS by keys such as PatientID, StudyDate and Modality; may be given several times.",
+    ),
+]
+Again = Annotated[
+    bool, typer.Option("--again", help="Fetch also instances of which the project has frames, such as for more frames.")
+]
 Crop = Annotated[
     str | None,
     typer.Option(
@@ -101,8 +124,8 @@ def seconds(text: str) -> Fraction:
 
 
 def import_frames(
-    paths: Paths,
     project: Project,
+    paths: Paths = None,
     url: Url = None,
     every: Every = "0.5",
     distance: Distance = 16,
@@ -113,12 +136,19 @@ def import_frames(
     keep_patients: KeepPatients = False,
     frames: Frames = None,
     document_root: DocumentRoot = None,
+    dicomweb: Dicomweb = None,
+    study: Study = None,
+    query: QueryText = None,
+    again: Again = False,
     crop: Crop = None,
     mask: Masks = None,
     change_crop: ChangeCrop = False,
     dry_run: DryRun = False,
 ) -> None:
     """Import frames of videos (mp4, avi, mov, mpeg, gif), pictures (jpg, png) and DICOM files into a project.
+
+    With --dicomweb, ultrasound comes from a PACS instead of files (extra [dicomweb]). The settings TSAL_DICOMWEB_USER
+    and TSAL_DICOMWEB_PASSWORD, or TSAL_DICOMWEB_TOKEN, sign in there.
 
     The patient of a file is the one in --patients, else a keyed hash of the DICOM header's patient, else the first
     folder below the imported one (see --patient-level), as a keyed hash too if it has DICOM files. In a folder without
@@ -128,8 +158,9 @@ def import_frames(
     stays in the pictures: remove it with --crop and --mask. Names of other files and their folders stand in the tasks
     as they are.
 
-    Ends with 1 if a file or folder could not be read or was damaged (the others are imported), with 2 if called
-    wrongly, with 4 or 5 if Label Studio does not answer or refuses. Running it again imports nothing twice.
+    Ends with 1 if a file, folder or instance could not be read or was damaged (the others are imported), with 2 if
+    called wrongly, with 3 if a library is missing, with 4 or 5 if Label Studio does not answer or refuses, with 8 or 9
+    if the PACS does not answer or refuses. Running it again imports nothing twice.
     """
     import warnings
 
@@ -159,13 +190,47 @@ def import_frames(
         evidence=EvidenceAddresses(settings) if settings.evidence else None,
         dry_run=dry_run,
     )
+    if dicomweb is None:
+        if study or query or again:
+            raise InvalidRequest("--study, --query and --again need --dicomweb")
+        report: Report | None = _from_files(importer, paths or [])
+    else:
+        if paths or patients or patient_level is not None or trust_headers:
+            raise InvalidRequest(
+                "--dicomweb takes no PATH, --patients, --patient-level or --trust-headers; a value with blanks needs "
+                "quotation marks, as in --query 'PatientName=…'"
+            )
+        report = _from_pacs(importer, settings, dicomweb, study or [], query or [], again)
+    if report is not None:
+        print("\n".join(report.lines()))
+        if report.failed:
+            raise typer.Exit(1)
+
+
+def _from_files(importer: Importer, paths: list[Path]) -> Report:
+    if not paths:
+        raise InvalidRequest("name files or folders to import, or a PACS with --dicomweb")
     plan = importer.plan(paths)
-    if dry_run:
+    if importer.dry_run:
         print("\n".join(["dry run: nothing is written", *plan.lines()]), flush=True)
-    report = importer.carry_out(plan)
-    print("\n".join(report.lines()))
-    if report.failed:
-        raise typer.Exit(1)
+    return importer.carry_out(plan)
+
+
+def _from_pacs(
+    importer: Importer, settings: Settings, address: str, studies: list[str], queries: list[str], again: bool
+) -> Report | None:
+    """Import from a PACS; a dry run fetches nothing and has no report."""
+    from ml_backend.ingest.pacs import Pacs
+    from ml_backend.ingest.pull import carry_out_pull, plan_pull
+
+    if not studies and not queries:
+        raise InvalidRequest("say with --dicomweb what to import: --study UID, or --query PatientID=…,StudyDate=…")
+    pacs = Pacs(address, settings)
+    pull = plan_pull(importer, pacs, studies, queries, again)
+    if importer.dry_run:
+        print("\n".join(["dry run: nothing is fetched or written", *pull.lines()]))
+        return None
+    return carry_out_pull(importer, pacs, pull)
 
 
 def _cut(crop: str | None, masks: list[str], change: bool) -> Cut | None:

@@ -84,8 +84,8 @@ class Place:
         self.frames = self.document_root / "frames"
         self.data_dir = root / "data"
         self.studio = StudioInMemory()
-        self.clips.mkdir()
-        self.document_root.mkdir()
+        self.clips.mkdir(exist_ok=True)
+        self.document_root.mkdir(exist_ok=True)
 
     def importer(
         self,

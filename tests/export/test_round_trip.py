@@ -1,4 +1,4 @@
-"""From DICOM files over a real Label Studio to a certified export: labels as they were given, and nobody named."""
+"""From DICOM over a real Label Studio to a certified export: labels as they were given, and nobody named."""
 
 from __future__ import annotations
 
@@ -8,27 +8,29 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pydicom
 import pytest
 
 from ml_backend.export.gather import gather
 from ml_backend.ingest.importer import Importer
+from ml_backend.ingest.pacs import Pacs
+from ml_backend.ingest.pull import carry_out_pull, plan_pull
 from ml_backend.ingest.salt import salt
 from ml_backend.loop import finish as finishing
 from ml_backend.loop import order as ordering
 from ml_backend.services import Services
 from ml_backend.studio.payloads import choices_result
 from ml_backend.tsal.split import held_out
-from tests.commands.test_import_frames import IDENTITY, write_identified
-from tests.export.projects import content
+from tests.ingest.named import NAMES, everything_below, found_in, names_in, write_named
 from tests.installation import CONFIGURATION, XML, connected_settings, exit_code
 from tests.loop.test_order import silent
 from tests.loop.test_remember import Noted
+from tests.orthanc_server import OrthancServer
 from tests.studio_server import StudioServer
 from tests.studio_stand_in import one_thread
 
 __all__ = ["one_thread"]
 PATIENTS, FRAMES = 6, 4
+STUDY = "1.2.826.0.1.3680043.8.498.6612"
 TRUTH = ([1, 0, 0], [0, 1, 0], [0, 1, 1])
 
 
@@ -40,13 +42,21 @@ def services(studio_server: StudioServer, tmp_path: Path) -> Services:
 
 
 @pytest.fixture
-def project(services: Services, tmp_path: Path) -> int:
-    """DICOM files of patients who are named wherever a header can name them, imported."""
-    number = services.studio.create_project("Export", XML)
+def clips(tmp_path: Path) -> list[Path]:
+    """DICOM files of patients who are named wherever a header can name them."""
+    made = []
     for patient in range(PATIENTS):
         seeds = range(patient * FRAMES, (patient + 1) * FRAMES)
-        path = tmp_path / "clips" / f"{patient} DOE^JANE" / "PAT-4711.dcm"
-        write_identified(path, seeds, PatientID=f"PAT-4711-{patient}", PatientName=f"DOE^JANE^{patient}")
+        path = tmp_path / "clips" / f"{patient} Quintessa" / f"Zephyrine {patient}.dcm"
+        named = {"PatientID": f"{NAMES['PatientID']}-{patient}", "PatientName": f"{NAMES['PatientName']}^{patient}"}
+        made.append(write_named(path, f"{STUDY}.{patient}", seeds, **named))
+    return made
+
+
+@pytest.fixture(params=["files", "PACS"])
+def project(services: Services, clips: list[Path], request: pytest.FixtureRequest) -> int:
+    """A project with what the clips show, imported as files or from a PACS."""
+    number = services.studio.create_project("Export", XML)
     root = services.settings.document_root
     assert root is not None
     importer = Importer(
@@ -58,7 +68,14 @@ def project(services: Services, tmp_path: Path) -> int:
         every=Fraction(0),
         distance=-1,
     )
-    assert importer.run([tmp_path / "clips"]).imported == PATIENTS * FRAMES
+    if request.param == "files":
+        report = importer.run([clips[0].parents[1]])
+    else:
+        server: OrthancServer = request.getfixturevalue("orthanc_server")
+        server.store(*clips)
+        pacs = Pacs(server.dicomweb, services.settings)
+        report = carry_out_pull(importer, pacs, plan_pull(importer, pacs, [], [f"PatientID={NAMES['PatientID']}*"]))
+    assert report.imported == PATIENTS * FRAMES
     services.folder(number).mkdir(parents=True)
     return number
 
@@ -85,8 +102,13 @@ def tsal(services: Services, monkeypatch: pytest.MonkeyPatch, *arguments: str) -
     assert exit_code("export", *arguments) == 0
 
 
-def test_from_dicom_files_to_certified_labels(
-    services: Services, project: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_from_dicom_to_certified_labels(
+    services: Services,
+    project: int,
+    clips: list[Path],
+    studio_server: StudioServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = {task.id: task.data for task in services.studio.tasks(project)}
     truth = {task: TRUTH[place // FRAMES % len(TRUTH)] for place, task in enumerate(data)}
@@ -126,8 +148,9 @@ def test_from_dicom_files_to_certified_labels(
     assert 0 < row["confidence"] < 1
     assert gather(services, project).material.labels[unseen].user is not None
 
-    uids = [str(pydicom.dcmread(path).SOPInstanceUID) for path in (tmp_path / "clips").rglob("*.dcm")]
-    named = [*IDENTITY, *uids, *(str(one["patient"]) for one in data.values()), salt(services.settings.data_dir).hex()]
+    names = names_in(*clips) | {salt(services.settings.data_dir).hex()}
+    pseudonyms = {str(one["patient"]) for one in data.values()}
     for folder in (to, tmp_path / "all"):
-        told_of = "".join(name + text.decode("latin-1") for name, text in content(folder).items()).casefold()
-        assert [one for one in named if one.casefold() in told_of] == []
+        assert found_in(everything_below(folder), names | pseudonyms) == set()
+    asked = studio_server.log.read_text(errors="replace")
+    assert found_in(everything_below(services.settings.data_dir) + asked + str(data), names) == set()

@@ -207,3 +207,13 @@ def test_the_command_crops_and_masks(command: Place, capsys: pytest.CaptureFixtu
     assert exit_code("import", str(command.clips.parent / "new"), *call[2:], "--change-crop") == 0
     assert "taken of every picture" not in capsys.readouterr().out
     assert sizes(command) == {(60, 50), (80, 64)}
+
+
+def test_a_picture_whose_colours_are_cut_off_is_a_grey_one(place: Place) -> None:
+    """So it is the same picture as from a file that is grey as a whole."""
+    colours = np.stack([scene(1)] * 3, axis=-1)
+    colours[:4] = (255, 200, 0)
+    Image.fromarray(colours).save(place.clips / "a.png")
+    write_still(place.clips / "b.png", 1)
+    report = place.run(cut=Cut(Box(0, 4, 80, 60)))
+    assert (report.imported, report.already_there) == (1, 1)

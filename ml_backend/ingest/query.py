@@ -1,0 +1,83 @@
+"""What a PACS is searched for: keys of DICOMweb's search and their values, each at the level where it may be asked.
+
+Values name people, so no message repeats one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ml_backend.errors import InvalidRequest
+
+# What the standard obliges every server to match (PS3.18, table 10.6.1-5), and what nearly all match besides. A server
+# may ignore any other key, and would then give what nobody asked for.
+_STUDY = (
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyDescription",
+    "StudyID",
+    "StudyInstanceUID",
+    "AccessionNumber",
+    "ModalitiesInStudy",
+    "ReferringPhysicianName",
+)
+_SERIES = ("Modality", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "BodyPartExamined")
+_INSTANCE = ("SOPInstanceUID", "SOPClassUID", "InstanceNumber")
+KEYS = (*_STUDY, *_SERIES, *_INSTANCE)
+# Some machines write letters and leading zeros, against the standard. Nothing else may stand in an address.
+_UID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
+
+
+def is_uid(value: object) -> bool:
+    """Say whether a value may be a DICOM UID, and so may stand in an address."""
+    return isinstance(value, str) and _UID.fullmatch(value) is not None
+
+
+@dataclass(frozen=True)
+class Query:
+    """The values asked for by keyword, at the level of studies, of series and of instances."""
+
+    study: dict[str, str] = field(default_factory=dict)
+    series: dict[str, str] = field(default_factory=dict)
+    instance: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> Query:
+        """Read ``PatientID=…,StudyDate=…``; a value may hold commas. Raises InvalidRequest."""
+        values: dict[str, str] = {}
+        # A comma separates two keys only where a key follows it: names and lists of UIDs hold commas too.
+        for number, part in enumerate(re.split(r",\s*(?=[A-Za-z]+=)", text.strip()), 1):
+            key, equals, value = part.partition("=")
+            key = key.strip()
+            if not equals or key not in KEYS:
+                raise InvalidRequest(
+                    f"part {number} of --query does not begin with a key and =, as in StudyDate=20240101-20241231; "
+                    f"the keys are {', '.join(KEYS)}"
+                )
+            if not value.strip():
+                raise InvalidRequest(f"{key} of --query has no value, so it would find everything: give it one")
+            if key in values:
+                raise InvalidRequest(f"{key} stands twice in one --query: write a second --query")
+            values[key] = value.strip()
+        study = {key: value for key, value in values.items() if key in _STUDY}
+        if "Modality" in values:
+            study.setdefault("ModalitiesInStudy", values["Modality"])  # or every study would be looked into
+        return cls(
+            study,
+            {key: value for key, value in values.items() if key in _SERIES},
+            {key: value for key, value in values.items() if key in _INSTANCE},
+        )
+
+
+def named_studies(studies: Sequence[str]) -> list[str]:
+    """Return the UIDs given with --study, each once; InvalidRequest if one is none."""
+    for number, study in enumerate(studies, 1):
+        if not is_uid(study):
+            raise InvalidRequest(f"--study number {number} is no Study Instance UID, which consists of digits and dots")
+    return list(dict.fromkeys(studies))
