@@ -10,6 +10,7 @@ from typing import Any
 
 from pydicom.multival import MultiValue
 
+from ml_backend.errors import FrameUnreadable
 from ml_backend.ingest.dicom import dicom_header
 
 # What devices and anonymizers write where there is no name or number; a number after it tells patients apart.
@@ -51,8 +52,15 @@ class Identity:
 
 
 def identity_of(path: Path) -> Identity:
-    """Read who the patient of a DICOM file is."""
-    header: Any = dicom_header(path)
+    """Read who the patient of a DICOM file is, or raise FrameUnreadable."""
+    header = dicom_header(path)
+    try:
+        return _identity(header)
+    except Exception as error:  # values are decoded only now; what pydicom says of them quotes them
+        raise FrameUnreadable(f"its header cannot be read ({type(error).__name__})") from None
+
+
+def _identity(header: Any) -> Identity:
     number, name = (next(_values(header, tag), "") for tag in ("PatientID", "PatientName"))
     names = (*_values(header, "PatientName"), *_values(header, "OtherPatientNames"))
     others = header.get("OtherPatientIDsSequence") or ()

@@ -127,6 +127,19 @@ def test_a_table_may_have_pseudonyms(tmp_path: Path, patient: str) -> None:
     )
 
 
+def test_a_header_with_broken_values_costs_only_its_file_and_is_not_quoted(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_identified(place.clips / "a.dcm", [1], PatientID="PAT-47")
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"\x10\x00\x20\x00LO", b"\x10\x00\x20\x00FD"))
+    assert path.read_bytes() != whole
+    write_identified(place.clips / "b.dcm", [2])
+    report = place.run()
+    assert (report.files, len(report.failed)) == (1, 1)
+    assert "PAT-47" not in capsys.readouterr().err
+
+
 # Names in the picture
 
 
