@@ -146,6 +146,13 @@ class VersionUnknown(BackendError):
     http_status = 404
 
 
+class DataTooNew(BackendError):
+    """A data folder or a version that a newer release wrote, in a format that this one cannot read."""
+
+    http_status = 503
+    exit_code = 7
+
+
 class ExportFailed(BackendError):
     """A network that cannot be exported, or whose exported file does not say what the network says."""
 

@@ -29,6 +29,7 @@ from ml_backend.store.embeddings import EmbeddingStore
 from ml_backend.store.evidence_addresses import EvidenceAddresses
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.finishes import FinishStore
+from ml_backend.store.format import require_readable
 from ml_backend.store.grounds import GroundsStore
 from ml_backend.store.kept import Kept
 from ml_backend.store.orders import OrderStore
@@ -48,9 +49,13 @@ QUICK_SECONDS = 2.0
 
 
 class Services:
-    """Label Studio, Redis, the network and the stores of one installation."""
+    """Label Studio, Redis, the network and the stores of one installation.
+
+    Raises DataTooNew, here and where a store is opened, if a newer release wrote the data folder.
+    """
 
     def __init__(self, settings: Settings) -> None:
+        require_readable(settings.data_dir)
         self.settings = settings
         self._embeddings: dict[int, EmbeddingStore] = {}
 
@@ -124,6 +129,7 @@ class Services:
 
     def folder(self, project: int) -> Path:
         """Where a project's state lies."""
+        require_readable(self.settings.data_dir)  # a newer release may have taken the folder over meanwhile
         return self.settings.data_dir / "projects" / str(project)
 
     def projects(self) -> list[int]:

@@ -32,9 +32,12 @@ def backend() -> None:
     all of them.
     """
     from ml_backend.settings import load
+    from ml_backend.store.format import require_readable
     from ml_backend.web import server
 
-    command = server.command(load())
+    settings = load()
+    require_readable(settings.data_dir)  # here it is one line; each process of the server would show a traceback
+    command = server.command(settings)
     os.execv(command[0], command)  # noqa: S606  this process becomes the server, so that signals reach it
 
 

@@ -13,6 +13,7 @@ from ml_backend.errors import InvalidRequest, RedisUnavailable, WeightsUnavailab
 from ml_backend.launch.processes import Child, Processes, embedded_redis, require_free, tsal
 from ml_backend.settings import PREFIX, Settings, load
 from ml_backend.setup.machine import model_problem
+from ml_backend.store.format import require_readable
 from ml_backend.store.pending import connect
 
 RESTART_SECONDS = 5.0
@@ -25,9 +26,10 @@ REDIS_SECONDS = 20.0
 def run() -> None:
     """Start backend, worker and sidecar with the settings of the environment, and keep them running until Ctrl-C.
 
-    Nothing is started where the network cannot be built.
+    Nothing is started where the network cannot be built, or a newer release wrote the data folder.
     """
     settings = load()
+    require_readable(settings.data_dir)
     settings.token()
     settings.require_authentication()
     problem = model_problem(settings)

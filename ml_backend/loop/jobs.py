@@ -225,12 +225,17 @@ def clear_ended(services: Services, job_id: str) -> None:
     def clear(pipeline: Pipeline) -> None:
         with suppress(NoSuchJobError, InvalidJobOperation):  # gone already, or removed at this moment
             job = Job.fetch(job_id, connection=services.redis, serializer=JSONSerializer)
-            over = job.get_status(refresh=False) in ENDED or _is_of_the_future(services, job)
+            over = job.get_status(refresh=False) in ENDED or _is_of_0_1_0(job) or _is_of_the_future(services, job)
             pipeline.multi()
             if over:
                 job.delete(pipeline=pipeline)
 
     services.redis.transaction(clear, Job.key_for(job_id))
+
+
+def _is_of_0_1_0(job: Job) -> bool:
+    """Whether release 0.1.0 enqueued a job: its function lay elsewhere, so that each try would fail."""
+    return bool(job.func_name.startswith("ml_backend.jobs."))
 
 
 def _is_of_the_future(services: Services, job: Job) -> bool:

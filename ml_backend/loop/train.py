@@ -165,7 +165,7 @@ def _start(
     network = predictor.fresh(len(names))
     held = {task for task, trained in zip(material.tasks, parts.training, strict=True) if not trained}
     columns = columns_of(names, basis.label_names if basis else ())
-    reason = _unusable(basis, columns, network.trunk_key, held) if basis else None
+    reason = _unusable(basis, columns, network, held) if basis else None
     if basis is None or reason:
         if basis:
             notes.append(f"starts anew: {basis.version} {reason}")
@@ -178,11 +178,11 @@ def _start(
     return Start(network, basis, columns)
 
 
-def _unusable(basis: Manifest, columns: Sequence[int | None], trunk_key: str, held: set[int]) -> str | None:
+def _unusable(basis: Manifest, columns: Sequence[int | None], network: Network, held: set[int]) -> str | None:
     """The reason why training cannot start from a version's weights, or None."""
     if all(column is None for column in columns):
         return "has other symptoms"
-    if basis.trunk_key != trunk_key:
+    if not network.fits(basis.trunk_key):
         return "has another backbone or other weights"
     if any(one.task in held for one in basis.trained_on):
         # Weights that have seen them would make the figures look better than they are.

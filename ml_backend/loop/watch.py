@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 from redis.exceptions import RedisError
@@ -22,6 +23,7 @@ from ml_backend.loop.evidence_files import write_pictures
 from ml_backend.services import Services
 from ml_backend.store import heartbeat
 from ml_backend.store.files import remove_leftovers
+from ml_backend.store.format import mark
 from ml_backend.studio.client import Counts
 
 logger = logging.getLogger(__name__)
@@ -60,6 +62,8 @@ def watch(services: Services, projects: list[int] | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     event(logger, "sidecar watches", projects=projects or "all connected")
+    with suppress(OSError):  # a full disk must not end the sidecar
+        mark(services.settings.data_dir)
     remove_leftovers(services.settings.data_dir / "projects")
     states: dict[int, Watched] = {}
     offset = time.time() - time.monotonic()

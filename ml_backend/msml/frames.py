@@ -19,6 +19,8 @@ FLIP_PROBABILITY = 0.5
 
 # Part of every cache key: change it whenever `decode` or `augment` gives other values for the same file.
 PREPROCESSING = "rgb224-bilinear-2"
+# What releases before this one had. Weights that were trained with it still fit: 1 made only 16-bit pictures darker.
+EARLIER_PREPROCESSING = ("rgb224-bilinear-1",)
 
 # What annotation tools show, and no format for which Pillow starts another program.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "PPM")

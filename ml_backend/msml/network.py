@@ -83,6 +83,7 @@ class Network(nn.Module):
         self.register_buffer("mean", 255 * torch.tensor(backbone.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(backbone.std).view(3, 1, 1), persistent=False)
         self._trunk_key: str | None = None
+        self._earlier_keys: tuple[str, ...] = ()
         self.requires_grad_(False)
         for layer in _trained_layers(tail, trained):
             layer.requires_grad_(True)
@@ -106,8 +107,14 @@ class Network(nn.Module):
     def trunk_key(self) -> str:
         """32 hexadecimal digits that name backbone, preprocessing and every frozen weight; equal in every process."""
         if self._trunk_key is None:
-            self._trunk_key = self._digest()
+            self._trunk_key = self._digest(frames.PREPROCESSING)
         return self._trunk_key
+
+    def fits(self, trunk_key: str | None) -> bool:
+        """Whether trained weights fit this trunk: their ``trunk_key`` is its own, or the one that an earlier release
+        gave to the same weights.
+        """
+        return trunk_key == self.trunk_key or trunk_key in self._earlier_keys
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (n, labels) of uint8 frames (n, 224, 224, 3), through the whole network."""
@@ -213,8 +220,9 @@ class Network(nn.Module):
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a dict
         except (OSError, ValueError, safetensors.SafetensorError) as error:
             raise VersionUnknown(f"The weights {path} cannot be read: {error}.") from error
+        fits = self.fits(metadata.get("trunk_key"))
         for name, own in (("backbone", self.backbone.name), ("trunk_key", self.trunk_key)):
-            if metadata.get(name) != own:
+            if metadata.get(name) != own and not (name == "trunk_key" and fits):
                 raise VersionUnknown(
                     f"{path} was trained on {name} {metadata.get(name)}, this network has {own}: set TSAL_BACKBONE and "
                     f"TSAL_WEIGHTS as they were then, or train a new version."
@@ -259,9 +267,9 @@ class Network(nn.Module):
                 result[start : start + size] = forward(rows[start : start + size])
         return result
 
-    def _digest(self) -> str:
+    def _digest(self, preprocessing: str) -> str:
         digest = hashlib.blake2b(digest_size=16)
-        digest.update(repr((self.backbone.name, frames.PREPROCESSING, self.backbone.mean, self.backbone.std)).encode())
+        digest.update(repr((self.backbone.name, preprocessing, self.backbone.mean, self.backbone.std)).encode())
         trained = {name for name, _ in self._trainable()}
         for name, value in sorted(self.state_dict().items()):
             if name not in trained and not name.endswith("num_batches_tracked"):
@@ -309,7 +317,9 @@ def build(
     if trained == "all":
         precision = trunk_precision
     network = Network(found, trunk, tail, precision, trunk_precision, trained)
-    network._trunk_key = network._digest()  # of the weights as they came, before they are folded
+    # Of the weights as they came, before they are folded.
+    network._trunk_key = network._digest(frames.PREPROCESSING)
+    network._earlier_keys = tuple(map(network._digest, frames.EARLIER_PREPROCESSING))
     fold_normalisation(trunk)
     network.to(memory_format=torch.channels_last)
     return network.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -12,6 +12,7 @@ from ml_backend.loop.push import SAMPLING
 from ml_backend.services import Services
 from ml_backend.setup import address, evidence, project, tabs
 from ml_backend.setup.findings import Check, Finding
+from ml_backend.store.format import mark
 from ml_backend.studio.client import Webhook
 from ml_backend.studio.configuration import Configuration
 from ml_backend.web.access import secret_header
@@ -146,8 +147,12 @@ def _fields(services: Services, number: int) -> Iterator[Finding]:
 
 def _watched(services: Services, number: int) -> Iterator[Finding]:
     folder = services.folder(number)
+
+    def watch() -> None:
+        mark(services.settings.data_dir)
+        folder.mkdir(parents=True)
+
     if not folder.is_dir():
-        watch = partial(folder.mkdir, parents=True)
         yield Finding("sidecar's list", "change", f"let the sidecar watch the project ({folder})", watch)
 
 

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from ml_backend.errors import SettingsError
 from ml_backend.settings import PREFIX
+from ml_backend.store.format import mark, require_readable
 
 BYTES = 32
 
@@ -18,12 +19,14 @@ BYTES = 32
 def kept_secret(path: Path, if_damaged: str) -> bytes:
     """Return the secret (32 bytes) in a file that only its owner may read, generating it on first use.
 
-    If a group shares the folder, the group may read it too: see `store.files`. Raises SettingsError if the file cannot
-    be made or read, and if it is damaged; ``if_damaged`` then says what to do.
+    The file lies at the top of a data folder. If a group shares the folder, the group may read it too: see
+    `store.files`. Raises SettingsError if the file cannot be made or read, and if it is damaged; ``if_damaged`` then
+    says what to do. Raises DataTooNew if a newer release wrote the data folder.
     """
     try:
+        require_readable(path.parent)
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            mark(path.parent)
             _make(path)
         secret = path.read_bytes()
     except OSError as error:

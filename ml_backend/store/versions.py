@@ -18,6 +18,7 @@ from ml_backend.errors import ActiveVersionChanged, VersionSuperseded, VersionUn
 from ml_backend.store.activations import Activation, Activations
 from ml_backend.store.files import aside as aside_of
 from ml_backend.store.files import flush, folder_aside, write_aside
+from ml_backend.store.format import FIRST, NOW, Stamp, refuse_newer
 from ml_backend.store.locks import alone
 from ml_backend.tsal.judgement import Figure
 
@@ -52,6 +53,8 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
+    format: int = FIRST
+    written_by: str = ""
     version: str = ""
     parent: str | None
     project: int
@@ -140,7 +143,7 @@ class VersionStore:
                 place = newest.number + 1 if newest else 1
                 if number not in (None, place):
                     raise VersionSuperseded(f"version {number} was stored by another job; this one is not needed")
-                named = manifest.model_copy(update={"version": f"msml-{place:04d}-{digest}"})
+                named = manifest.model_copy(update={"version": f"msml-{place:04d}-{digest}", **NOW.model_dump()})
                 if by and not named.held_back and expected not in (..., self.active()):
                     reason = f"{self.active() or 'no version'} was made active while it was trained"
                     named = named.model_copy(update={"held_back": reason})
@@ -169,6 +172,7 @@ class VersionStore:
 
         Raises:
             VersionUnknown: if it is not there or cannot be read.
+            DataTooNew: if a newer release wrote it, in a format that this one cannot read.
         """
         if not NAME.match(version):
             raise VersionUnknown(f"{version!r} is not the name of a version")
@@ -320,4 +324,7 @@ class VersionStore:
 @lru_cache(maxsize=64)
 def _read(path: Path, written_ns: int, size: int) -> Manifest:
     """Manifests never change, and every webhook asks for one that may name thousands of annotations."""
-    return Manifest.model_validate_json(path.read_bytes())
+    content = path.read_bytes()
+    # First, because the manifest of a newer format may look damaged, and a damaged one is set aside.
+    refuse_newer(Stamp.model_validate_json(content), f"version {path.parent.name} in {path.parent.parent}")
+    return Manifest.model_validate_json(content)

@@ -22,6 +22,7 @@ from ml_backend.setup.checks import ACTIONS
 from ml_backend.setup.connect import connect
 from ml_backend.setup.label_configuration import render
 from ml_backend.setup.project import answers, data_keys
+from ml_backend.store.format import NOW, require_readable
 from ml_backend.store.orders import About, Order
 from ml_backend.studio.client import Studio
 from ml_backend.studio.configuration import Configuration
@@ -129,6 +130,7 @@ def pushed(services: Services, project: int) -> str:
 @pytest.mark.usefixtures("backend")
 def test_a_fresh_project_is_connected(services: Services, settings: Settings, project: int) -> None:
     lines = said(services, project)
+    assert require_readable(settings.data_dir) == NOW
     assert [line for line in lines if line.startswith("change")] == [
         f"change   register the backend {settings.backend_url}",
         f"change   remove the webhook {settings.backend_url}/webhook that Label Studio made",

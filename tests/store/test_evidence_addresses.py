@@ -68,7 +68,7 @@ def test_a_secret_is_made_once_and_is_its_owners(tmp_path: Path) -> None:
     assert set(found) == {path.read_bytes()}
     assert len(found[0]) == 32
     assert path.stat().st_mode & 0o777 == 0o600
-    assert [one.name for one in path.parent.iterdir()] == ["secret"]
+    assert {one.name for one in path.parent.iterdir()} == {"secret", "format.json"}
 
 
 def test_a_damaged_key_is_refused(tmp_path: Path) -> None:
