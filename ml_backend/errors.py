@@ -153,6 +153,10 @@ class DataTooNew(BackendError):
     exit_code = 7
 
 
+class BackupUnusable(BackendError):
+    """A file that is no backup, is damaged, or holds what no backup holds."""
+
+
 class ExportFailed(BackendError):
     """A network that cannot be exported, or whose exported file does not say what the network says."""
 

@@ -12,6 +12,7 @@ import typer
 from ml_backend import __version__
 from ml_backend.commands import (
     audit,
+    backup,
     demo,
     evidence,
     export,
@@ -50,6 +51,8 @@ app.command()(suspects.suspects)
 app.command()(evidence.evidence)
 app.command()(export.export)
 app.command()(model.model)
+app.command()(backup.backup)
+app.command()(backup.restore)
 app.command()(processes.backend)
 app.command()(processes.worker)
 app.command()(processes.sidecar)

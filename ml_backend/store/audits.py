@@ -56,7 +56,7 @@ class AuditStore:
     def __init__(self, folder: Path) -> None:
         self._file = folder / "audits.json"
         self._told = folder / "audits-told.json"
-        self._lock = folder / ".audits.lock"
+        self.lock = folder / ".audits.lock"
 
     def draws(self) -> list[Draw]:
         """Every draw so far.
@@ -76,7 +76,7 @@ class AuditStore:
 
     def add(self, draw: Draw) -> None:
         """Record a draw; it must be on the disk before its frames are pushed."""
-        with alone(self._lock):
+        with alone(self.lock):
             write_aside(self._file, _DRAWS.dump_json([*self.draws(), draw], indent=1).decode())
 
     def told(self) -> dict[int, AuditTold]:
@@ -89,7 +89,7 @@ class AuditStore:
     def note_told(self, told: Mapping[int, AuditTold]) -> None:
         """Note what is said of audit frames that nobody has answered yet."""
         if told:
-            with alone(self._lock):
+            with alone(self.lock):
                 write_aside(self._told, _TOLD.dump_json({**self.told(), **told}).decode())
 
     def tasks(self) -> set[int]:

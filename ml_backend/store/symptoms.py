@@ -20,7 +20,7 @@ class SymptomStore:
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "symptoms.json"
-        self._lock = folder / ".symptoms.lock"
+        self.lock = folder / ".symptoms.lock"
 
     def read(self) -> Periods:
         """Return every symptom seen so far with its periods."""
@@ -35,7 +35,7 @@ class SymptomStore:
         Where nothing was noted yet, those among ``first`` count as always there.
         """
         now = now or datetime.now(timezone.utc)
-        with alone(self._lock):
+        with alone(self.lock):
             before = self.read()
             periods = before or {name: [(None, None)] for name in first}
             changed: Periods = {}

@@ -112,7 +112,7 @@ class VersionStore:
         self.folder = folder
         self._versions = folder / "versions"
         self._activations = Activations(folder)
-        self._lock = folder / ".versions.lock"
+        self.lock = folder / ".versions.lock"
 
     def create(
         self,
@@ -138,7 +138,7 @@ class VersionStore:
             digest = hashlib.sha256((aside / TAIL).read_bytes() + manifest.model_dump_json().encode()).hexdigest()[:8]
             flush(aside / TAIL)
             # Two jobs may have trained on the same batch, and only one version may come of it.
-            with alone(self._lock):
+            with alone(self.lock):
                 newest = self.newest()
                 place = newest.number + 1 if newest else 1
                 if number not in (None, place):
@@ -216,7 +216,7 @@ class VersionStore:
             VersionUnknown: if the version is not in the store.
             ActiveVersionChanged: if another version than ``expected`` is active.
         """
-        with alone(self._lock):
+        with alone(self.lock):
             self.get(version)
             active = self.active()
             if expected not in (..., active):
@@ -229,7 +229,7 @@ class VersionStore:
 
     def complete(self) -> str | None:
         """Complete an activation that a crash cut off between history and pointer; returns the version, if any."""
-        with alone(self._lock):
+        with alone(self.lock):
             last = self._activations.history()[-1:]
             if not last or last[0].version == self.active() or last[0].version not in self.names():
                 return None
@@ -259,7 +259,7 @@ class VersionStore:
         found: dict[str, str] = {}
         if not self.folder.is_dir():
             return found
-        with alone(self._lock):
+        with alone(self.lock):
             active, names = self.active(), self.names()
             while names and (problem := self._problem(names[-1])):
                 found[names.pop()] = problem
@@ -307,7 +307,7 @@ class VersionStore:
         The active version, its parent, the one that a rollback goes back to and the newest always stay.
         """
         # Nobody may activate one that is being removed.
-        with alone(self._lock):
+        with alone(self.lock):
             active = self.active()
             needed = {active, self.before(), *self.names()[-max(keep, 1) :]}
             if active is not None:
