@@ -88,6 +88,12 @@ class StudioUnavailable(BackendError):
     retry = "always"
 
 
+class BackendUnavailable(BackendError):
+    """The backend does not answer, or refuses a request of ours."""
+
+    http_status = 503
+
+
 class StudioRefused(BackendError):
     """Label Studio answered, and refused: unknown project, wrong token, invalid values."""
 

@@ -194,6 +194,11 @@ class Settings(BaseSettings):
         description="annotations made of predictions that nobody looked at: `keep apart` counts them and never learns "
         "from them or judges by them; `train` takes them like all others",
     )
+    imported: Accepted = Field(
+        "keep apart",
+        description="labels that `tsal import-labels` brought: `keep apart` shows and exports them and never learns "
+        "from them; `train` learns from them, remembers them, and counts them as labels of people",
+    )
     annotation_budget: int | None = Field(None, ge=1, description="confirmed annotations after which the loop ends")
     target_exact_match: float | None = Field(
         None, gt=0, le=1, description="exact match at which the loop ends; the lower end of its interval counts"

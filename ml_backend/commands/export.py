@@ -51,7 +51,7 @@ Which = Annotated[
     typer.Option(
         "--only",
         help="people: labels that a person confirmed. certified: those that a valid certificate covers. all: also what "
-        "was accepted unseen, and the machine's.",
+        "was imported or accepted unseen, and the machine's.",
     ),
 ]
 Pictures = Annotated[

@@ -18,6 +18,7 @@ from ml_backend.commands import (
     export,
     finish,
     import_frames,
+    import_labels,
     model,
     order,
     phantom,
@@ -42,6 +43,7 @@ app.command()(processes.serve)
 app.command()(setup.connect)
 app.command()(setup.doctor)
 app.command("import")(import_frames.import_frames)
+app.command()(import_labels.import_labels)
 app.command()(setup.config)
 app.add_typer(versions.app)
 app.command()(order.order)

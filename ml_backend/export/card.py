@@ -18,7 +18,7 @@ FILE = "README.md"
 _ONLY = {
     "people": "labels that a person confirmed",
     "certified": "labels that a valid certificate covers",
-    "all": "all labels: of people, accepted unseen, and of the machine",
+    "all": "all labels: of people, imported, accepted unseen, and of the machine",
 }
 Cell = str | int
 
@@ -155,6 +155,8 @@ def _limits(dataset: Dataset) -> Iterator[str]:
         yield "The machine's labels rest on people's labels of other frames, also of the same patient: test on none."
     if any(one.label.source == "accepted unseen" for one in rows):
         yield "Labels that were accepted unseen are the machine's: nobody looked at them."
+    if any(one.label.source == "imported" for one in rows):
+        yield "Imported labels come from the team's tables; their origin is in the columns method and annotator."
     if any(None in one.label.symptoms for one in rows):
         yield "A symptom that was added later is not known where the answer is older: it is not absent."
     trained = sum(one.split == "test" and one.task in dataset.about.trained_on for one in rows)

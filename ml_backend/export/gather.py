@@ -107,6 +107,7 @@ def _labels(
     for task in order.about.unreadable if order else ():
         found.leave_out(task, UNREADABLE)
     _put_unseen(services, project, answers, details, found)
+    _put_imported(services, project, answers, found)
     for task in unaided(services, project, grounds):
         found.leave_out(task, UNAIDED)
     sources = grounds.sources if grounds else {}
@@ -183,6 +184,24 @@ def _put_unseen(services: Services, project: int, answers: Answers, details: boo
         found.label(one.task, label)
 
 
+def _put_imported(services: Services, project: int, answers: Answers, found: _Found) -> None:
+    """Put the labels that were imported; the newest of a frame counts."""
+    imported = sorted((one for one in answers.annotations if one.imported), key=lambda one: (one.updated_at, one.id))
+    periods = symptoms(services, project, answers.configuration) if imported else {}
+    for one in imported:
+        told = _said(one, answers.configuration, periods)
+        if told is None:
+            found.leave_out(one.task, NOT_COUNTED)
+        else:
+            found.label(one.task, _imported(one, told, None))
+
+
+def _imported(one: ConfirmedAnnotation, told: tuple[int | None, ...], certificate: int | None) -> Label:
+    origin = one.imported
+    assert origin is not None
+    return Label(told, "imported", origin.file, user=origin.annotator or None, at=origin.at, certificate=certificate)
+
+
 def _said(one: ConfirmedAnnotation, configuration: Configuration, periods: Periods) -> tuple[int | None, ...] | None:
     """What an annotation says of each symptom; None where it does not count."""
     if is_not_assessable(one.result):
@@ -200,7 +219,7 @@ def _put_people(services: Services, project: int, answers: Answers, certificate:
     pool = set(services.finishes(project).rows(certificate).tasks.tolist()) if certificate else set()
     covered = pool | (certificate.remembered.keys() if certificate else set())
     for annotation in answers.annotations:
-        if not annotation.accepted_unseen:
+        if annotation.by_person:
             found.leave_out(annotation.task, NOT_COUNTED)
     for task in answers.collected.not_assessable:
         found.leave_out(task, NOT_ASSESSABLE)
@@ -210,8 +229,11 @@ def _put_people(services: Services, project: int, answers: Answers, certificate:
 
 
 def _person(one: Labelled, certificate: int | None) -> Label:
+    told = _symptoms(one.labels.tolist(), one.known.tolist())
+    if one.annotation.imported is not None:
+        return _imported(one.annotation, told, certificate)
     return Label(
-        _symptoms(one.labels.tolist(), one.known.tolist()),
+        told,
         "person",
         user=one.annotation.by,
         at=one.annotation.updated_at,

@@ -36,8 +36,10 @@ def names_of(key: bytes, as_in_tasks: bool, people: Mapping[int, str] | None) ->
     def hashed(kind: str, name: str) -> str:
         return f"{kind}-{hmac.new(key, f'{kind} {name}'.encode(errors='replace'), hashlib.sha256).hexdigest()[:16]}"
 
-    def annotator(user: int) -> str:
-        return people[user] if people and user in people else hashed("annotator", str(user))
+    def annotator(user: int | str) -> str:
+        if isinstance(user, str) and people is not None:
+            return user
+        return people[user] if people and isinstance(user, int) and user in people else hashed("annotator", str(user))
 
     if as_in_tasks:
         return Names(str, str, annotator)

@@ -10,8 +10,8 @@ from typing import Literal
 from ml_backend.frames.frame import Frame
 from ml_backend.tsal.split import Part, parts
 
-Source = Literal["person", "accepted unseen", "machine"]
-SOURCES: tuple[Source, ...] = ("person", "accepted unseen", "machine")
+Source = Literal["person", "imported", "accepted unseen", "machine"]
+SOURCES: tuple[Source, ...] = ("person", "imported", "accepted unseen", "machine")
 Only = Literal["people", "certified", "all"]
 NOT_WANTED = "have a label that was not asked for"
 UNREADABLE = "have a picture that cannot be read"
@@ -22,15 +22,16 @@ class Label:
     """The label of a frame.
 
     ``symptoms`` (l,): 1 present, 0 absent, None where the label says nothing, as of a symptom that was added later.
-    ``method`` of the machine: ``memory``, ``network`` or ``table``. ``user``: ID of who submitted it. ``at``: when it
-    was given (ISO 8601). ``confidence`` of the machine, in [0, 1]; ``version``: the model version that made it.
-    ``certificate``: number of the valid certificate that covers the frame. What does not apply is empty or None.
+    ``method`` of the machine: ``memory``, ``network`` or ``table``; of an imported label: the table that it comes from.
+    ``user``: ID of who submitted it, or the name that the table gives. ``at``: when it was given or imported (ISO
+    8601). ``confidence`` of the machine, in [0, 1]; ``version``: the model version that made it. ``certificate``:
+    number of the valid certificate that covers the frame. What does not apply is empty or None.
     """
 
     symptoms: tuple[int | None, ...]
     source: Source
     method: str = ""
-    user: int | None = None
+    user: int | str | None = None
     at: str = ""
     confidence: float | None = None
     version: str = ""
@@ -78,7 +79,7 @@ class Names:
 
     patient: Callable[[str], str]
     clip: Callable[[str], str]
-    annotator: Callable[[int], str]
+    annotator: Callable[[int | str], str]
 
 
 @dataclass(frozen=True)

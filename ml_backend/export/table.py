@@ -38,7 +38,12 @@ def columns(symptoms: Sequence[str]) -> list[Column]:
         Column("time", "float64", "time of the frame in its clip, in seconds", lambda row: row.time),
         *(_label(place, name) for place, name in enumerate(symptoms)),
         Column("source", "string", "where the label comes from", lambda row: row.label.source),
-        Column("method", "string", "what the machine's label rests on", lambda row: row.label.method or None),
+        Column(
+            "method",
+            "string",
+            "what the machine's label rests on; of an imported label, the table",
+            lambda row: row.label.method or None,
+        ),
         Column("annotator", "string", "who submitted it", lambda row: row.annotator or None),
         Column("at", "string", "when it was given (ISO 8601)", lambda row: row.label.at or None),
         Column("confidence", "float64", "how sure the machine was, 0 to 1", lambda row: row.label.confidence),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,24 +48,14 @@ def read_clip_table(path: Path, symptoms: Sequence[str] = ()) -> ClipTable:
     column are left out. A clip is labelled if ``labelled`` is 1 or there is no such column. Columns are separated by
     commas, semicolons or tabs. InvalidRequest names the line and the column that cannot be used.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InvalidRequest(f"{path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"{path} is not UTF-8 ({error.reason}): save it as “CSV UTF-8”") from error
-    head = text.partition("\n")[0]
-    table = csv.DictReader(
-        text.splitlines(keepends=True), delimiter=max(_DELIMITERS, key=head.count), restval="", strict=True
-    )
-    try:
-        table.fieldnames = [name.strip().lower() for name in table.fieldnames or ()]
-        if missing := {"file", "patient"} - set(table.fieldnames):
+    with opened(path) as table:
+        there = table.fieldnames or ()
+        if missing := {"file", "patient"} - set(there):
             raise InvalidRequest(
                 f"{path}: the column {' and the column '.join(sorted(missing))} is missing; the first line names the "
-                f"columns, and has {', '.join(table.fieldnames) or 'none'}"
+                f"columns, and has {', '.join(there) or 'none'}"
             )
-        recorded = tuple(symptom for symptom in symptoms if column(symptom) in table.fieldnames)
+        recorded = tuple(symptom for symptom in symptoms if column(symptom) in there)
         rows: dict[str, ClipRow] = {}
         for cells in table:
             if None in cells:
@@ -77,9 +68,31 @@ def read_clip_table(path: Path, symptoms: Sequence[str] = ()) -> ClipTable:
                 raise InvalidRequest(f"{path}, line {table.line_num}: {row.file} is listed twice: remove one line")
             if row.file:
                 rows[row.file] = row
+    return ClipTable(recorded, tuple(rows.values()))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[csv.DictReader[str]]:
+    """Open a table for a ``with`` block that reads its rows: UTF-8, separated by commas, semicolons or tabs.
+
+    Names of columns are in lower case; a cell that a row lacks is empty. InvalidRequest where the file cannot be read,
+    or in the block turns out not to be such a table.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InvalidRequest(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"{path} is not UTF-8 ({error.reason}): save it as “CSV UTF-8”") from error
+    head = text.partition("\n")[0]
+    table = csv.DictReader(
+        text.splitlines(keepends=True), delimiter=max(_DELIMITERS, key=head.count), restval="", strict=True
+    )
+    try:
+        table.fieldnames = [name.strip().lower() for name in table.fieldnames or ()]
+        yield table
     except csv.Error as error:
         raise InvalidRequest(f"{path}, line {table.line_num}: {error}") from error
-    return ClipTable(recorded, tuple(rows.values()))
 
 
 def _row(where: str, cells: dict[str, str], symptoms: Sequence[str]) -> ClipRow:

@@ -41,9 +41,9 @@ def audit(services: Services, project: int) -> AuditReport:
 def report_on(
     services: Services, project: int, labelled: Sequence[Labelled], configuration: Configuration
 ) -> AuditReport:
-    """The same on these answers, of which those that nobody looked at are left out."""
+    """The same on these answers, of which those that nobody looked at, and imported ones, are left out."""
     told = told_before(services, project, configuration)
-    answered = [one for one in labelled if one.annotation.task in told and not one.annotation.accepted_unseen]
+    answered = [one for one in labelled if one.annotation.task in told and one.annotation.by_person]
     before = [told[one.annotation.task] for one in answered]
     names = configuration.label_names
     truth = np.array([one.labels for one in answered], np.uint8).reshape(-1, len(names))

@@ -63,6 +63,8 @@ def _labels(services: Services, project: int, answers: Answers, order: Order | N
     found |= {task: _told("unreadable") for task in order.about.unreadable} if order else {}
     unseen = [one for one in answers.annotations if one.accepted_unseen]
     found |= {one.task: _told("accepted unseen", said(one, answers.configuration) or "") for one in unseen}
+    imported = [one for one in answers.annotations if one.imported is not None]
+    found |= {one.task: _told("imported", said(one, answers.configuration) or "") for one in imported}
     for task in unaided(services, project, grounds):
         found[task] = _told("after the answer")
     return found | dict(_people(answers))
@@ -88,10 +90,10 @@ def _machine(grounds: Grounds) -> Iterator[tuple[int, Label]]:
 def _people(answers: Answers) -> Iterator[tuple[int, Label]]:
     """Yield what people answered, also where it does not count."""
     decode = answers.configuration.label_set.decode
-    yield from ((one.task, _told("not counted")) for one in answers.annotations if not one.accepted_unseen)
+    yield from ((one.task, _told("not counted")) for one in answers.annotations if one.by_person)
     yield from ((task, _told("person", NOT_ASSESSABLE)) for task in answers.collected.not_assessable)
     for one in answers.collected.labelled:
-        if not one.annotation.accepted_unseen:
+        if one.annotation.by_person:
             yield one.annotation.task, _told("person", in_words(decode(one.labels)))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +14,7 @@ from ml_backend.errors import UnknownLabel
 from ml_backend.frames.frame import Frame
 from ml_backend.logs import changed
 from ml_backend.services import Services
-from ml_backend.settings import Disagreement
+from ml_backend.settings import Disagreement, Settings
 from ml_backend.store.symptoms import Periods, known_at
 from ml_backend.store.versions import Manifest, TrainedOn
 from ml_backend.studio.client import ConfirmedAnnotation
@@ -57,13 +57,18 @@ class Collected:
     """The annotations that count, one per frame.
 
     ``accepted`` is the number of those that do not, since nobody looked; ``not_assessable`` are the tasks of which
-    people said only that they cannot be judged.
+    people said only that they cannot be judged. ``left_out`` has the numbers of annotations or tasks by the reason.
     """
 
     labelled: list[Labelled]
     accepted: int = 0
     not_assessable: frozenset[int] = frozenset()
-    notes: list[str] = field(default_factory=list)
+    left_out: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> list[str]:
+        """What is left out and why, as a version keeps it."""
+        return [f"left out {len(numbers)} {what}: {_shown(numbers)}" for what, numbers in self.left_out.items()]
 
 
 @dataclass(frozen=True)
@@ -100,22 +105,39 @@ def collect(
 ) -> Collected:
     """Read the confirmed annotations, one a frame: of several that disagree the one that the settings' rule names.
 
-    ``annotations``: all of the project, where they have been read already.
-
-    Left out are annotations that nobody looked at (unless TSAL_ACCEPTED=train), those that say *not assessable* or tick
-    only choices that the configuration does not have, and frames whose annotations disagree where the rule is to leave
-    them out. Where such a choice is ticked beside others, it alone is dropped. The log and the notes say how many.
+    ``annotations``: all of the project, where they have been read already. The log says how many are left out, and why.
     """
     periods = symptoms(services, project, configuration)
+    read_now = services.studio.confirmed_annotations(project) if annotations is None else annotations
+    collected = sort_out(read_now, configuration, periods, services.settings)
+    for what, numbers in collected.left_out.items():
+        shown = _shown(numbers)
+        changed(logger, "left out", level=logging.WARNING, project=project, kind=what, count=len(numbers), ids=shown)
+    return collected
+
+
+def sort_out(
+    annotations: Sequence[ConfirmedAnnotation], configuration: Configuration, periods: Periods, settings: Settings
+) -> Collected:
+    """Tell the annotations that count from the others; ``periods``: since when there is which symptom.
+
+    Left out are annotations that nobody looked at (unless TSAL_ACCEPTED=train), imported ones (unless
+    TSAL_IMPORTED=train), those that say *not assessable* or tick only choices that the configuration does not have, and
+    frames whose annotations disagree where the rule is to leave them out. Where such a choice is ticked beside others,
+    it alone is dropped.
+    """
     accepted: list[int] = []
+    imported: list[int] = []
     unknown: list[int] = []
     partly: list[int] = []
     not_assessable: set[int] = set()
     of_frame: dict[int, list[Labelled]] = defaultdict(list)
-    read_now = services.studio.confirmed_annotations(project) if annotations is None else annotations
-    for annotation in read_now:
-        if annotation.accepted_unseen and services.settings.accepted != "train":
+    for annotation in annotations:
+        if annotation.accepted_unseen and settings.accepted != "train":
             accepted.append(annotation.id)
+            continue
+        if annotation.imported is not None and settings.imported != "train":
+            imported.append(annotation.id)
             continue
         if is_not_assessable(annotation.result):
             not_assessable.add(annotation.task)
@@ -128,19 +150,24 @@ def collect(
         if gone:
             partly.append(annotation.id)
         known = [known_at(periods, name, annotation.updated_at) for name in configuration.label_names]
-        patient = str(annotation.data.get(services.settings.patient_key) or "")
+        patient = str(annotation.data.get(settings.patient_key) or "")
         of_frame[annotation.task].append(Labelled(annotation, labels, np.array(known) | (labels == 1), patient))
-    settled = {task: settle(several, services.settings.disagreement) for task, several in sorted(of_frame.items())}
+    settled = {task: settle(several, settings.disagreement) for task, several in sorted(of_frame.items())}
     left_out = {
         "annotations that tick only symptoms that the configuration does not have": unknown,
         "annotations in part: they also tick symptoms that the configuration does not have": partly,
         "tasks whose annotations disagree": [task for task, one in settled.items() if one is None],
         "annotations that were accepted unseen": accepted,
+        "annotations that were imported": imported,
         "tasks that are not assessable": sorted(not_assessable - of_frame.keys()),
     }
-    notes = [_left_out(project, what, numbers) for what, numbers in left_out.items() if numbers]
     labelled = [one for one in settled.values() if one is not None]
-    return Collected(labelled, len(accepted), frozenset(not_assessable - of_frame.keys()), notes)
+    return Collected(
+        labelled,
+        len(accepted),
+        frozenset(not_assessable - of_frame.keys()),
+        {what: numbers for what, numbers in left_out.items() if numbers},
+    )
 
 
 def confirmed(services: Services, project: int, configuration: Configuration) -> list[Labelled]:
@@ -201,7 +228,5 @@ def read(services: Services, labelled: Sequence[Labelled], configuration: Config
     )
 
 
-def _left_out(project: int, what: str, numbers: Sequence[int]) -> str:
-    shown = ", ".join(map(str, numbers[:_SHOWN])) + (", …" if len(numbers) > _SHOWN else "")
-    changed(logger, "left out", level=logging.WARNING, project=project, kind=what, count=len(numbers), ids=shown)
-    return f"left out {len(numbers)} {what}: {shown}"
+def _shown(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers[:_SHOWN])) + (", …" if len(numbers) > _SHOWN else "")

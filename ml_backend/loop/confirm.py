@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from ml_backend import __version__
 from ml_backend.errors import BackendError
 from ml_backend.logs import event
 from ml_backend.loop import collect
+from ml_backend.loop.collect import Labelled
 from ml_backend.loop.judge import UNIFORM
 from ml_backend.services import Services
 from ml_backend.settings import Settings
@@ -28,6 +30,11 @@ TRAIN = "START_TRAINING"
 NEWS = ("TASKS_CREATED", "TASKS_DELETED")
 ACTIONS = (*ADDED, DELETED, TRAIN, *NEWS)
 REQUEST = "request"
+FIRST = 32
+"""Frames that are enough for a first fine-tune where a project brings annotations along: one batch of the training.
+
+A project that begins without any waits for K_max, so that its first version can be judged on audit frames.
+"""
 QUIET_POLLS = 4
 """After this many polls without anything new, train on an incomplete batch: corrections, or the last frames."""
 
@@ -63,8 +70,9 @@ def record(services: Services, project: int, action: str, payload: dict[str, Any
         annotations = annotations_in(payload)
         apart = services.settings.accepted != "train"
         unseen = [one for one in annotations if apart and one.accepted_unseen and not one.was_cancelled]
+        imported = [one for one in annotations if one.imported and services.settings.imported != "train"]
         answers = [one for one in annotations if not (one.was_cancelled or one.not_assessable)]
-        counted = [one for one in answers if one not in unseen]
+        counted = [one for one in answers if one not in unseen and one not in imported]
         pending.add({one.id: one.task for one in counted})
         pending.remove([one.id for one in annotations if one not in counted])
     count = pending.count()
@@ -215,6 +223,12 @@ def is_due_for_certain(services: Services, project: int) -> bool:
             return False
         if _is_due(services, project, replace(state, pending=fresh)):
             return True
+
+
+def is_enough(labelled: Sequence[Labelled], settings: Settings) -> bool:
+    """Whether annotations that were there before a project was connected are enough for its first fine-tune."""
+    combinations = {one.labels.tobytes() for one in labelled}
+    return len(labelled) >= min(FIRST, settings.k_max) and len(combinations) > 1
 
 
 def ended(services: Services, project: int, pool: int | None) -> str | None:

@@ -318,8 +318,8 @@ def _wanted(finish: Finish, rows: MachineRows) -> list[int]:
 
 
 def _answers(collected: Collected, configuration: Configuration) -> Answers:
-    """What people said of each task that somebody looked at."""
-    looked_at = seen_by_people(collected)
+    """What people said of each task that somebody looked at; a label that was imported answers no audit."""
+    looked_at = [one for one in seen_by_people(collected) if one.annotation.by_person]
     said = {one.annotation.task: _symptoms(one.labels, configuration.label_names) for one in looked_at}
     return dict.fromkeys(collected.not_assessable, (NOT_ASSESSABLE,)) | said
 

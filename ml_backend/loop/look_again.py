@@ -53,7 +53,7 @@ def disagreements(annotations: Iterable[ConfirmedAnnotation], configuration: Con
     """Return the tasks that people answered differently, by ID, with the answers but without names."""
     answers: dict[int, list[str]] = defaultdict(list)
     for one in sorted(annotations, key=lambda one: (one.task, one.created_at, one.id)):
-        answer = None if one.accepted_unseen else said(one, configuration)
+        answer = said(one, configuration) if one.by_person else None
         if answer is not None:
             answers[one.task].append(answer)
     return [(task, "; ".join(given)) for task, given in answers.items() if len(set(given)) > 1]

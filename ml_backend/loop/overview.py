@@ -66,6 +66,9 @@ def overview(
     counts = services.studio.counts(project)
     looked = seen_by_people(collected)
     unseen = sum(one.accepted_unseen for one in annotations)
+    imported = len(
+        {one.task for one in annotations if one.imported} - {one.task for one in annotations if one.by_person}
+    )
     told = told_before(services, project, configuration)
     audit = _audit(report_on(services, project, looked, configuration))
     plans = _plans(services, project, order, looked)
@@ -75,7 +78,7 @@ def overview(
         title=title,
         at=_now(),
         symptoms=configuration.label_names,
-        standing=_standing(counts, order, looked, unseen, len(collected.not_assessable)),
+        standing=_standing(counts, order, looked, unseen, imported, len(collected.not_assessable)),
         audit=audit,
         plans=plans,
         history=_history(before, len(looked), plans, audit),
@@ -93,10 +96,17 @@ def overview(
 
 
 def _standing(
-    counts: Counts, order: Order | None, looked: Sequence[Labelled], unseen: int, not_assessable: int
+    counts: Counts, order: Order | None, looked: Sequence[Labelled], unseen: int, imported: int, not_assessable: int
 ) -> Standing:
-    left = max(counts.tasks - len(looked) - not_assessable, 0)
-    known = Standing(frames=counts.tasks, people=len(looked), accepted=unseen, left=left, not_assessable=not_assessable)
+    people = sum(one.annotation.by_person for one in looked)
+    known = Standing(
+        frames=counts.tasks,
+        people=people,
+        accepted=unseen,
+        imported=imported,
+        left=max(counts.tasks - people - imported - not_assessable, 0),
+        not_assessable=not_assessable,
+    )
     if order is None:
         return known
     answered = {one.annotation.task for one in looked}

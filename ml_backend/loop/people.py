@@ -36,7 +36,7 @@ def people(
     """
     answers: dict[int, list[ConfirmedAnnotation]] = defaultdict(list)
     for one in annotations:
-        if one.by is not None:
+        if one.by is not None and one.imported is None:
             answers[one.by].append(one)
     numbers = {by: place for place, by in enumerate(sorted(answers), start=1)}
     found = [
@@ -72,8 +72,8 @@ def _kept(by: int, looked: Sequence[Labelled], told: Mapping[int, Told]) -> Meas
 
 
 def days(annotations: Sequence[ConfirmedAnnotation]) -> dict[str, int]:
-    """Count the answers per day (UTC), without those accepted unseen, over the last `DAYS` days that have any."""
-    counted = Counter(one.created_at[:10] for one in annotations if one.created_at and not one.accepted_unseen)
+    """Count the answers of people per day (UTC), over the last `DAYS` days that have any."""
+    counted = Counter(one.created_at[:10] for one in annotations if one.created_at and one.by_person)
     return dict(sorted(counted.items())[-DAYS:])
 
 
@@ -84,7 +84,7 @@ def agreement(annotations: Sequence[ConfirmedAnnotation], configuration: Configu
     """
     answers: dict[int, dict[int, NDArray[np.uint8]]] = defaultdict(dict)
     for one in sorted(annotations, key=lambda one: one.updated_at):
-        if one.by is not None and not one.accepted_unseen and not is_not_assessable(one.result):
+        if one.by is not None and one.by_person and not is_not_assessable(one.result):
             try:
                 answers[one.task][one.by] = labels_of(one.result, configuration)[0]
             except UnknownLabel:

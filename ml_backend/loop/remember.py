@@ -62,7 +62,7 @@ def looked_at(services: Services, project: int, configuration: Configuration) ->
 
 
 def seen_by_people(collected: Collected) -> list[Labelled]:
-    """Of the annotations that count, those that somebody looked at."""
+    """Of the annotations that count, those that somebody looked at: of the team, or whose label was imported."""
     return [one for one in collected.labelled if not one.annotation.accepted_unseen]
 
 

@@ -42,6 +42,7 @@ RECORDED = {
     "hold_out",
     "disagreement",
     "accepted",
+    "imported",
     "largest_fall",
 }
 """Settings that a version's manifest keeps."""

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from ml_backend.errors import SettingsError, StudioRefused
+from ml_backend.errors import BackendUnavailable, SettingsError, StudioRefused
+from ml_backend.loop.confirm import TRAIN
 from ml_backend.settings import Settings
 from ml_backend.setup.findings import Finding
 from ml_backend.studio.client import Studio
@@ -57,6 +58,23 @@ def from_here(settings: Settings) -> Finding:
     if model not in ("UP", "UNKNOWN"):  # unknown until the backend has looked once
         return Finding(subject, "change", f"the backend at {url} reports a problem with its model: {model}")
     return Finding(subject, "ok", f"the backend answers at {url}")
+
+
+def start_training(settings: Settings, project: int) -> None:
+    """Ask the backend for a fine-tune, as Label Studio's button Start Training does.
+
+    Raises:
+        BackendUnavailable: if it does not answer or refuses.
+    """
+    url = f"{settings.backend_url}/webhook"
+    asked = {"action": TRAIN, "project": {"id": project}}
+    try:
+        httpx.post(url, headers=secret_header(settings), json=asked, timeout=SECONDS).raise_for_status()
+    except httpx.HTTPError as error:
+        raise BackendUnavailable(
+            f"the backend at {settings.backend_url} did not take the request for a fine-tune ({error}): see that "
+            "`tsal serve` runs and has its Redis, and connect again"
+        ) from None
 
 
 def _told(answer: httpx.Response) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def checks(services: Services, number: int, configuration: Configuration) -> dic
         "frames": partial(project.frames, services, number, configuration),
         "evidence": partial(evidence.checked, services, number, configuration),
         "data keys": partial(project.data_keys, services, number, configuration),
-        "answers": partial(project.answers, services, number),
+        "answers": partial(project.answers, services, number, configuration),
         "sidecar's list": partial(_watched, services, number),
         "tabs": partial(tabs.checked, services, number),
         "annotations per task": partial(_maximum_annotations, services, number),

@@ -19,6 +19,7 @@ def connect(services: Services, number: int, say: Say, *, dry_run: bool = False)
         ConfigurationUnusable: where the labelling configuration cannot be worked with.
         SettingsError: where Label Studio could not send webhooks to the backend's address.
         StudioRefused: where Label Studio refuses a step, with what to change there.
+        BackendUnavailable: where the backend does not take the request for the first fine-tune.
     """
 
     def tell(findings: Iterable[Finding]) -> None:
@@ -40,3 +41,4 @@ def connect(services: Services, number: int, say: Say, *, dry_run: bool = False)
     tell([address.from_here(services.settings)])
     for check in checks(services, number, configuration).values():
         tell(check())
+    tell(project.first_fine_tune(services, number, configuration))

@@ -1,17 +1,20 @@
-"""Check a project's symptoms, frames, data keys and answers. Nothing here changes the project."""
+"""Check a project's symptoms, frames, data keys and answers, and let it learn from those that are there."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 
 from ml_backend.errors import FrameUnreadable, StudioRefused
+from ml_backend.loop import confirm
+from ml_backend.loop.collect import Collected, sort_out
 from ml_backend.services import Services
+from ml_backend.setup import address
 from ml_backend.setup.findings import Finding
 from ml_backend.studio.client import Studio
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.keys import CAPTION
-from ml_backend.studio.payloads import is_not_assessable
 
 LOOKED_AT = 1000
 """Tasks whose data is searched for keys: one page."""
@@ -101,26 +104,47 @@ def data_keys(services: Services, project: int, configuration: Configuration) ->
         )
 
 
-def answers(services: Services, project: int) -> Iterator[Finding]:
-    """Say how many frames are answered and how many are missing until the first version."""
-    annotations = services.studio.confirmed_annotations(project)
-    unseen = {one.task for one in annotations if one.accepted_unseen}
-    no_answer = {one.task for one in annotations if is_not_assessable(one.result)}
-    answered = {one.task for one in annotations if not one.accepted_unseen and not is_not_assessable(one.result)}
-    newest = services.versions(project).newest()
-    if newest is None:
-        left = max(0, services.settings.k_max - len(answered))
-        text = f"{len(answered)} frames are answered; {left} more until the first version (TSAL_K_MAX)"
+def answers(services: Services, project: int, configuration: Configuration) -> Iterator[Finding]:
+    """Say how many frames are annotated, how many of them are learnt from, and why the others are not."""
+    collected, tasks = _collected(services, project, configuration)
+    newest, learnt = services.versions(project).newest(), len(collected.labelled)
+    count = f"{tasks} frames are annotated, {learnt} of them are learnt from"
+    left = max(0, services.settings.k_max - learnt)
+    if newest is not None:
+        text = f"{count}; the newest version is {newest.version}"
+    elif confirm.is_enough(collected.labelled, services.settings):
+        text = f"{count}; that is enough for the first version"
+    elif left:
+        text = f"{count}; {left} more until the first version (TSAL_K_MAX)"
     else:
-        text = f"{len(answered)} frames are answered; the newest version is {newest.version}"
+        text = f"{count}, all with the same labels; the first version needs two different combinations of labels"
     yield Finding("answers", "ok", text)
-    if no_answer:
-        text = f"{len(no_answer)} frames are not assessable, people say; they do not count as answers"
-        yield Finding("not assessable", "note", text)
-    if unseen:
+    for why, numbers in collected.left_out.items():
+        yield Finding("left out", "note", f"not learnt from: {len(numbers)} {why}")
+
+
+def first_fine_tune(services: Services, project: int, configuration: Configuration) -> Iterator[Finding]:
+    """Let the first fine-tune start now if there are enough annotations for it, and nothing speaks against it."""
+    if services.versions(project).names() or confirm.parked_now(services, project):
+        return
+    if services.finishes(project).open() is not None:
+        return
+    collected, _ = _collected(services, project, configuration)
+    if confirm.is_enough(collected.labelled, services.settings):
         yield Finding(
-            "accepted unseen",
-            "note",
-            f"{len(unseen)} frames have annotations that were made from predictions without anybody looking (Create "
-            "Annotations From Predictions); they do not count as answers",
+            "first fine-tune",
+            "change",
+            f"start the first fine-tune, on the {len(collected.labelled)} frames that are annotated; the next comes "
+            f"after {services.settings.k_max} more (TSAL_K_MAX)",
+            partial(address.start_training, services.settings, project),
         )
+
+
+def _collected(services: Services, project: int, configuration: Configuration) -> tuple[Collected, int]:
+    """The annotations, told apart, and the number of annotated frames. Unlike `collect`, notes and logs nothing."""
+    annotations = services.studio.confirmed_annotations(project)
+    newest = services.versions(project).newest()
+    known = newest.label_names if newest else configuration.label_names
+    periods = services.symptoms(project).read() or {name: [(None, None)] for name in known}
+    collected = sort_out(annotations, configuration, periods, services.settings)
+    return collected, len({one.task for one in annotations})

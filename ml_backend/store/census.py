@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 Source = Literal[
     "person",
     "accepted unseen",
+    "imported",
     "memory",
     "network",
     "table",

@@ -24,7 +24,8 @@ class Measure(_Kept):
 class Standing(_Kept):
     """Numbers of frames by the state of their labels.
 
-    ``people``: answered by people; ``accepted``: accepted unseen; ``left``: not yet answered, of which the machine
+    ``people``: answered by people; ``accepted``: accepted unseen; ``imported``: with a label that was imported, and no
+    answer; ``left``: not yet answered, of which the machine
     labels ``machine`` and cannot read ``unreadable``; ``not_assessable``: judged not assessable by people. ``bins`` is
     the histogram of the machine's confidence over ten equal parts of [0, 1], empty where there is none.
     """
@@ -32,6 +33,7 @@ class Standing(_Kept):
     frames: int = 0
     people: int = 0
     accepted: int = 0
+    imported: int = 0
     left: int = 0
     machine: int = 0
     unreadable: int = 0

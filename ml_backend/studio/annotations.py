@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ml_backend.studio.payloads import is_accepted_unseen, is_confirmed
+from ml_backend.studio.payloads import Imported, is_accepted_unseen, is_confirmed, origin_of
 from ml_backend.studio.projects import Projects
 
 EXPORT_PIECE = 150  # task IDs that fit into an address
@@ -18,7 +18,8 @@ class ConfirmedAnnotation:
 
     ``accepted_unseen``: the Data Manager made it from a prediction, and nobody has opened it since. ``by`` is the ID of
     the user who submitted it, None where Label Studio does not say. ``created_at`` has the format of
-    ``updated_at``. ``seconds``: how long it took, None if it was not timed.
+    ``updated_at``. ``seconds``: how long it took, None if it was not timed. ``imported``: where it comes from if
+    `tsal import-labels` made it and nobody has updated it since.
     """
 
     id: int
@@ -30,6 +31,12 @@ class ConfirmedAnnotation:
     by: int | None = None
     created_at: str = ""
     seconds: float | None = None
+    imported: Imported | None = None
+
+    @property
+    def by_person(self) -> bool:
+        """Whether somebody of the team looked at the frame and answered."""
+        return not self.accepted_unseen and self.imported is None
 
 
 class Annotations(Projects):
@@ -66,6 +73,7 @@ class Annotations(Projects):
                 by=_user(annotation.get("completed_by")),
                 created_at=annotation.get("created_at") or "",
                 seconds=annotation.get("lead_time"),
+                imported=origin_of(annotation["result"]),
             )
             for row in self._rows(what, project, [("total_annotations", operator, 0)], "all", fields)
             for annotation in row["annotations"]

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ml_backend.errors import InvalidRequest
-from ml_backend.studio.payloads import is_accepted_unseen, is_not_assessable
+from ml_backend.studio.payloads import is_accepted_unseen, is_not_assessable, origin_of
 
 
 class DeletedAnnotation(BaseModel):
@@ -38,6 +38,11 @@ class AnnotationEvent(DeletedAnnotation):
     def accepted_unseen(self) -> bool:
         """Whether the Data Manager copied a prediction into this annotation and nobody has opened it since."""
         return is_accepted_unseen(self.model_dump())
+
+    @property
+    def imported(self) -> bool:
+        """Whether `tsal import-labels` made the annotation, and nobody has updated it since."""
+        return origin_of(self.result) is not None
 
 
 Part = TypeVar("Part", bound=DeletedAnnotation)

@@ -9,7 +9,7 @@ because Label Studio's browser shows an empty list of choices as a tick.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ from ml_backend.studio.configuration import CERTAINTY, NONE_OF_THESE, NOT_ASSESS
 # Label Studio keeps unknown keys of a result in the prediction, and its browser strips this one from the annotation
 # that is made of it; `meta` and a numeric `score` would be copied into the annotation.
 AUDIT = "tsal"
+IMPORTED = "imported"
+"""Key below `AUDIT` in the result of an imported annotation."""
 _SOURCES = {
     "memory": "from similar confirmed frames",
     "network": "from the network",
@@ -42,6 +44,19 @@ class Prediction:
     score: float
     model_version: str
     audit: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Where an imported annotation comes from: the name of the table, and when it was imported (ISO 8601).
+
+    ``annotator`` and ``date`` as the table tells them, empty where it does not.
+    """
+
+    file: str
+    at: str
+    annotator: str = ""
+    date: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,6 +120,27 @@ def choices_result(labels: NDArray[np.uint8], configuration: Configuration) -> d
         "type": "choices",
         "value": {"choices": [stored[name] for name in configuration.label_set.decode(labels)]},
     }
+
+
+def imported_result(labels: NDArray[np.uint8], configuration: Configuration, origin: Imported) -> list[dict[str, Any]]:
+    """Write a (l,) combination that was imported as an annotation's result, with its origin for ever.
+
+    When somebody opens the annotation in the browser and updates it, the origin goes: it is that person's then.
+    """
+    item = choices_result(labels, configuration)
+    if configuration.none_of_these and not labels.any():
+        item |= {"from_name": OTHERWISE, "value": {"choices": [NONE_OF_THESE]}}
+    return [{**item, AUDIT: {IMPORTED: asdict(origin)}}]
+
+
+def origin_of(result: object) -> Imported | None:
+    """Return where an imported annotation comes from; None for any other, and for an invalid result."""
+    for item in result if isinstance(result, list | tuple) else ():
+        told = item.get(AUDIT) if isinstance(item, Mapping) else None
+        origin = told.get(IMPORTED) if isinstance(told, Mapping) else None
+        if isinstance(origin, Mapping):
+            return Imported(**{name: str(origin.get(name) or "") for name in Imported.__dataclass_fields__})
+    return None
 
 
 def labels_of(

@@ -403,9 +403,10 @@ def test_answers_count_until_the_first_version(services: Services, project: int)
     configuration = Configuration.parse(services.studio.project(project).label_config)
     tasks = services.studio.import_tasks(project, [{"image": f"/data/{n}.png", "patient": "P1"} for n in range(3)])
     services.studio.submit(tasks[0], [choices_result(np.array([1, 0, 0, 0], np.uint8), configuration)], lead_time=1.0)
-    found = list(answers(services, project))
+    found = list(answers(services, project, configuration))
     assert [finding.subject for finding in found] == ["answers"]
-    assert "1 frames are answered; 99 more" in found[0].text
+    assert "1 frames are annotated, 1 of them" in found[0].text
+    assert "99 more" in found[0].text
 
 
 @pytest.mark.usefixtures("backend")

@@ -12,6 +12,7 @@ NOTHING = "–"
 _OTHERWISE: dict[Source, str] = {
     "person": "by a person",
     "accepted unseen": "accepted unseen",
+    "imported": "imported",
     "not yet": "not labelled yet",
     "after the answer": "hidden until it is answered",
     "unreadable": "cannot be read",
