@@ -10,7 +10,7 @@ import typer
 
 from ml_backend.commands.command import Project, connected
 from ml_backend.commands.order import show_refresh
-from ml_backend.errors import VersionUnknown
+from ml_backend.errors import DataTooNew, VersionUnknown
 from ml_backend.logs import configure
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def listed(store: VersionStore) -> str:
     for name in store.names():
         try:
             one = store.get(name)
-        except VersionUnknown as error:
+        except (VersionUnknown, DataTooNew) as error:
             rows.append(("", name, "", "", "", "", "", "", str(error)))
             continue
         rows.append(

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
-from ml_backend.errors import SettingsError
+from ml_backend.errors import DataTooNew, SettingsError
 from ml_backend.services import Services
 from ml_backend.settings import load
 from ml_backend.setup import address, machine, project
 from ml_backend.setup.checks import checks
 from ml_backend.setup.findings import Finding, run
+from ml_backend.store.format import require_readable
 from ml_backend.studio.client import Studio
 from ml_backend.studio.configuration import Configuration
 
@@ -32,10 +33,11 @@ def findings(only: int | None = None) -> Iterator[Finding]:
     """
     try:
         settings = load()
+        require_readable(settings.data_dir)
         settings.token()
         settings.require_authentication()
         address.require_dot(settings.backend_url)
-    except SettingsError as error:
+    except (SettingsError, DataTooNew) as error:
         yield Finding("settings", "change", str(error))
         return
     yield Finding("settings", "ok", "the settings are valid")

@@ -55,7 +55,7 @@ def require_readable(data_dir: Path) -> Stamp:
     path = data_dir / FILE
     try:
         state = path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return Stamp()
     stamp = _read(path, state.st_mtime_ns, state.st_size)
     refuse_newer(stamp, f"the data folder {data_dir}")

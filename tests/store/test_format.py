@@ -7,9 +7,11 @@ import pytest
 
 from ml_backend import __version__
 from ml_backend.__main__ import main
+from ml_backend.commands.versions import listed
 from ml_backend.errors import DataTooNew, SettingsError
 from ml_backend.services import Services
 from ml_backend.settings import load
+from ml_backend.setup.doctor import findings
 from ml_backend.store.format import FILE, FIRST, NOW, PRESENT, Stamp, mark, require_readable
 from ml_backend.store.secret import kept_secret
 from ml_backend.store.versions import MANIFEST, VersionStore
@@ -81,6 +83,12 @@ class TestFolder:
         assert error.count("\n") == 1
         assert "install 9.8.7" in error
 
+    def test_the_doctor_says_it_too(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        written(tmp_path, NEWER)
+        monkeypatch.setenv("TSAL_DATA_DIR", str(tmp_path))
+        (found,) = findings()
+        assert (found.state, "9.8.7" in found.text) == ("change", True)
+
     def test_the_first_secret_marks_the_folder(self, tmp_path: Path) -> None:
         kept_secret(tmp_path / "data" / "key", "restore it")
         assert require_readable(tmp_path / "data") == NOW
@@ -102,3 +110,4 @@ class TestVersion:
                 opened()
         assert store.names() == [made.version]
         assert store.damaged() == []
+        assert "9.8.7" in listed(store)

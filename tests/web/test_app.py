@@ -29,6 +29,7 @@ from ml_backend.loop import confirm, jobs
 from ml_backend.model import LungUltrasoundModel
 from ml_backend.services import Services
 from ml_backend.store.counters import Counters
+from ml_backend.store.format import FILE, PRESENT, Stamp
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.payloads import Checker
 from ml_backend.web.access import SECRET_HEADER
@@ -82,6 +83,15 @@ def error_of(response: TestResponse, status: int) -> str:
     assert list(body) == ["error"]
     assert "Traceback" not in body["error"]
     return str(body["error"])
+
+
+def test_a_data_folder_that_a_newer_release_took_over_is_answered_with_503(
+    client: FlaskClient, services: Services
+) -> None:
+    services.settings.data_dir.mkdir(exist_ok=True)
+    (services.settings.data_dir / FILE).write_text(Stamp(format=PRESENT + 1, written_by="9.8.7").model_dump_json())
+    sent = {"project": SENT_PROJECT, "schema": XML}
+    assert "install 9.8.7" in error_of(client.post("/setup", json=sent), 503)
 
 
 class TestSetup:
