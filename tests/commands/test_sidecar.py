@@ -26,6 +26,7 @@ from ml_backend.model import LungUltrasoundModel
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
 from ml_backend.setup.label_configuration import render
+from ml_backend.store.format import FILE, NOW, require_readable
 from ml_backend.store.orders import WORDS, Order
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import AUDIT, choices_result
@@ -495,6 +496,7 @@ def test_a_slow_project_keeps_no_other_waiting(services: Services, monkeypatch: 
     started, release, looked = threading.Event(), threading.Event(), list[int]()
     monkeypatch.setattr(watch, "look", slow)
     monkeypatch.setattr(watch, "TICK_SECONDS", 0.01)
+    (services.settings.data_dir / FILE).unlink(missing_ok=True)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         watch.watch(services, [1, 2])
@@ -502,6 +504,7 @@ def test_a_slow_project_keeps_no_other_waiting(services: Services, monkeypatch: 
         for number, handler in before.items():
             signal.signal(number, handler)
     assert looked == [2, 2, 2]
+    assert require_readable(services.settings.data_dir) == NOW  # an upgrade ends here
 
 
 def test_a_data_folder_that_cannot_be_read_is_logged_once_and_known_projects_go_on(
