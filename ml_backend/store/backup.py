@@ -123,7 +123,7 @@ def restore(source: Path, data_dir: Path, report: Report) -> Contents:
     return contents
 
 
-def _files(data_dir: Path) -> Generator[Path]:
+def _files(data_dir: Path) -> Generator[Path, None, None]:
     """Yield the files to save, project by project, each while nobody changes what belongs together in it."""
     yield from sorted(path for path in data_dir.iterdir() if path.is_file() and not path.name.startswith("."))
     projects = data_dir / PROJECTS
