@@ -32,7 +32,7 @@ from ml_backend.store.versions import VersionStore
 
 CONTENTS = "backup.json"
 DATA = "data"
-PROJECTS = "projects"
+PROJECTS, IMPORTS = "projects", "imports"
 REMADE = ("embeddings", "probabilities")
 """Folders of a project that are made again where they are missing; their files grow in place."""
 PIECE = 1 << 20
@@ -126,6 +126,7 @@ def restore(source: Path, data_dir: Path, report: Report) -> Contents:
 def _files(data_dir: Path) -> Generator[Path, None, None]:
     """Yield the files to save, project by project, each while nobody changes what belongs together in it."""
     yield from sorted(path for path in data_dir.iterdir() if path.is_file() and not path.name.startswith("."))
+    yield from _below(data_dir / IMPORTS)
     projects = data_dir / PROJECTS
     for project in sorted(projects.iterdir()) if projects.is_dir() else ():
         if not project.is_dir() or project.name.startswith("."):
@@ -137,9 +138,10 @@ def _files(data_dir: Path) -> Generator[Path, None, None]:
             yield from _below(project)
 
 
-def _below(project: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(project, followlinks=True, onerror=_raise):
-        top = Path(parent) == project
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder that cannot be made again; none if it is not there."""
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_raise) if folder.is_dir() else ():
+        top = Path(parent) == folder
         folders[:] = sorted(one for one in folders if not one.startswith(".") and not (top and one in REMADE))
         yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
 

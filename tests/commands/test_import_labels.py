@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,8 +29,8 @@ from tests.studio_server import StudioServer
 CONFIGURATION = Configuration.parse(render())
 NAMES = CONFIGURATION.label_names
 HEAD = ",".join(map(column, NAMES))
-CLIPS = "TSAL_TEST_CLIPS"
-"""Names the folder of the public clips with experts' labels, which may not be copied into the repository."""
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+"""The public clips with experts' labels, which may not be copied into the repository."""
 
 
 @pytest.fixture
@@ -271,9 +270,9 @@ def clips(services: Services, studio_server: StudioServer, tmp_path: Path) -> Ca
 def test_the_labels_of_experts(
     services: Services, clips: Callable[..., int], named: str, files: int, symptoms: list[str]
 ) -> None:
-    folder = Path(os.environ.get(CLIPS, "")) / named
+    folder = SHARED / named
     if not (folder / "clips.csv").is_file():
-        pytest.skip(f"no clips: set {CLIPS} to the folder that has {named}/clips.csv")
+        pytest.skip(f"no labelled clips in {folder}")
 
     with (folder / "clips.csv").open(encoding="utf-8") as table:
         rows = list(csv.DictReader(table))

@@ -11,6 +11,7 @@ import pytest
 
 from ml_backend.errors import BackupUnusable, DataTooNew, InvalidRequest
 from ml_backend.store.backup import CONTENTS, back_up, restore
+from ml_backend.store.files import write_aside
 from ml_backend.store.format import PRESENT, Stamp, mark
 from ml_backend.store.locks import alone
 from ml_backend.store.secret import kept_secret
@@ -39,6 +40,7 @@ def data(tmp_path: Path) -> Path:
     kept_secret(folder / "patient-salt", "")
     kept_secret(folder / "evidence-key", "")
     (folder / "evidence-key").chmod(0o640)
+    write_aside(folder / "imports" / "7.json", "{}")
     project = folder / "projects" / "7"
     VersionStore(project).create(manifest_of(), write_no_weights, by="a test")
     for remade in ("features", "redis", "projects/7/embeddings", "projects/7/probabilities/msml-1"):
