@@ -158,6 +158,16 @@ def running_stack(server: StudioServer, folder: Path, xml: str, clips: str, **ch
     ``xml`` is the labelling configuration; ``clips`` is a pattern for the names of the clips to import at the start.
     """
     table = generate(folder, 4, clips_per_patient=2, frames_per_clip=8, seed=3, size=(128, 128), frames_per_second=2)
+    with running_services(server, folder, xml, **changes) as made:
+        made.truth.update(read_clips(folder / "clips", table).labels)
+        made.bring(clips)
+        connect(made.services, made.project, made.log.append)
+        yield made
+
+
+@contextmanager
+def running_services(server: StudioServer, folder: Path, xml: str, **changes: object) -> Iterator[Stack]:
+    """Run all services with their files below ``folder`` and a project without frames, which is not connected."""
     quick = {"epochs": 1, "minimum_steps": 8, "views": 2, "largest_fall": 1}  # fast; the version need not be accurate
     settings = connected_settings(server, folder, **(quick | changes))
     log: list[str] = []
@@ -177,11 +187,9 @@ def running_stack(server: StudioServer, folder: Path, xml: str, clips: str, **ch
             services.studio.create_project("The loop", xml),
             Configuration.parse(xml),
             folder / "clips",
-            read_clips(folder / "clips", table).labels,
+            {},
             log,
             server,
         )
         made.wait_for("the backend", lambda: answers(f"{settings.backend_url}/health"))
-        made.bring(clips)
-        connect(services, made.project, log.append)
         yield made
