@@ -104,6 +104,8 @@ class Tasks(Resource):
                 page_size=PAGE,
                 fields=fields,
                 include=include,
+                # The addresses as they are, not those at which Label Studio shows files of buckets to a browser.
+                resolve_uri=False,
                 query=json.dumps(query),
             )
             page = answer["tasks"]
