@@ -12,6 +12,7 @@ from benchmarks import workload
 from benchmarks.report import Report
 from ml_backend.ingest.files import VIDEO_SUFFIXES
 from ml_backend.ingest.importer import EVERY, Importer
+from ml_backend.ingest.served import Folder
 from ml_backend.phantom.clips import generate
 from ml_backend.services import Services
 from ml_backend.setup.label_configuration import render
@@ -85,7 +86,7 @@ def _run(command: list[str]) -> None:
 def _import(services: Services, clips: Sequence[Path], frames: Path) -> float:
     """Import into a new project. Return the seconds that it took."""
     project = services.studio.create_project(frames.name, render())
-    importer = Importer(services.studio, project, frames, frames.parent, services.settings.data_dir)
+    importer = Importer(services.studio, project, Folder(frames, frames.parent), services.settings.data_dir)
     started = time.perf_counter()
     report = importer.run(clips)
     seconds = time.perf_counter() - started

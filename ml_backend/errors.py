@@ -102,6 +102,12 @@ class StudioRefused(BackendError):
     retry = "limited"
 
 
+class BucketUnusable(BackendError):
+    """A bucket that does not answer, is not there, or may not be listed or written to."""
+
+    exit_code = 7
+
+
 class RedisUnavailable(BackendError):
     """Redis does not answer."""
 

@@ -57,6 +57,17 @@ class Settings(BaseSettings):
         (),
         description="hosts besides Label Studio that frames may come from: `name` or `name:port`, comma between",
     )
+    s3_endpoint: str | None = Field(
+        None,
+        description="address of the S3 server with the frames; unset: Amazon's, or what boto's own settings say",
+    )
+    s3_region: str | None = Field(None, description="its region; unset: boto's own settings")
+    s3_key: str | None = Field(
+        None,
+        description="access key for it, which is given to Label Studio too; unset: what boto's own settings give here, "
+        "and Label Studio's own environment there",
+    )
+    s3_secret: SecretStr | None = Field(None, description="the key's secret; required where the key is set")
 
     healthy_label: str | None = Field(
         None, description="the choice that means a healthy lung, by its value or alias; unset: the first choice"
@@ -227,7 +238,7 @@ class Settings(BaseSettings):
     def _split_hosts(cls, value: object) -> object:
         return tuple(host.strip() for host in value.split(",") if host.strip()) if isinstance(value, str) else value
 
-    @field_validator("label_studio_url", "backend_url", "public_url", "label_studio_public_url")
+    @field_validator("label_studio_url", "backend_url", "public_url", "label_studio_public_url", "s3_endpoint")
     @classmethod
     def _is_http(cls, value: str | None) -> str | None:
         if value is None:

@@ -22,6 +22,7 @@ import psutil  # type: ignore[import-untyped]
 from ml_backend.errors import BackendError
 from ml_backend.ingest.importer import Importer
 from ml_backend.ingest.origins import Rule
+from ml_backend.ingest.served import Folder
 from ml_backend.launch import serve
 from ml_backend.launch.clips import Clips, read_clips
 from ml_backend.launch.label_studio import answers, start_studio
@@ -235,8 +236,7 @@ class Site:
         return Importer(
             self.services.studio,
             self.project,
-            frames=root / "frames",
-            document_root=root,
+            Folder(root / "frames", root),
             data_dir=self.settings.data_dir,
             rule=Rule(self.clips.patients),
             distance=0,

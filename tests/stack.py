@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ml_backend.ingest.importer import Importer
 from ml_backend.ingest.origins import Rule
+from ml_backend.ingest.served import Folder
 from ml_backend.launch import serve
 from ml_backend.launch.clips import read_clips
 from ml_backend.launch.label_studio import answers
@@ -141,8 +142,7 @@ class Stack:
         importer = Importer(
             self.services.studio,
             self.project,
-            frames=settings.document_root / f"project-{self.project}",
-            document_root=settings.document_root,
+            Folder(settings.document_root / f"project-{self.project}", settings.document_root),
             data_dir=settings.data_dir,
             rule=Rule({clip: clip[:11] for clip in self.truth}),
             distance=0,

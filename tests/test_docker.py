@@ -42,8 +42,8 @@ SECRETS = {
     "LABEL_STUDIO_PASSWORD",
     "POSTGRES_PASSWORD",
 }
-# A team may do without readers of the lead's page, and without a PACS.
-OPTIONAL = {"TSAL_LEAD_READER_PASSWORD", "TSAL_DICOMWEB_PASSWORD", "TSAL_DICOMWEB_TOKEN"}
+# A team may do without readers of the lead's page, without a PACS, and without buckets.
+OPTIONAL = {"TSAL_LEAD_READER_PASSWORD", "TSAL_DICOMWEB_PASSWORD", "TSAL_DICOMWEB_TOKEN", "TSAL_S3_SECRET"}
 SECRET_SETTINGS = {
     f"TSAL_{name.upper()}" for name, field in Settings.model_fields.items() if "Secret" in str(field.annotation)
 } - OPTIONAL
@@ -243,11 +243,11 @@ def _uses() -> list[tuple[str, str | None]]:
 
 def _example() -> dict[str, str]:
     """The lines NAME=value of .env.example, those behind a # too."""
-    return dict(re.findall(r"^(?:# )?([A-Z_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    return dict(re.findall(r"^(?:# )?([A-Z0-9_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
 
 
 def _example_in_force() -> dict[str, str]:
-    return dict(re.findall(r"^([A-Z_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    return dict(re.findall(r"^([A-Z0-9_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
 
 
 def _filled_in() -> dict[str, str]:

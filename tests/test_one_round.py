@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ml_backend.ingest.importer import Importer
 from ml_backend.ingest.origins import Rule
+from ml_backend.ingest.served import Folder
 from ml_backend.launch.clips import read_clips
 from ml_backend.loop import order as ordering
 from ml_backend.loop.train import fine_tune
@@ -97,8 +98,7 @@ def project(
     importer = Importer(
         services.studio,
         project,
-        frames=studio_server.files / "one-round",
-        document_root=studio_server.files,
+        Folder(studio_server.files / "one-round", studio_server.files),
         data_dir=services.settings.data_dir,
         rule=Rule({clip: clip[:11] for clip in truth}),
         distance=0,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ml_backend.ingest.cut import Cut
     from ml_backend.ingest.importer import Importer
     from ml_backend.ingest.report import Report
+    from ml_backend.ingest.storage import Storage
     from ml_backend.settings import Settings
 
 Paths = Annotated[list[Path] | None, typer.Argument(metavar="PATH...", help="Files, or folders with all below them.")]
@@ -113,6 +114,14 @@ ChangeCrop = Annotated[
         "has frames with others.",
     ),
 ]
+InBucket = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        metavar="s3://BUCKET/PREFIX",
+        help="Keep the pictures in a bucket and not in a folder (see TSAL_S3_ENDPOINT). Needs the extra [s3].",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="List patients and clips, but write and import nothing.")]
 
 
@@ -143,6 +152,7 @@ def import_frames(
     crop: Crop = None,
     mask: Masks = None,
     change_crop: ChangeCrop = False,
+    storage: InBucket = None,
     dry_run: DryRun = False,
 ) -> None:
     """Import frames of videos (mp4, avi, mov, mpeg, gif), pictures (jpg, png) and DICOM files into a project.
@@ -159,8 +169,9 @@ def import_frames(
     as they are.
 
     Ends with 1 if a file, folder or instance could not be read or was damaged (the others are imported), with 2 if
-    called wrongly, with 3 if a library is missing, with 4 or 5 if Label Studio does not answer or refuses, with 8 or 9
-    if the PACS does not answer or refuses. Running it again imports nothing twice.
+    called wrongly, with 3 if a library is missing, with 4 or 5 if Label Studio does not answer or refuses, with 7 if
+    the bucket cannot be used, with 8 or 9 if the PACS does not answer or refuses. Running it again imports nothing
+    twice.
     """
     import warnings
 
@@ -173,12 +184,11 @@ def import_frames(
 
     # pydicom quotes header values in its warnings, and a header holds names.
     warnings.filterwarnings("ignore", module="pydicom")
-    settings, served = _settings(url, document_root)
+    settings = _settings(url, document_root)
     importer = Importer(
         Studio(settings.label_studio_url, settings.token()),
         project,
-        frames=frames or served / "frames",
-        document_root=served,
+        _folder(settings, frames) if storage is None else _bucket(settings, project, storage, frames or document_root),
         data_dir=settings.data_dir,
         every=seconds(every),
         distance=-1 if keep_duplicates else distance,
@@ -242,15 +252,35 @@ def _cut(crop: str | None, masks: list[str], change: bool) -> Cut | None:
     return Cut(Box.parse(crop) if crop is not None else None, tuple(Box.parse(mask) for mask in masks))
 
 
-def _settings(url: str | None, document_root: Path | None) -> tuple[Settings, Path]:
-    """Read the settings, which options override, and the folder that Label Studio serves."""
+def _settings(url: str | None, document_root: Path | None) -> Settings:
+    """Read the settings, which options override."""
     from ml_backend.settings import load
 
     given = {"label_studio_url": url, "document_root": document_root}
-    settings = load(**{name: value for name, value in given.items() if value is not None})
+    return load(**{name: value for name, value in given.items() if value is not None})
+
+
+def _folder(settings: Settings, frames: Path | None) -> Storage:
+    """Keep pictures in the folder that Label Studio serves."""
+    from ml_backend.ingest.served import Folder
+
     if settings.document_root is None:
         raise SettingsError(
             "set TSAL_DOCUMENT_ROOT or --document-root to the folder that Label Studio serves "
-            "(its LOCAL_FILES_DOCUMENT_ROOT)"
+            "(its LOCAL_FILES_DOCUMENT_ROOT), or keep the pictures in a bucket with --storage"
         )
-    return settings, settings.document_root
+    return Folder(frames or settings.document_root / "frames", settings.document_root)
+
+
+def _bucket(settings: Settings, project: int, address: str, folder: Path | None) -> Storage:
+    """Keep pictures in a bucket; no folder may be given too."""
+    from ml_backend.ingest.bucket import Bucket, BucketFolder
+    from ml_backend.studio.storages import BucketAccess
+
+    if folder is not None:
+        raise InvalidRequest("--storage puts the pictures into a bucket: leave out --frames and --document-root")
+    if settings.evidence and settings.evidence_files:
+        from ml_backend.loop.evidence_files import folder_of
+
+        folder_of(settings, project)  # these pictures need a folder all the same
+    return Bucket(BucketFolder.parse(address), BucketAccess.of(settings))

@@ -1,7 +1,7 @@
 """Import frames into a Label Studio project.
 
-Every file is sampled by time, near-duplicates within it are dropped, what is left is written as PNG to a folder that
-Label Studio serves, and becomes a task. An import can run again, after new files arrived or after it was interrupted:
+Every file is sampled by time, near-duplicates within it are dropped, what is left is kept as PNG where Label Studio can
+show it, and becomes a task. An import can run again, after new files arrived or after it was interrupted:
 Label Studio's own list of tasks says what is there.
 """
 
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path, PurePath
 
 from PIL import Image
@@ -19,15 +20,16 @@ from tqdm import tqdm
 from ml_backend.errors import InvalidRequest
 from ml_backend.ingest.cut import Cut, cut_in_use, keep_cut
 from ml_backend.ingest.duplicates import DISTANCE
-from ml_backend.ingest.imported import Imported
+from ml_backend.ingest.imported import Holder, Imported
 from ml_backend.ingest.listed import rows_without_file
 from ml_backend.ingest.origins import Origin, Rule, origins_of
 from ml_backend.ingest.paths import ClipFile, find_files
+from ml_backend.ingest.places import place_of
 from ml_backend.ingest.plan import Plan, reconciled
 from ml_backend.ingest.reading import Kept, Read, read_all
 from ml_backend.ingest.report import Report
 from ml_backend.ingest.salt import salt
-from ml_backend.ingest.served import picture_name, served_address, write_picture
+from ml_backend.ingest.storage import Storage, picture_name
 from ml_backend.progress import Progress
 from ml_backend.store.evidence_addresses import EvidenceAddresses
 from ml_backend.studio.client import Studio
@@ -40,15 +42,11 @@ PIECE = 500  # tasks that are sent to Label Studio at once
 
 @dataclass
 class Importer:
-    """Imports files into one project.
-
-    ``document_root`` is the folder that Label Studio serves (its LOCAL_FILES_DOCUMENT_ROOT), under the same path there.
-    """
+    """Imports files into one project."""
 
     studio: Studio
     project: int
-    frames: Path  # where pictures are written to, below document_root
-    document_root: Path
+    storage: Storage  # keeps the pictures
     data_dir: Path  # where this installation keeps the salt for DICOM patients, and the project's cut
     every: Fraction = EVERY  # seconds between frames, 0 for all
     distance: int = DISTANCE  # see `distinct`
@@ -61,12 +59,6 @@ class Importer:
     dry_run: bool = False  # read and count, but write nothing and send no task
 
     def __post_init__(self) -> None:
-        frames, self.frames, self.document_root = self.frames, self.frames.resolve(), self.document_root.resolve()
-        if self.document_root not in self.frames.parents:
-            raise InvalidRequest(
-                f"{frames} is not a folder below {self.document_root}, the folder that Label Studio serves: "
-                "choose another --frames or --document-root"
-            )
         if self.rule.level is not None and self.rule.level < 0:
             raise InvalidRequest(f"--patient-level {self.rule.level}: choose 0 (the imported folder), 1 or more")
 
@@ -75,7 +67,7 @@ class Importer:
 
         Raises InvalidRequest if there is nothing to import, or the patients are ambiguous or not those of the project.
         """
-        files, unread = find_files(paths, leave_out=self.frames)
+        files, unread = find_files(paths, leave_out=self.storage.folder)
         found = self.before()
         origins, failed = origins_of(files, self.rule, lambda: self.secret(found.there))
         return replace(
@@ -95,7 +87,7 @@ class Importer:
 
     def secret(self, there: Imported) -> bytes:
         """Return the key of the pseudonyms; SettingsError where the project has some made with another one."""
-        return salt(self.data_dir, there.pictures.values(), self.dry_run)
+        return salt(self.data_dir, there.everybody(), self.dry_run)
 
     def run(self, paths: Sequence[Path]) -> Report:
         """Import files and folders; see `plan` for the errors, and `carry_out`."""
@@ -111,7 +103,7 @@ class Importer:
             fail(report, path, reason)
         waiting: list[dict[str, object]] = []
         with Progress("import", "file", len(plan.clips)) as progress:
-            for read in self.read(plan.clips, plan.cut):
+            for read in self.read(plan.clips, plan):
                 for task in self.tasks(read.file.path, plan.clips[read.file], read, plan, report):
                     waiting.append(task)
                     if len(waiting) == PIECE:
@@ -124,33 +116,26 @@ class Importer:
         """Make ready what an import writes to, and return its report."""
         if not self.dry_run:
             keep_cut(self.data_dir, self.project, plan.cut)
-            self._prepare_folder()
+            self.storage.open(self.studio, self.project)
         return Report(dry_run=self.dry_run, unmatched=plan.unmatched, joined=plan.joined(), cut=plan.cut)
 
-    def read(self, files: Iterable[ClipFile], cut: Cut) -> Iterator[Read]:
-        """Read files as this import does, and write their pictures."""
-        return read_all(files, self.every, self.distance, self._keep, cut)
+    def read(self, files: Iterable[ClipFile], plan: Plan) -> Iterator[Read]:
+        """Read files as this import does, and give their pictures to the storage."""
+        return read_all(files, self.every, self.distance, partial(self._keep, plan.there), plan.cut)
 
-    def _prepare_folder(self) -> None:
-        try:
-            self.frames.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InvalidRequest(f"{self.frames}: {error.strerror}; choose another --frames") from error
-        if not any(map(self.frames.is_relative_to, self.studio.local_storages(self.project))):
-            self.studio.create_local_storage(self.project, str(self.frames), "Frames")
-
-    def _keep(self, picture: Image.Image) -> str:
-        """Write a picture, unless it is there already, and return its name."""
+    def _keep(self, there: Imported, picture: Image.Image) -> str:
+        """Give a picture to the storage, unless the project has it elsewhere, and return its name."""
         name = picture_name(picture)
-        if not self.dry_run and not (self.frames / name).exists():
-            write_picture(picture, self.frames / name)
+        held = there.holders.get(name)
+        if not self.dry_run and (held is None or held.place == place_of(self.storage.address(name))):
+            self.storage.keep(name, picture)
         return name
 
     def tasks(
         self, name: PurePath, origin: Origin, read: Read, plan: Plan, report: Report
     ) -> Iterator[dict[str, object]]:
         """Yield the data of a file's new tasks; messages call the file ``name``."""
-        there = plan.there.pictures
+        there = plan.there.holders
         if origin.burnt_in is not None:
             report.burnt_in[origin.burnt_in] += 1
         report.frames += read.sampled
@@ -161,13 +146,14 @@ class Importer:
         else:
             fail(report, name, str(read.fault))
         for frame in read.kept:
-            place = (self.frames / frame.name).relative_to(self.document_root).as_posix()
-            if place in there:
+            held = there.get(frame.name)
+            if held is not None:
                 report.already_there += 1
-                report.other_patient += there[place] not in ("", origin.patient)
+                report.other_patient += held.patient not in ("", origin.patient)
                 continue
-            there[place] = origin.patient
-            data = {**_data(self.keys, origin, frame), **self._addresses(plan.image_key, served_address(place))}
+            address = self.storage.address(frame.name)
+            there[frame.name] = Holder(origin.clip, origin.patient, place_of(address))
+            data = {**_data(self.keys, origin, frame), **self._addresses(plan.image_key, address)}
             yield {**data, CAPTION: self._caption(data, frame.number, read.sampled)}
 
     def _caption(self, data: Mapping[str, object], number: int, of: int) -> str:
@@ -185,8 +171,10 @@ class Importer:
 
     def send(self, waiting: list[dict[str, object]], report: Report) -> None:
         """Send tasks to Label Studio, and forget them."""
-        if waiting and not self.dry_run:
-            self.studio.import_tasks(self.project, waiting)
+        if not self.dry_run:
+            self.storage.settle()
+            if waiting:
+                self.studio.import_tasks(self.project, waiting)
         report.imported += len(waiting)
         waiting.clear()
 

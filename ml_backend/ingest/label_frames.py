@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ml_backend.ingest.label_table import LabelRow
-from ml_backend.ingest.served import served_path
+from ml_backend.ingest.places import place_of
 from ml_backend.ingest.words import counted
 from ml_backend.studio.keys import DataKeys
 from ml_backend.studio.tasks import Task
@@ -36,7 +36,7 @@ class Frames:
         self._time_key = keys.time
         for task in tasks:
             address = str(task.data.get(image_key) or "")
-            for name in _names(address, served_path(address)):
+            for name in _names(address, place_of(address)):
                 self._pictures[name].add(task.id)
             clip = str(task.data.get(keys.clip) or "")
             if clip:

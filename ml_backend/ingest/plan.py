@@ -45,7 +45,7 @@ class Plan:
         """The patients by folder or file name whom the project has, but none of their clips here: maybe others."""
         named = {origin.patient for origin in self.clips.values() if origin.known_by in ("folder", "file name")}
         met = {origin.patient for origin in self.clips.values() if self.there.patients[origin.clip]}
-        return tuple(sorted((named - met) & set(self.there.pictures.values())))
+        return tuple(sorted((named - met) & self.there.everybody()))
 
 
 def reconciled(
@@ -57,7 +57,7 @@ def reconciled(
     Raises InvalidRequest if a clip has the name of another one in the project, or, without ``keep``, if a clip that is
     in the project would get another patient now.
     """
-    if not there.pictures:
+    if not there.holders:
         return dict(origins)
     with Progress("compare with the project", "file", len(origins)) as progress:
         found = _found(origins, there, cut, progress)

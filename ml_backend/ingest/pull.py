@@ -106,7 +106,7 @@ def _import(importer: Importer, pacs: Pacs, pull: Pull, clip: str, instance: Ins
         else:
             patient, known_by = min(of_study, default=pseudonym(pull.secret, "study", instance.study)), "study"
         origin = _agreeing(Origin(patient, clip, None, known_by, header.burnt_in), of_study, importer.keep_patients)
-        (read,) = importer.read([ClipFile(path, clip, path.parent)], pull.project.cut)
+        (read,) = importer.read([ClipFile(path, clip, path.parent)], pull.project)
     tasks = list(importer.tasks(PurePath(clip), origin, read, pull.project, report))
     if tasks:
         importer.send(tasks, report)

@@ -12,7 +12,7 @@ from ml_backend.ingest.files import frames_of
 from ml_backend.ingest.imported import Imported
 from ml_backend.ingest.origins import Origin
 from ml_backend.ingest.paths import ClipFile
-from ml_backend.ingest.served import picture_name
+from ml_backend.ingest.storage import picture_name
 
 _EVERY_FRAME = Fraction(0)
 _ENOUGH = 3  # pictures in common: clips of different patients may begin with the same black or title picture

@@ -2,51 +2,59 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
-from urllib.parse import parse_qs, quote, urlsplit
 
 from PIL import Image
 
-from ml_backend.errors import BackendError
+from ml_backend.errors import BackendError, InvalidRequest
+from ml_backend.ingest.places import served_address
+from ml_backend.ingest.storage import save_png
 from ml_backend.store.files import written_aside
+from ml_backend.studio.client import Studio
 
-_SERVED = "/data/local-files/"
 
+class Folder:
+    """Keeps pictures in a folder below ``document_root``.
 
-def picture_name(picture: Image.Image) -> str:
-    """Return the file name of a picture: a hash of its pixels, so that no picture is stored twice."""
-    pixels = f"{picture.mode} {picture.width} {picture.height} ".encode() + picture.tobytes()
-    return hashlib.sha256(pixels).hexdigest()[:32] + ".png"
+    That is the folder that Label Studio serves (its LOCAL_FILES_DOCUMENT_ROOT), under the same path there. Raises
+    InvalidRequest for a folder elsewhere.
+    """
+
+    def __init__(self, folder: Path, document_root: Path) -> None:
+        self.folder, self._root = folder.resolve(), document_root.resolve()
+        if self._root not in self.folder.parents:
+            raise InvalidRequest(
+                f"{folder} is not a folder below {self._root}, the folder that Label Studio serves: "
+                "choose another --frames or --document-root"
+            )
+
+    def address(self, name: str) -> str:
+        """Return the address under which Label Studio serves a picture."""
+        return served_address((self.folder / name).relative_to(self._root).as_posix())
+
+    def open(self, studio: Studio, project: int) -> None:
+        """Make the folder, and let the project serve it. Raises InvalidRequest if it cannot be made."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidRequest(f"{self.folder}: {error.strerror}; choose another --frames") from error
+        if not any(map(self.folder.is_relative_to, studio.local_storages(project))):
+            studio.create_local_storage(project, str(self.folder), "Frames")
+
+    def keep(self, name: str, picture: Image.Image) -> None:
+        """Write a picture unless it is there, or raise BackendError."""
+        path = self.folder / name
+        if not path.exists():
+            write_picture(picture, path)
+
+    def settle(self) -> None:
+        """Do nothing: pictures are written at once."""
 
 
 def write_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture as PNG, or raise BackendError.
-
-    PNG and not JPEG: the clips are compressed already, and a second lossy coding would change the speckle that people
-    and network look at.
-    """
+    """Write a picture as PNG, or raise BackendError."""
     try:
         with written_aside(path, durable=False) as file:
-            picture.save(file, format="PNG", compress_level=1)
+            save_png(picture, file)
     except OSError as error:
         raise BackendError(f"{path}: {error.strerror or error}; make room, or choose another --frames") from error
-
-
-def served_address(place: str) -> str:
-    """Return the address under which Label Studio serves a path below its document root."""
-    return f"{_SERVED}?d={quote(place)}"
-
-
-def served_path(value: object) -> str | None:
-    """Return the path below the document root that an address of Label Studio's local files names."""
-    if not isinstance(value, str):
-        return None
-    try:
-        address = urlsplit(value)
-    except ValueError:
-        return None
-    if address.path.rstrip("/") != _SERVED.rstrip("/"):
-        return None
-    place = parse_qs(address.query).get("d")
-    return place[0].lstrip("/") if place else None

@@ -20,7 +20,8 @@ from ml_backend.frames.predictor import Predictor
 from ml_backend.frames.scores import concatenate
 from ml_backend.ingest.duplicates import distinct
 from ml_backend.ingest.files import frames_of
-from ml_backend.ingest.served import picture_name, write_picture
+from ml_backend.ingest.served import write_picture
+from ml_backend.ingest.storage import picture_name
 from ml_backend.launch.clips import Clips
 from ml_backend.launch.demo_state import Options
 from ml_backend.launch.finishing import finish_pool, right_in_pool

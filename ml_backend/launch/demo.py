@@ -12,6 +12,7 @@ from pathlib import Path
 from ml_backend.errors import InvalidRequest
 from ml_backend.ingest.importer import Importer
 from ml_backend.ingest.origins import Rule
+from ml_backend.ingest.served import Folder
 from ml_backend.launch import serve
 from ml_backend.launch.annotator import ROUND_SECONDS, Annotator
 from ml_backend.launch.clips import Clips, held_out_clips, read_clips
@@ -162,8 +163,7 @@ def _import(services: Services, project: int, clips: Clips, state: DemoState) ->
     importer = Importer(
         services.studio,
         project,
-        frames=root / "frames",
-        document_root=root,
+        Folder(root / "frames", root),
         data_dir=services.settings.data_dir,
         every=Fraction(state.every),
         rule=Rule(clips.patients),

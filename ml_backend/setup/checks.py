@@ -10,7 +10,7 @@ from ml_backend.errors import StudioRefused
 from ml_backend.loop.confirm import parked_now
 from ml_backend.loop.push import SAMPLING
 from ml_backend.services import Services
-from ml_backend.setup import address, evidence, project, tabs
+from ml_backend.setup import address, buckets, evidence, project, tabs
 from ml_backend.setup.findings import Check, Finding
 from ml_backend.store.format import mark
 from ml_backend.studio.client import Webhook
@@ -37,6 +37,7 @@ def checks(services: Services, number: int, configuration: Configuration) -> dic
         "backend from Label Studio": partial(_backend, services, number),
         "webhook": partial(_webhook, services, number),
         "fields": partial(_fields, services, number),
+        "buckets": partial(buckets.checked, services, number, configuration),
         "frames": partial(project.frames, services, number, configuration),
         "evidence": partial(evidence.checked, services, number, configuration),
         "data keys": partial(project.data_keys, services, number, configuration),

@@ -67,9 +67,8 @@ def frames(services: Services, project: int, configuration: Configuration) -> It
         yield Finding(
             "frames",
             "change",
-            f"the frame of task {task.id} cannot be read: {error}. Frames in Label Studio's local files need a file "
-            "storage in the project (Settings, Cloud Storage, Local files); frames on other hosts need "
-            "TSAL_ALLOWED_HOSTS",
+            f"the frame of task {task.id} cannot be read: {error}. Frames in Label Studio's local files and in buckets "
+            "need a storage in the project (Settings, Cloud Storage); frames on other hosts need TSAL_ALLOWED_HOSTS",
         )
 
 

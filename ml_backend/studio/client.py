@@ -7,13 +7,14 @@ from ml_backend.studio.calls import Calls
 from ml_backend.studio.connections import Connections, Webhook
 from ml_backend.studio.predictions import Predictions
 from ml_backend.studio.projects import Counts, ProjectInfo
+from ml_backend.studio.storages import Storages
 from ml_backend.studio.tabs import Tabs
 from ml_backend.studio.tasks import Task
 
 __all__ = ["ConfirmedAnnotation", "Counts", "ProjectInfo", "Studio", "Task", "Webhook"]
 
 
-class Studio(Annotations, Predictions, Connections, Tabs):
+class Studio(Annotations, Predictions, Connections, Storages, Tabs):
     """One Label Studio, as the user of an access token (legacy or personal).
 
     ``timeout`` in seconds holds for an ordinary call, ``slow`` for a bulk one. Safe to use from several threads.

@@ -1,4 +1,4 @@
-"""A project's connections: webhooks, ML backends and folders of local files."""
+"""A project's connections: webhooks and ML backends."""
 
 from __future__ import annotations
 
@@ -119,23 +119,6 @@ class Connections(Resource):
     def delete_backend(self, backend: int) -> None:
         """Remove an ML backend; the webhook that Label Studio made with it stays."""
         self._calls.write(f"removing ML backend {backend}", lambda: self._sdk.ml.delete(backend))
-
-    def local_storages(self, project: int) -> list[str]:
-        """List the folders that a project serves as local files."""
-        found = self._calls.read(
-            f"listing the local files of project {project}",
-            lambda: self._sdk.import_storage.local.list(project=project),
-        )
-        return [one.path or "" for one in found]
-
-    def create_local_storage(self, project: int, path: str, title: str) -> int:
-        """Let a project serve a folder below Label Studio's document root; no task is made of what lies in it."""
-        return self._make(
-            f"serving the folder {path} in project {project}",
-            lambda: self._sdk.import_storage.local.create(
-                project=project, path=path, title=title, use_blob_urls=True, regex_filter=".*"
-            ),
-        )
 
 
 def _backend_fields(url: str, title: str, user: str | None, password: str | None) -> dict[str, Any]:

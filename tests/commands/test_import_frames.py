@@ -3,7 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,16 @@ from ml_backend.ingest.importer import Importer
 from ml_backend.ingest.origins import Rule
 from ml_backend.ingest.paths import find_files
 from ml_backend.ingest.pictures import ClipFrame
+from ml_backend.ingest.places import place_of
 from ml_backend.ingest.report import Report
 from ml_backend.ingest.salt import pseudonym, salt
-from ml_backend.ingest.served import served_path
+from ml_backend.ingest.served import Folder
+from ml_backend.ingest.storage import Storage
 from ml_backend.settings import load
 from ml_backend.store.evidence_addresses import FILE, EvidenceAddresses
 from ml_backend.studio import client
 from ml_backend.studio.client import ProjectInfo, Task
+from ml_backend.studio.storages import NO_FILE, BucketAccess, BucketStorage
 from tests.ingest.test_files import write_dicom
 
 POCUS = Path(__file__).parents[3] / "shared" / "data" / "pocus"
@@ -50,6 +53,9 @@ class StudioInMemory:
     def __init__(self, failing: int | None = None) -> None:
         self.rows: list[dict[str, Any]] = []
         self.storages: list[str] = []
+        self.buckets: list[tuple[str, str]] = []
+        self.access: BucketAccess | None = None
+        self.on_import: Callable[[], None] = lambda: None
         self.calls = 0
         self.failing = failing
 
@@ -64,6 +70,7 @@ class StudioInMemory:
         if self.calls == self.failing:
             raise StudioUnavailable("Label Studio does not answer")
         self.rows += json.loads(json.dumps(data))
+        self.on_import()
         return list(range(len(self.rows) - len(data), len(self.rows)))
 
     def local_storages(self, project: int) -> list[str]:
@@ -72,6 +79,15 @@ class StudioInMemory:
     def create_local_storage(self, project: int, path: str, title: str) -> int:
         assert Path(path).is_dir()
         self.storages.append(path)
+        return 1
+
+    def bucket_storages(self, project: int) -> list[BucketStorage]:
+        return [BucketStorage(1, bucket, prefix, NO_FILE, False) for bucket, prefix in self.buckets]
+
+    def create_bucket_storage(self, project: int, bucket: str, prefix: str, access: BucketAccess, title: str) -> int:
+        assert not any(row["image"].startswith(f"s3://{bucket}/") for row in self.rows)
+        self.buckets.append((bucket, prefix))
+        self.access = access
         return 1
 
 
@@ -92,11 +108,14 @@ class Place:
         patients: Mapping[str, str] | None = None,
         patient_level: int | None = None,
         trust_headers: bool = False,
+        frames: Path | None = None,
+        storage: Storage | None = None,
         **options: Any,
     ) -> Importer:
-        folders = {"frames": self.frames, "document_root": self.document_root, "data_dir": self.data_dir}
         rule = Rule(patients or {}, patient_level, trust_headers)
-        return Importer(self.studio, 7, rule=rule, **{**folders, **options})  # type: ignore[arg-type]
+        kept = storage or Folder(frames or self.frames, self.document_root)
+        options = {"data_dir": self.data_dir, **options}
+        return Importer(self.studio, 7, kept, rule=rule, **options)  # type: ignore[arg-type]
 
     def run(self, **options: Any) -> Report:
         return self.importer(**options).run([self.clips])
@@ -504,6 +523,8 @@ def test_a_folder_stands_for_its_importable_files(place: Place, tmp_path: Path) 
         ("/data/local-files/?d=frames/a%20b.png", "frames/a b.png"),
         ("http://studio:8080/data/local-files/?d=frames%2Fa.png", "frames/a.png"),
         ("/data/local-files?d=/frames/a.png", "frames/a.png"),
+        ("s3://bucket/team/a.png", "s3://bucket/team/a.png"),
+        ("s3://", None),
         ("/data/upload/1/a.png", None),
         ("/data/local-files/", None),
         ("http://[broken", None),
@@ -511,8 +532,8 @@ def test_a_folder_stands_for_its_importable_files(place: Place, tmp_path: Path) 
         (7, None),
     ],
 )
-def test_served_paths(value: object, path: str | None) -> None:
-    assert served_path(value) == path
+def test_places(value: object, path: str | None) -> None:
+    assert place_of(value) == path
 
 
 # The command

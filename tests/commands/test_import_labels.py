@@ -15,6 +15,7 @@ from ml_backend.export.gather import gather
 from ml_backend.ingest.clip_table import column
 from ml_backend.ingest.importer import Importer
 from ml_backend.ingest.origins import Rule
+from ml_backend.ingest.served import Folder
 from ml_backend.loop import census, confirm, overview
 from ml_backend.loop.collect import collect
 from ml_backend.services import Services
@@ -248,8 +249,7 @@ def clips(services: Services, studio_server: StudioServer, tmp_path: Path) -> Ca
         importer = Importer(
             services.studio,
             project,
-            frames=studio_server.files / f"real-{project}",
-            document_root=studio_server.files,
+            Folder(studio_server.files / f"real-{project}", studio_server.files),
             data_dir=services.settings.data_dir,
             rule=Rule(),
         )

@@ -15,6 +15,7 @@ from ml_backend.ingest.importer import Importer
 from ml_backend.ingest.pacs import Pacs
 from ml_backend.ingest.pull import carry_out_pull, plan_pull
 from ml_backend.ingest.salt import salt
+from ml_backend.ingest.served import Folder
 from ml_backend.loop import finish as finishing
 from ml_backend.loop import order as ordering
 from ml_backend.services import Services
@@ -62,8 +63,7 @@ def project(services: Services, clips: list[Path], request: pytest.FixtureReques
     importer = Importer(
         services.studio,
         number,
-        frames=root / f"export-{number}",
-        document_root=root,
+        Folder(root / f"export-{number}", root),
         data_dir=services.settings.data_dir,
         every=Fraction(0),
         distance=-1,

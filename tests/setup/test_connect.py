@@ -311,7 +311,7 @@ def test_unreadable_frames_are_reported(
     assert any(line.startswith("ok       frames can be read") for line in said(services, project))
     # Read through Label Studio, which serves a folder only where a storage covers it.
     elsewhere = Services(settings.model_copy(update={"document_root": None}))
-    assert any(line.startswith("missing") and "file storage" in line for line in said(elsewhere, project))
+    assert any(line.startswith("missing") and "cannot be read" in line for line in said(elsewhere, project))
     services.studio.create_local_storage(project, str(folder), "Frames")
     assert any(line.startswith("ok       frames can be read") for line in said(elsewhere, project))
 
