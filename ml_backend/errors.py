@@ -105,7 +105,7 @@ class StudioRefused(BackendError):
 class BucketUnusable(BackendError):
     """A bucket that does not answer, is not there, or may not be listed or written to."""
 
-    exit_code = 7
+    exit_code = 10
 
 
 class RedisUnavailable(BackendError):

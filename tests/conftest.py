@@ -21,7 +21,17 @@ settings.load_profile("untimed")
 
 ROOT = Path(__file__).parent
 # Folders and files whose tests are quick and need nothing but our own code, save those that ask for a server.
-UNIT = ("ingest", "label_config", "phantom", "store", "tsal", "test_docs.py", "test_logs.py", "test_settings.py")
+UNIT = (
+    "ingest",
+    "label_config",
+    "phantom",
+    "store",
+    "tsal",
+    "test_docs.py",
+    "test_errors.py",
+    "test_logs.py",
+    "test_settings.py",
+)
 SLOW = ("test_features.py", "test_breathing.py")
 SERVERS = {"orthanc_server", "redis_url", "running_redis", "studio_server"}
 # The files that take minutes begin first, so that no worker is left alone with one of them at the end.

@@ -169,8 +169,8 @@ def import_frames(
     as they are.
 
     Ends with 1 if a file, folder or instance could not be read or was damaged (the others are imported), with 2 if
-    called wrongly, with 3 if a library is missing, with 4 or 5 if Label Studio does not answer or refuses, with 7 if
-    the bucket cannot be used, with 8 or 9 if the PACS does not answer or refuses. Running it again imports nothing
+    called wrongly, with 3 if a library is missing, with 4 or 5 if Label Studio does not answer or refuses, with 8 or
+    9 if the PACS does not answer or refuses, with 10 if the bucket cannot be used. Running it again imports nothing
     twice.
     """
     import warnings

@@ -16,7 +16,6 @@ from ml_backend.ingest.duplicates import DISTANCE
 from ml_backend.ingest.paths import ClipFile, find_files
 from ml_backend.ingest.reading import Kept, Read, read_all
 
-pytestmark = pytest.mark.unit
 EVERY = Fraction(1, 2)
 
 
