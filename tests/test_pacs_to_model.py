@@ -19,7 +19,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from ml_backend.frames.frame import Frame
-from ml_backend.ingest.served import picture_name, served_path
+from ml_backend.ingest.places import place_of
+from ml_backend.ingest.storage import picture_name
 from ml_backend.launch import serve
 from ml_backend.phantom.echoes import SYMPTOMS, Clip, patient
 from ml_backend.setup.label_configuration import render
@@ -80,7 +81,7 @@ def learn_truth(stack: Stack, truth: Truth) -> dict[int, tuple[int, ...]]:
     """Tell the simulated team what each clip shows. Return it by task."""
     shown = {}
     for task in stack.services.studio.tasks(stack.project):
-        place = served_path(task.data["image"])
+        place = place_of(task.data["image"])
         assert place is not None
         shown[task.id] = truth[Path(place).name]
         stack.truth[task.data["clip"]] = np.array(shown[task.id], np.uint8)
