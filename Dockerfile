@@ -8,11 +8,12 @@ ARG PIP_EXTRA_INDEX_URL=
 ENV PATH=/opt/venv/bin:$PATH
 WORKDIR /app
 
-# The same files in the same way as `make install`, without what only development needs. Before the source, so that a
+# The same files in the same way as `make install`, with the extras, and without what only development needs. Before the source, so that a
 # change of the source does not install everything anew.
 COPY requirements requirements
 RUN python -m venv /opt/venv \
     && python -m pip install --no-cache-dir --requirement requirements/lock.txt \
+    && python -m pip install --no-cache-dir --requirement requirements/image.in \
     && python -m pip install --no-cache-dir --no-deps --requirement requirements/label-studio-ml.txt
 
 COPY pyproject.toml README.md ./

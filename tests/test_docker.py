@@ -143,11 +143,25 @@ def test_the_same_files_are_installed_as_by_make_install() -> None:
     assert len(made) == 2, "the recipe has changed: look at the Dockerfile too"
     in_image = _pip_installs("\n".join(_all("RUN")))
     for_development = {(False, "--requirement requirements/development.txt"), (True, "--editable .")}
-    assert _taken(in_image) == _taken(made) - for_development
+    extras = {(False, "--requirement requirements/image.in")}
+    assert _taken(in_image) == _taken(made) - for_development | extras
     assert next(ones for alone, ones in in_image if not alone) == {"--requirement requirements/lock.txt"}
     for _, ones in in_image:
         for one in ones:
             assert (ROOT / one.split()[1]).exists()
+
+
+def test_the_image_has_every_extra_but_what_is_under_the_gpl() -> None:
+    text = (ROOT / "pyproject.toml").read_text().split("[project.optional-dependencies]\n")[1].split("\n\n")[0]
+    extras = dict(re.findall(r"^(\w+) = \[(.*?)\]", text, re.MULTILINE | re.DOTALL))
+    del extras["dicom"]
+    wanted = set(re.findall(r'"([\w-]+)[^"]*"', " ".join(extras.values())))
+    lines = (ROOT / "requirements" / "image.in").read_text().splitlines()
+    constraint, *names = (line for line in lines if not line.startswith("#"))
+    assert constraint == "--constraint development.txt"
+    assert set(names) == wanted
+    pinned = (ROOT / "requirements" / "development.txt").read_text()
+    assert wanted <= {line.partition("==")[0] for line in pinned.splitlines()}
 
 
 def test_files_are_copied_before_they_are_installed() -> None:
