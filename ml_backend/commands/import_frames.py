@@ -230,8 +230,8 @@ def _from_pacs(
     importer: Importer, settings: Settings, address: str, studies: list[str], queries: list[str], again: bool
 ) -> Report | None:
     """Import from a PACS; a dry run fetches nothing and has no report."""
-    from ml_backend.ingest.pacs import Pacs
-    from ml_backend.ingest.pull import carry_out_pull, plan_pull
+    from ml_backend.ingest.pacs.pull import carry_out_pull, plan_pull
+    from ml_backend.ingest.pacs.server import Pacs
 
     if not studies and not queries:
         raise InvalidRequest("say with --dicomweb what to import: --study UID, or --query PatientID=…,StudyDate=…")

@@ -31,7 +31,7 @@ def import_labels(table: Table, project: Project, whole_clips: WholeClips = Fals
     Ends with 1 if a row could not be used (the others are imported), with 2 if the table could not be. Running it again
     imports nothing twice.
     """
-    from ml_backend.ingest.label_import import carry_out, plan
+    from ml_backend.ingest.labels.plan import carry_out, plan
     from ml_backend.services import Services
     from ml_backend.settings import load
     from ml_backend.studio.keys import DataKeys

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ml_backend.errors import PacsRefused, PacsUnavailable, StudioUnavailable
-from ml_backend.ingest.pacs import Pacs
+from ml_backend.ingest.pacs.server import Pacs
 from ml_backend.ingest.salt import salt
 from tests.commands.test_import_frames import Place, command, exit_code, place
 from tests.ingest.named import NAMES, everything_below, forms, found_in, names_in, write_named

@@ -12,8 +12,8 @@ import pytest
 
 from ml_backend.export.gather import gather
 from ml_backend.ingest.importer import Importer
-from ml_backend.ingest.pacs import Pacs
-from ml_backend.ingest.pull import carry_out_pull, plan_pull
+from ml_backend.ingest.pacs.pull import carry_out_pull, plan_pull
+from ml_backend.ingest.pacs.server import Pacs
 from ml_backend.ingest.salt import salt
 from ml_backend.ingest.served import Folder
 from ml_backend.loop import finish as finishing

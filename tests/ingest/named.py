@@ -11,7 +11,7 @@ from urllib.parse import quote, quote_plus
 
 import pydicom
 
-from tests.ingest.instances import write_instance
+from tests.ingest.pacs.instances import write_instance
 
 NAMES: dict[str, str] = {
     "PatientName": "Quintessa^Zephyrine",

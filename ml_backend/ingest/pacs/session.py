@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from ml_backend.errors import BackendError, ExtraMissing, InvalidRequest, PacsRefused, PacsUnavailable, SettingsError
-from ml_backend.ingest.parts import BrokenOff
+from ml_backend.ingest.pacs.parts import BrokenOff
 from ml_backend.settings import PREFIX, Settings
 
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ml_backend.errors import InvalidRequest
-from ml_backend.ingest.query import Query, is_uid, named_studies
+from ml_backend.ingest.pacs.query import Query, is_uid, named_studies
 
 
 def test_each_key_is_asked_at_its_level() -> None:

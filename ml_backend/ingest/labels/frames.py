@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from ml_backend.ingest.label_table import LabelRow
+from ml_backend.ingest.labels.table import LabelRow
 from ml_backend.ingest.places import place_of
 from ml_backend.ingest.words import counted
 from ml_backend.studio.keys import DataKeys

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from pydicom import uid
 
-from ml_backend.ingest.pacs import Instance, Pacs
+from ml_backend.ingest.pacs.server import Instance, Pacs
 from ml_backend.settings import Settings, load
 from tests.commands.test_import_frames import scene, write_identified
 from tests.ingest.test_files import encapsulated, encoded, write_dicom

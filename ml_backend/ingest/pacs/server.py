@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from ml_backend.errors import FrameUnreadable, NotWritten
-from ml_backend.ingest.pacs_session import address_of, explain, may_pass, require_library, session_of, status_of
-from ml_backend.ingest.parts import BrokenOff, boundary_of, first_part
-from ml_backend.ingest.query import Query, is_uid
+from ml_backend.ingest.pacs.parts import BrokenOff, boundary_of, first_part
+from ml_backend.ingest.pacs.query import Query, is_uid
+from ml_backend.ingest.pacs.session import address_of, explain, may_pass, require_library, session_of, status_of
 from ml_backend.settings import PREFIX, Settings
 
 Answer = TypeVar("Answer")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ml_backend.ingest.label_frames import Frames, labels_of_frames
-from ml_backend.ingest.label_table import LabelRow, read_label_table
+from ml_backend.ingest.labels.frames import Frames, labels_of_frames
+from ml_backend.ingest.labels.table import LabelRow, read_label_table
 from ml_backend.studio.client import ConfirmedAnnotation, Studio
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.keys import DataKeys

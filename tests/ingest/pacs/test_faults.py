@@ -23,14 +23,14 @@ from ml_backend.errors import (
     PacsUnavailable,
     SettingsError,
 )
-from ml_backend.ingest import pacs as pacs_module
-from ml_backend.ingest.pacs import Pacs
-from ml_backend.ingest.pull import ULTRASOUND, carry_out_pull, plan_pull
-from ml_backend.ingest.query import Query
+from ml_backend.ingest.pacs import server as pacs_module
+from ml_backend.ingest.pacs.pull import ULTRASOUND, carry_out_pull, plan_pull
+from ml_backend.ingest.pacs.query import Query
+from ml_backend.ingest.pacs.server import Pacs
 from ml_backend.ingest.report import Report
 from ml_backend.settings import load
 from tests.commands.test_import_frames import Place
-from tests.ingest.instances import QuickPacs, write_instance
+from tests.ingest.pacs.instances import QuickPacs, write_instance
 from tests.studio.site import Site, running_site
 
 pytestmark = pytest.mark.integration
@@ -342,7 +342,7 @@ def test_a_full_disk_is_said(place: Place, fake: FakePacs, monkeypatch: pytest.M
         def write(self, data: object) -> int:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("ml_backend.ingest.pacs.tempfile.TemporaryFile", lambda: Full(tmp_path / "full", "w+"))
+    monkeypatch.setattr("ml_backend.ingest.pacs.server.tempfile.TemporaryFile", lambda: Full(tmp_path / "full", "w+"))
     with pytest.raises(NotWritten, match="TMPDIR"):
         run(place, fake.url)
     assert fake.requests(f"{INSTANCES_PATH}/{UIDS[0]}") == 1

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ml_backend.ingest.pacs import Instance
-from ml_backend.ingest.pull import carry_out_pull, plan_pull
+from ml_backend.ingest.pacs.pull import carry_out_pull, plan_pull
+from ml_backend.ingest.pacs.server import Instance
 from ml_backend.settings import load
 from tests.commands.test_import_frames import Place, StudioInMemory
-from tests.ingest.instances import CountingPacs
+from tests.ingest.pacs.instances import CountingPacs
 
 
 class StudioInFile(StudioInMemory):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_backend.ingest.parts import BrokenOff, boundary_of, first_part
+from ml_backend.ingest.pacs.parts import BrokenOff, boundary_of, first_part
 
 BOUNDARY = b"=-_b"
 HEAD = b"\r\n--" + BOUNDARY + b"\r\nContent-Type: application/dicom\r\nContent-Length: 7\r\n\r\n"

@@ -20,18 +20,18 @@ from pydicom import uid
 
 from ml_backend.errors import InvalidRequest, PacsRefused, PacsUnavailable, StudioUnavailable
 from ml_backend.ingest.cut import Box, Cut
-from ml_backend.ingest.pacs import Pacs
-from ml_backend.ingest.pull import carry_out_pull, plan_pull
+from ml_backend.ingest.pacs.pull import carry_out_pull, plan_pull
+from ml_backend.ingest.pacs.server import Pacs
 from ml_backend.ingest.report import Report
 from ml_backend.ingest.salt import patient_name, pseudonym, salt
 from ml_backend.settings import load
 from tests.commands.test_import_frames import Place, StudioInMemory
-from tests.ingest.instances import CountingPacs, pacs_of, write_instance, write_jpeg
-from tests.ingest.pulling import StudioInFile, pull
+from tests.ingest.pacs.instances import CountingPacs, pacs_of, write_instance, write_jpeg
+from tests.ingest.pacs.pulling import StudioInFile, pull
 from tests.orthanc_server import OrthancServer, running_orthanc
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ def test_two_hundred_instances(place: Place, pacs: CountingPacs, orthanc_server:
 def test_searches_read_all_pages(
     place: Place, pacs: CountingPacs, orthanc_server: OrthancServer, study: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ml_backend.ingest.pacs._PAGE", 2)
+    monkeypatch.setattr("ml_backend.ingest.pacs.server._PAGE", 2)
     for number in range(5):
         tags = {"Modality": ["US", "OT", "CT"][number % 3]}
         orthanc_server.store(write_instance(place.clips / f"{number}.dcm", study, [number], **tags))
@@ -299,7 +299,8 @@ def test_an_import_that_is_killed_in_the_middle_leaves_nothing_half_done(
     (tmp_path / "root").mkdir()
     for number in range(9):
         orthanc_server.store(write_instance(made / f"{number}.dcm", study, range(number * 4, number * 4 + 4)))
-    command = [sys.executable, "-m", "tests.ingest.pulling", str(tmp_path / "root"), orthanc_server.dicomweb, study]
+    module = "tests.ingest.pacs.pulling"
+    command = [sys.executable, "-m", module, str(tmp_path / "root"), orthanc_server.dicomweb, study]
     environment = {**os.environ, "TMPDIR": str(temporary)}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
     with process:

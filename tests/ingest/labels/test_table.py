@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from ml_backend.errors import InvalidRequest
-from ml_backend.ingest.label_frames import Frames, labels_of_frames
-from ml_backend.ingest.label_table import LabelRow, LabelTable, read_label_table
+from ml_backend.ingest.labels.frames import Frames, labels_of_frames
+from ml_backend.ingest.labels.table import LabelRow, LabelTable, read_label_table
 from ml_backend.studio.keys import DataKeys
 from ml_backend.studio.tasks import Task
 

@@ -17,10 +17,10 @@ from ml_backend.ingest.identity import identity_of
 from ml_backend.ingest.imported import Imported
 from ml_backend.ingest.importer import Importer, fail
 from ml_backend.ingest.origins import Origin
-from ml_backend.ingest.pacs import Instance, Pacs
+from ml_backend.ingest.pacs.query import Query, named_studies
+from ml_backend.ingest.pacs.server import Instance, Pacs
 from ml_backend.ingest.paths import ClipFile
 from ml_backend.ingest.plan import Plan
-from ml_backend.ingest.query import Query, named_studies
 from ml_backend.ingest.report import Report
 from ml_backend.ingest.salt import clip_name, patient_name, pseudonym
 from ml_backend.ingest.words import counted
