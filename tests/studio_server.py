@@ -74,6 +74,8 @@ def running_studio(program: Path, folder: Path, environment: dict[str, str] | No
         "LABEL_STUDIO_PASSWORD": password,
         "LABEL_STUDIO_USER_TOKEN": token,
         "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
+        # Label Studio gives a backend 1 to 3 seconds, which are not enough beside other tests.
+        **dict.fromkeys(("ML_CONNECTION_TIMEOUT", "ML_TIMEOUT_HEALTH", "ML_TIMEOUT_SETUP"), "30"),
         "LOCAL_FILES_SERVING_ENABLED": "true",
         "LOCAL_FILES_DOCUMENT_ROOT": str(files),
         "SSRF_PROTECTION_ENABLED": "false",

@@ -23,6 +23,7 @@ METHODS: list[Method] = ["Grad-CAM", "Grad-CAM++"]
 LEFT, RIGHT = (56, 112), (168, 112)
 RADIUS = 24
 DISC, STRIPES = 0, 1
+ROWS, COLUMNS = np.mgrid[:224, :224]
 
 
 def _frame(
@@ -65,10 +66,9 @@ def test_the_map_lies_where_the_only_bright_thing_is(trained: Network, method: M
         assert left[:, :112].sum() > 1.5 * left[:, 112:].sum()
         assert right[:, 112:].sum() > 1.5 * right[:, :112].sum()
         for found, (x, y) in ((left, LEFT), (right, RIGHT)):
-            row, column = np.unravel_index(found.argmax(), found.shape)
-            # The network sees 7x7 places, each 32 pixels wide.
-            assert abs(row - y) < RADIUS + 32
-            assert abs(column - x) < RADIUS + 32
+            # The network sees 7x7 places, each 32 pixels wide; which of them is brightest depends on the processor.
+            assert abs(np.average(ROWS, weights=found) - y) < 32
+            assert abs(np.average(COLUMNS, weights=found) - x) < 32
 
 
 @pytest.mark.parametrize("method", METHODS)
