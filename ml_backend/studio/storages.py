@@ -11,7 +11,7 @@ from ml_backend.studio.addresses import origin_of, shown_address
 from ml_backend.studio.calls import Resource
 
 NO_FILE = "(?!)"
-"""A file filter that fits no name, so that Label Studio makes no task of what lies in a bucket."""
+"""A file filter that fits no name, so that a click on Sync makes no task of what lies in a folder or a bucket."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Storages(Resource):
         return self._make(
             f"serving the folder {path} in project {project}",
             lambda: self._sdk.import_storage.local.create(
-                project=project, path=path, title=title, use_blob_urls=True, regex_filter=".*"
+                project=project, path=path, title=title, use_blob_urls=True, regex_filter=NO_FILE
             ),
         )
 

@@ -296,6 +296,9 @@ def test_local_files(studio: Studio, project: int, studio_server: StudioServer) 
     folder.mkdir()
     studio.create_local_storage(project, str(folder), "frames")
     assert studio.local_storages(project) == [str(folder)]
+    (folder / "frame.png").write_bytes(b"a file")
+    (storage,) = studio._get("", "api/storages/localfiles/", project=project)
+    studio._calls.request("POST", f"api/storages/localfiles/{storage['id']}/sync", json={})  # the button Sync
     assert list(studio.tasks(project)) == []
     with pytest.raises(StudioRefused, match="serving the folder"):
         studio.create_local_storage(project, "/nowhere", "frames")
