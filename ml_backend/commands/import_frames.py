@@ -200,17 +200,18 @@ def import_frames(
         evidence=EvidenceAddresses(settings) if settings.evidence else None,
         dry_run=dry_run,
     )
-    if dicomweb is None:
-        if study or query or again:
-            raise InvalidRequest("--study, --query and --again need --dicomweb")
-        report: Report | None = _from_files(importer, paths or [])
-    else:
-        if paths or patients or patient_level is not None or trust_headers:
-            raise InvalidRequest(
-                "--dicomweb takes no PATH, --patients, --patient-level or --trust-headers; a value with blanks needs "
-                "quotation marks, as in --query 'PatientName=…'"
-            )
-        report = _from_pacs(importer, settings, dicomweb, study or [], query or [], again)
+    if dicomweb is None and (study or query or again):
+        raise InvalidRequest("--study, --query and --again need --dicomweb")
+    if dicomweb is not None and (paths or patients or patient_level is not None or trust_headers):
+        raise InvalidRequest(
+            "--dicomweb takes no PATH, --patients, --patient-level or --trust-headers; a value with blanks needs "
+            "quotation marks, as in --query 'PatientName=…'"
+        )
+    with importer.alone():
+        if dicomweb is None:
+            report: Report | None = _from_files(importer, paths or [])
+        else:
+            report = _from_pacs(importer, settings, dicomweb, study or [], query or [], again)
     if report is not None:
         print("\n".join(report.lines()))
         if report.failed:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
@@ -32,6 +33,7 @@ from ml_backend.ingest.salt import salt
 from ml_backend.ingest.storage import Storage, picture_name
 from ml_backend.progress import Progress
 from ml_backend.store.evidence_addresses import EvidenceAddresses
+from ml_backend.store.locks import alone
 from ml_backend.studio.client import Studio
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.keys import CAPTION, DataKeys
@@ -89,9 +91,28 @@ class Importer:
         """Return the key of the pseudonyms; SettingsError where the project has some made with another one."""
         return salt(self.data_dir, there.everybody(), self.dry_run)
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other imports of this installation out of the project: two that plan at once would double its tasks.
+
+        Raises InvalidRequest where one is running.
+        """
+        if self.dry_run:
+            yield
+            return
+        with ExitStack() as held:
+            try:
+                held.enter_context(alone(self.data_dir / "imports" / f".{self.project}.lock", wait=False))
+            except BlockingIOError:
+                raise InvalidRequest(
+                    f"another import into project {self.project} is running with this data folder: wait for its end"
+                ) from None
+            yield
+
     def run(self, paths: Sequence[Path]) -> Report:
         """Import files and folders; see `plan` for the errors, and `carry_out`."""
-        return self.carry_out(self.plan(paths))
+        with self.alone():
+            return self.carry_out(self.plan(paths))
 
     def carry_out(self, plan: Plan) -> Report:
         """Import what was planned. An unreadable file is reported on standard error and costs only itself.

@@ -272,6 +272,16 @@ def test_tasks_that_label_studio_made_itself_count(place: Place) -> None:
     assert place.run().already_there == 1
 
 
+def test_two_imports_at_once_are_refused(place: Place) -> None:
+    write_still(place.clips / "still.png", 3)
+    first, second = place.importer(), place.importer()
+    with first.alone(), pytest.raises(InvalidRequest), second.alone():
+        pass
+    with first.alone(), place.importer(dry_run=True).alone():
+        pass
+    assert second.run([place.clips]).imported == 1
+
+
 def test_an_interrupted_run_goes_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importing, "PIECE", 2)
     for number in range(5):
