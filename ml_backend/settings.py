@@ -208,7 +208,7 @@ class Settings(BaseSettings):
     imported: Accepted = Field(
         "keep apart",
         description="labels that `tsal import-labels` brought: `keep apart` shows and exports them and never learns "
-        "from them; `train` learns from them, remembers them, and counts them as labels of people",
+        "from them; `train` learns from them and remembers them, but no certificate covers them",
     )
     annotation_budget: int | None = Field(None, ge=1, description="confirmed annotations after which the loop ends")
     target_exact_match: float | None = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -39,19 +40,23 @@ def import_labels(table: Table, project: Project, whole_clips: WholeClips = Fals
     settings = load()
     services = Services(settings)
     configuration = services.configuration(services.studio.project(project).label_config)
-    finish = services.finishes(project).open()
+
+    def audited() -> Collection[int]:
+        finish = services.finishes(project).open()
+        return finish.drawn if finish else ()
+
     planned = plan(
         services.studio,
         project,
         table,
         configuration,
         DataKeys.of(settings),
-        finish.drawn if finish else (),
+        audited(),
         whole_clips,
     )
     if not dry_run:
         with Progress("import", "frame") as progress:
-            carry_out(services.studio, planned, configuration, progress.at)
+            planned = carry_out(services.studio, planned, configuration, audited, progress.at)
     for line, problem in planned.problems.items():
         print(f"{table}, line {line} {problem}", file=sys.stderr)
     print("\n".join(planned.lines(dry_run)))

@@ -186,10 +186,12 @@ def symptoms(services: Services, project: int, configuration: Configuration) -> 
 def settle(several: Sequence[Labelled], rule: Disagreement) -> Labelled | None:
     """Return the annotation that counts for a frame, None where the rule leaves the frame out.
 
-    Annotations from before a symptom was added count only where there are none from after. ``latest``: the one that
+    An imported label counts only where no person answered, and annotations from before a symptom was added only where
+    there are none from after. ``latest``: the one that
     was changed last. ``majority``: the last one among those with the most frequent labels, ties included. ``leave
     out``: the last one if all agree.
     """
+    several = [one for one in several if one.annotation.imported is None] or list(several)
     most_known = max(one.known.sum() for one in several)
     several = [one for one in several if one.known.sum() == most_known]
     votes = Counter(one.labels.tobytes() for one in several)

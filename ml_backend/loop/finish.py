@@ -6,7 +6,7 @@ While a finish stands, the queue is not refreshed: what was told when the audit 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
@@ -67,10 +67,11 @@ def offer(
         raise NotEnoughLabels(
             f"project {project}: nothing is remembered: confirm some frames, and set TSAL_VALIDATOR=memory"
         )
+    remembered = _answered_by_people(services, project, order.told.remembered)
     told = np.flatnonzero(~np.isnan(order.told.confidence))
     uncertainty = 1.0 - order.told.confidence[told].astype(np.float64)
-    people, number = len(order.told.remembered), services.finishes(project).count() + 1
-    inside = {*order.told.remembered, *order.tasks[told].tolist()}
+    people, number = len(remembered), services.finishes(project).count() + 1
+    inside = {*remembered, *order.tasks[told].tolist()}
     rows = MachineRows(order.tasks[told], order.told.labels[told], uncertainty, np.zeros(len(told), bool))
     alpha = spend(1 - confidence, number)
     prospect = Prospect(uncertainty, 1.0 - uncertainty, people)
@@ -88,11 +89,19 @@ def offer(
         pool=people + len(told),
         people=people,
         outside=tuple(task.id for task in services.studio.tasks(project) if task.id not in inside),
-        remembered=order.told.remembered,
+        remembered=remembered,
         drawn=(),
         expected_answers=forecast.answers,
     )
     return Offer(finish, rows, order, forecast, None if budget is None else within(prospect, budget, alpha))
+
+
+def _answered_by_people(services: Services, project: int, remembered: Mapping[int, int]) -> dict[int, int]:
+    """Leave out frames whose label was imported: nobody audits it, so no certificate may count it as right."""
+    configuration = services.configuration(services.studio.project(project).label_config)
+    counted = collect(services, project, configuration).labelled
+    people = {one.annotation.task for one in counted if one.annotation.by_person}
+    return {task: mark for task, mark in remembered.items() if task in people}
 
 
 def begin(services: Services, project: int, offered: Offer) -> Finish:

@@ -100,6 +100,11 @@ class Annotations(Projects):
                     shown[annotation["id"]] = prediction
         return shown
 
+    def is_annotated(self, task: int) -> bool:
+        """Say whether somebody has answered a task by now; a skipped one is not answered."""
+        found = self._get(f"reading the annotations of task {task}", f"api/tasks/{task}/annotations/")
+        return any(not one["was_cancelled"] for one in found)
+
     def submit(
         self,
         task: int,

@@ -14,6 +14,7 @@ from PIL import Image
 from ml_backend.export.gather import gather
 from ml_backend.ingest.clip_table import column
 from ml_backend.ingest.importer import Importer
+from ml_backend.ingest.labels.plan import carry_out, plan
 from ml_backend.ingest.origins import Rule
 from ml_backend.ingest.served import Folder
 from ml_backend.loop import census, confirm, overview
@@ -23,6 +24,7 @@ from ml_backend.settings import Settings
 from ml_backend.setup.label_configuration import render
 from ml_backend.store.finishes import Finish
 from ml_backend.studio.configuration import Configuration
+from ml_backend.studio.keys import DataKeys
 from ml_backend.studio.payloads import choices_result, labels_of
 from tests.installation import connected_settings, environment_of, exit_code
 from tests.studio_server import StudioServer
@@ -106,6 +108,25 @@ def test_each_row_becomes_an_annotation_that_says_where_it_comes_from(
     assert imported(project, path) == 0
     assert len(services.studio.confirmed_annotations(project)) == 4
     assert "already imported:        3" in capsys.readouterr().out
+
+
+def test_what_is_answered_or_drawn_meanwhile_stays_as_it_is(
+    services: Services, project: int, tasks: list[int], table: Callable[..., Path]
+) -> None:
+    path = table("P0/clip.mp4,0,1,0,0,0,,", "P0/clip.mp4,1,1,0,0,0,,", "P0/clip.mp4,2,1,0,0,0,,")
+    keys = DataKeys.of(services.settings)
+    planned = plan(services.studio, project, path, CONFIGURATION, keys, (), whole_clips=False)
+    drawn: list[int] = []
+
+    def meanwhile(done: int, of: int) -> None:
+        if done == 1:
+            services.studio.submit(tasks[1], [choices_result(np.array([0, 1, 0, 0], np.uint8), CONFIGURATION)])
+            drawn.append(tasks[2])
+
+    done = carry_out(services.studio, planned, CONFIGURATION, lambda: drawn, meanwhile)
+    assert (set(done.rows), set(done.answered), set(done.audited)) == ({tasks[0]}, {tasks[1]}, {tasks[2]})
+    assert labels_in(services, project) == {tasks[0]: [1, 0, 0, 0], tasks[1]: [0, 1, 0, 0]}
+    assert len(services.studio.confirmed_annotations(project)) == 2
 
 
 def test_bad_rows_cost_only_themselves(

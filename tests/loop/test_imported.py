@@ -15,7 +15,7 @@ from ml_backend.services import Services
 from ml_backend.studio.payloads import Imported
 from tests.installation import CONFIGURATION, PROJECT
 from tests.loop.test_audit import told
-from tests.loop.test_finish import advanced, answer, begun
+from tests.loop.test_finish import FIRST, advanced, answer, begun
 from tests.loop.test_order import TASKS, Installation, folder, installed, predictor, refreshed, studio
 from tests.loop.test_remember import A, B, served, services
 from tests.studio_stand_in import one_thread
@@ -53,6 +53,23 @@ def test_they_answer_no_audit(installed: Installation) -> None:
     assert advanced(made).state == "open"
     installed.studio.annotations[place] = replace(installed.studio.annotations[place], imported=None)
     assert advanced(made).state == "certified"
+
+
+def test_no_certificate_covers_them(installed: Installation) -> None:
+    bring(installed, TASKS[-1], A)
+    _, finish = begun(installed, imported="train")
+    assert finish.remembered.keys() == {FIRST}
+    assert finish.people == 1
+    assert TASKS[-1] in finish.outside
+    assert finish.pool == len(TASKS) - 1
+
+
+@pytest.mark.parametrize("rule", ["latest", "majority", "leave out"])
+def test_a_person_counts_before_them(installed: Installation, rule: str) -> None:
+    installed.studio.confirm(TASKS[0], A, number=50, by=1)
+    bring(installed, TASKS[0], B, number=51)
+    (counted,) = collect(services(installed, imported="train", disagreement=rule), PROJECT, CONFIGURATION).labelled
+    assert counted.annotation.id == 50
 
 
 def test_they_do_not_tell_how_right_ticks_are(installed: Installation) -> None:

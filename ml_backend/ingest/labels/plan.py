@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -89,13 +89,31 @@ def plan(
     return LabelPlan(path.name, rows, there, answered, asked, problems, table.not_assessed, table.ignored)
 
 
-def carry_out(studio: Studio, planned: LabelPlan, configuration: Configuration, report: Report) -> None:
-    """Make the annotations, one at a time, since Label Studio takes no more; after an interruption, plan again."""
+def carry_out(
+    studio: Studio,
+    planned: LabelPlan,
+    configuration: Configuration,
+    audited: Callable[[], Collection[int]],
+    report: Report,
+) -> LabelPlan:
+    """Make the annotations, one at a time, since Label Studio takes no more; after an interruption, plan again.
+
+    ``audited``: what an open audit asks by now. Returns the plan as it was carried out: frames that somebody answered
+    since it was made, or that an audit drew, stay as they are.
+    """
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    answered, asked = set(planned.answered), set(planned.audited)
     for done, (task, row) in enumerate(planned.rows.items(), start=1):
-        origin = Imported(planned.file, now, row.annotator, row.date)
-        studio.submit(task, imported_result(np.array(row.labels, np.uint8), configuration, origin))
+        if task in audited():
+            asked.add(task)
+        elif studio.is_annotated(task):
+            answered.add(task)
+        else:
+            origin = Imported(planned.file, now, row.annotator, row.date)
+            studio.submit(task, imported_result(np.array(row.labels, np.uint8), configuration, origin))
         report(done, len(planned.rows))
+    labelled = {task: row for task, row in planned.rows.items() if task not in answered | asked}
+    return replace(planned, rows=labelled, answered=answered, audited=asked)
 
 
 def _is_of(one: ConfirmedAnnotation, file: str, row: LabelRow, configuration: Configuration) -> bool:
