@@ -68,6 +68,11 @@ class Query:
         study = {key: value for key, value in values.items() if key in _STUDY}
         if "Modality" in values:
             study.setdefault("ModalitiesInStudy", values["Modality"])  # or every study would be looked into
+        if not study:
+            raise InvalidRequest(
+                "--query names no key of a patient or study, so it would look through the whole PACS: add Modality "
+                f"or one of {', '.join(_STUDY)}"
+            )
         return cls(
             study,
             {key: value for key, value in values.items() if key in _SERIES},
@@ -76,8 +81,10 @@ class Query:
 
 
 def named_studies(studies: Sequence[str]) -> list[str]:
-    """Return the UIDs given with --study, each once; InvalidRequest if one is none."""
+    """Return the UIDs given with --study, each once; InvalidRequest if one of them is not a UID."""
     for number, study in enumerate(studies, 1):
         if not is_uid(study):
-            raise InvalidRequest(f"--study number {number} is no Study Instance UID, which consists of digits and dots")
+            raise InvalidRequest(
+                f"--study number {number} is not a Study Instance UID, which consists of digits and dots"
+            )
     return list(dict.fromkeys(studies))

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from ml_backend.errors import FrameUnreadable, NotWritten
+from ml_backend.errors import FrameUnreadable, NotWritten, PacsRefused
 from ml_backend.ingest.pacs.parts import BrokenOff, boundary_of, first_part
 from ml_backend.ingest.pacs.query import Query, is_uid
 from ml_backend.ingest.pacs.session import address_of, explain, may_pass, require_library, session_of, status_of
@@ -25,7 +25,10 @@ Answer = TypeVar("Answer")
 Row = Mapping[str, Any]
 _TIMEOUT = (10.0, 60.0)  # seconds: to connect, and without a byte
 _PAGE = 1000  # rows asked for at once
+_MOST = 100_000  # rows of one search: some servers answer each page with rows that are new
 _BLOCK = 1 << 20  # bytes
+_LONGEST = 1800.0  # seconds for one instance: the timeout begins anew with every byte
+_FAULTS = 5  # instances in a row that the PACS fails to give, after which no more are asked for
 _STUDY, _SERIES, _INSTANCE, _CLASS = "0020000D", "0020000E", "00080018", "00080016"
 _DICOM = 'multipart/related; type="application/dicom"; transfer-syntax=*'  # * : as it is stored
 _OWN_FAULT = frozenset({400, 403, 404, 406, 409, 410, 415, 451, 500, 501})
@@ -45,7 +48,8 @@ class Instance:
 class Pacs:
     """One DICOMweb server.
 
-    Its methods raise PacsUnavailable where it does not answer, and PacsRefused where it refuses or is none.
+    Its methods raise PacsUnavailable where it does not answer, and PacsRefused where it refuses or does not speak
+    DICOMweb.
     """
 
     waits: Sequence[float] = (1.0, 4.0, 15.0)  # seconds before the second, third and fourth try
@@ -56,6 +60,7 @@ class Pacs:
 
         self._url = address_of(url)
         self._largest = settings.max_instance_bytes
+        self._faults = 0
         self._session = session_of(settings)
         self._client = DICOMwebClient(self._url, self._session, timeout=_TIMEOUT, permissive_uid=True)
         self._client.set_http_retry_params(retry=False)  # it does not repeat what breaks off
@@ -109,18 +114,35 @@ class Pacs:
         try:
             self._repeated(attempt)
         except BrokenOff:
-            raise FrameUnreadable("the PACS breaks its transfer off each time") from None
+            raise self._fault("the PACS breaks its transfer off each time") from None
+        except TimeoutError:
+            raise self._fault(f"the PACS takes longer than {_LONGEST:g} s to send it") from None
         except Exception as error:
-            if (status := status_of(error)) in _OWN_FAULT:
+            status = status_of(error)
+            if status in _OWN_FAULT and status >= 500:
+                raise self._fault(f"the PACS does not give it (status {status})") from None
+            self._faults = 0
+            if status in _OWN_FAULT:
                 raise FrameUnreadable(f"the PACS does not give it (status {status})") from None
             explain(error, self._url, len(self.waits) + 1)
+        self._faults = 0
+
+    def _fault(self, reason: str) -> FrameUnreadable | PacsRefused:
+        """Return what to raise for an instance that the PACS fails to give: PacsRefused after several in a row."""
+        self._faults += 1
+        if self._faults < _FAULTS:
+            return FrameUnreadable(reason)
+        return PacsRefused(
+            f"the PACS at {self._url} fails to give {_FAULTS} instances in a row; of the last: {reason}. See its own "
+            "log. What came before is imported; to import the rest first, choose other studies"
+        )
 
     def _blocks(self, instance: Instance) -> Iterator[bytes]:
         address = f"{self._url}/studies/{instance.study}/series/{instance.series}/instances/{instance.uid}"
         with self._session.get(address, headers={"Accept": _DICOM}, stream=True, timeout=_TIMEOUT) as answer:
             answer.raise_for_status()
             content_type = answer.headers.get("Content-Type", "")
-            blocks = self._limited(answer.iter_content(_BLOCK))
+            blocks = self._limited(answer.raw)
             boundary = boundary_of(content_type)
             if boundary is not None:
                 yield from first_part(blocks, boundary)
@@ -129,17 +151,21 @@ class Pacs:
             else:
                 raise ValueError("no DICOM")  # such as a page that asks to sign in
 
-    def _limited(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
-        from requests import RequestException
+    def _limited(self, raw: Any) -> Iterator[bytes]:
+        """Yield the body of an answer as it comes; raises TimeoutError, and FrameUnreadable if it is too large."""
+        from urllib3.exceptions import HTTPError
 
-        size = 0
+        end, size = time.monotonic() + _LONGEST, 0
+        read = getattr(raw, "read1", raw.read)  # urllib3 before 2.2 can only wait for whole blocks
         while True:
             try:
-                block = next(blocks, None)
-            except RequestException as error:
+                block = read(_BLOCK, decode_content=True)
+            except HTTPError as error:
                 raise BrokenOff from error
-            if block is None:
+            if not block:
                 return
+            if time.monotonic() > end:
+                raise TimeoutError
             size += len(block)
             if size > self._largest:
                 raise FrameUnreadable(
@@ -162,6 +188,8 @@ class Pacs:
             if new.keys() <= found.keys():  # the end, or a server that pays no heed to pages
                 return list(found.values())
             found |= new
+            if len(found) > _MOST:
+                raise PacsRefused(f"the search finds more than {_MOST} entries; ask for less: narrow --query")
 
     def _repeated(self, call: Callable[[], Answer]) -> Answer:
         for wait in self.waits:
@@ -200,5 +228,5 @@ def _value(row: Row, key: str) -> str:
 def _kind(row: Row) -> str:
     try:
         return _value(row, _CLASS)
-    except (KeyError, IndexError):
+    except (KeyError, IndexError, TypeError):
         return ""

@@ -48,8 +48,14 @@ def session_of(settings: Settings) -> Any:
     if user is not None and password is not None:
         session.auth = requests.auth.HTTPBasicAuth(user.encode(), password.get_secret_value().encode())
     elif token is not None:
-        session.auth = _Bearer(token.get_secret_value().strip())
+        session.auth = _Bearer(_sendable(token.get_secret_value().strip()))
     return session
+
+
+def _sendable(token: str) -> str:
+    if not token.isascii() or not token.isprintable():
+        raise SettingsError(f"{PREFIX}DICOMWEB_TOKEN holds a line break, or letters that no token has: correct it")
+    return token
 
 
 def _adapter() -> Any:
@@ -91,7 +97,7 @@ def address_of(url: str) -> str:
         raise InvalidRequest(f"leave user and password out of --dicomweb: set {_CREDENTIALS}")
     if not whole or parts.query or parts.fragment:
         raise InvalidRequest("--dicomweb must be of the form https://HOST/dicom-web, with nothing behind it")
-    return url.rstrip("/")
+    return parts.geturl().rstrip("/")
 
 
 def status_of(error: Exception) -> int | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import io
+import itertools
+import json
 import shutil
 import socket
 import subprocess
@@ -13,9 +15,9 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from pydicom import uid
 
 from ml_backend.errors import (
-    BackendError,
     ExtraMissing,
     InvalidRequest,
     NotWritten,
@@ -24,7 +26,7 @@ from ml_backend.errors import (
     SettingsError,
 )
 from ml_backend.ingest.pacs import server as pacs_module
-from ml_backend.ingest.pacs.pull import ULTRASOUND, carry_out_pull, plan_pull
+from ml_backend.ingest.pacs.pull import carry_out_pull, plan_pull
 from ml_backend.ingest.pacs.query import Query
 from ml_backend.ingest.pacs.server import Pacs
 from ml_backend.ingest.report import Report
@@ -49,11 +51,19 @@ class FakePacs:
         self.url = f"{site.url}/rs"
         self.says("/rs/studies", [{"0020000D": [STUDY]}])
         self.says(SERIES_PATH, [{"0020000D": [STUDY], "0020000E": [SERIES]}])
-        rows = [{"00080018": [one], "00080016": [next(iter(ULTRASOUND))]} for one in UIDS]
+        rows = [{"00080018": [one], "00080016": [uid.UltrasoundMultiFrameImageStorage]} for one in UIDS]
         self.says(INSTANCES_PATH, rows)
-        self.files = [write_instance(folder / f"{one}.dcm", STUDY, [n]).read_bytes() for n, one in enumerate(UIDS)]
+        self.folder = folder
+        self.files = [self.made(one, n) for n, one in enumerate(UIDS)]
         for place, content in zip(UIDS, self.files, strict=True):
-            self.serves(place, b"--x\r\nContent-Type: application/dicom\r\n\r\n" + content + b"\r\n--x--")
+            self.gives(place, content)
+
+    def made(self, instance: str, seed: int, **tags: str) -> bytes:
+        path = self.folder / f"{instance}.dcm"
+        return write_instance(path, STUDY, [seed], **{"SOPInstanceUID": instance, **tags}).read_bytes()
+
+    def gives(self, instance: str, content: bytes) -> None:
+        self.serves(instance, b"--x\r\nContent-Type: application/dicom\r\n\r\n" + content + b"\r\n--x--")
 
     def says(self, path: str, rows: list[dict[str, list[str]]]) -> None:
         """Answer a search; like servers that pay no heed to pages, with the same rows each time."""
@@ -181,6 +191,80 @@ def test_an_instance_that_cannot_be_had_costs_only_itself(
     assert not any(named in said for named in ("4711", "DOE", "aaa"))
 
 
+@pytest.mark.parametrize(
+    "tags", [{"SOPInstanceUID": "1.2.826.9"}, {"SOPClassUID": str(uid.UltrasoundImageStorage)}], ids=["UID", "kind"]
+)
+def test_another_instance_than_asked_for_is_not_taken(place: Place, fake: FakePacs, tags: dict[str, str]) -> None:
+    fake.gives(UIDS[0], fake.made(UIDS[0], 7, **tags))
+    report = run(place, fake.url)
+    assert report.imported == 1
+    ((_, reason),) = report.failed
+    assert "another instance" in reason
+    assert "1.2." not in reason
+
+
+@pytest.mark.parametrize("fault", [status(500), status(501), without_end], ids=["500", "501", "without end"])
+def test_a_pacs_that_gives_no_instance_is_not_asked_for_each(place: Place, fake: FakePacs, fault: Page) -> None:
+    many = [f"{SERIES}.{number}" for number in range(3, 12)]
+    kind = [uid.UltrasoundMultiFrameImageStorage]
+    fake.says(INSTANCES_PATH, [{"00080018": [one], "00080016": kind} for one in many])
+    for one in many:
+        fake.always(f"{INSTANCES_PATH}/{one}", fault)
+    with pytest.raises(PacsRefused, match="5 instances in a row"):
+        run(place, fake.url)
+    assert sum(bool(fake.requests(f"{INSTANCES_PATH}/{one}")) for one in many) == 5
+
+    fake.gives(many[4], fake.made(many[4], 3))
+    report = run(place, fake.url)
+    assert (report.imported, len(report.failed)) == (1, 8)
+
+
+def test_an_instance_that_drips_is_given_up(place: Place, fake: FakePacs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacs_module, "_LONGEST", 0.3)
+
+    def drip(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "multipart/related; boundary=x")
+        handler.send_header("Content-Length", "5000")
+        handler.end_headers()
+        handler.wfile.write(b"--x\r\n\r\n")
+        for _ in range(100):
+            handler.wfile.write(b"a")
+            if fake.site.over.wait(0.05):
+                break
+        handler.close_connection = True
+
+    fake.always(f"{INSTANCES_PATH}/{UIDS[0]}", drip)
+    report = run(place, fake.url)
+    assert "longer than 0.3 s" in report.failed[0][1]
+    assert fake.requests(f"{INSTANCES_PATH}/{UIDS[0]}") == 1
+
+
+def test_a_search_without_end_is_given_up(place: Place, fake: FakePacs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacs_module, "_MOST", 20)
+    answered = itertools.count()
+
+    def new_each_time(handler: BaseHTTPRequestHandler) -> None:
+        number = next(answered)
+        rows = [{"0020000D": {"vr": "UI", "Value": [f"1.2.{number}.{row}"]}} for row in range(10)]
+        status(200, json.dumps(rows if number < 50 else []).encode())(handler)
+
+    fake.always("/rs/studies", new_each_time)
+    with pytest.raises(PacsRefused, match="narrow --query"):
+        run(place, fake.url)
+    assert next(answered) == 3
+
+
+@pytest.mark.parametrize(
+    "kind", [None, {"vr": "UI"}, *({"vr": "UI", "Value": value} for value in (None, [], [None], ["DOE^JANE 1970"]))]
+)
+def test_an_instance_may_be_of_no_kind(place: Place, fake: FakePacs, kind: object) -> None:
+    rows = [{"00080018": {"vr": "UI", "Value": [UIDS[0]]}, "00080016": kind}]
+    fake.always(INSTANCES_PATH, status(200, json.dumps(rows).encode()))
+    with pytest.raises(InvalidRequest, match="1 of unknown kind"):
+        run(place, fake.url)
+
+
 @pytest.mark.parametrize("fault", [status(503), hang_up])
 @pytest.mark.parametrize("path", ["/rs/studies", f"{INSTANCES_PATH}/{UIDS[1]}"])
 def test_tries_are_counted(place: Place, fake: FakePacs, path: str, fault: Page) -> None:
@@ -282,6 +366,10 @@ def test_addresses_that_cannot_be_used(url: str) -> None:
     assert "secret" not in str(refused.value)
 
 
+def test_the_scheme_may_be_written_large(place: Place, fake: FakePacs) -> None:
+    assert run(place, fake.url.replace("http", "HTTP")).imported == 2
+
+
 # Signing in
 
 
@@ -294,9 +382,10 @@ def test_a_token_is_sent_whatever_netrc_says(
     assert {signed for _, signed in fake.site.asked} == {"Bearer secret-token"}
 
 
-def test_a_token_that_cannot_be_sent_is_not_shown(place: Place, fake: FakePacs) -> None:
-    with pytest.raises(BackendError) as refused:
-        run(place, fake.url, dicomweb_token="secret\ntoken")
+@pytest.mark.parametrize("token", ["secret\ntoken", "secret-tökén", "secret-\u2026"])
+def test_a_token_that_cannot_be_sent_is_not_shown(place: Place, fake: FakePacs, token: str) -> None:
+    with pytest.raises(SettingsError, match="TSAL_DICOMWEB_TOKEN") as refused:
+        run(place, fake.url, dicomweb_token=token)
     assert "secret" not in str(refused.value)
 
 

@@ -35,6 +35,8 @@ def test_what_modalities_a_study_has_may_be_said() -> None:
         "PatientID=",
         "PatientID= ,Modality=US",
         "PatientID=DOE,PatientID=2",
+        "SOPInstanceUID=1.2",
+        "BodyPartExamined=DOE,InstanceNumber=1",
     ],
 )
 def test_what_is_refused_names_nobody(text: str) -> None:
