@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -19,7 +19,6 @@ from ml_backend.msml.frames import depth_of
 
 MAX_PIXELS = 40_000_000
 MAX_FRAMES = 100_000
-_FILTERS = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -86,12 +85,42 @@ def check_count(count: int) -> None:
         raise FrameUnreadable(f"it has more than the {MAX_FRAMES} frames allowed: cut it into shorter clips")
 
 
+class _Silence:
+    """Hides warnings while at least one thread asks for it.
+
+    Python's list of filters is one for all threads: the first thread replaces it, and the last one puts it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asking = 0
+        self._filters = ExitStack()
+
+    def begin(self) -> None:
+        with self._lock:
+            if not self._asking:
+                self._filters.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+            self._asking += 1
+
+    def end(self) -> None:
+        with self._lock:
+            self._asking -= 1
+            if not self._asking:
+                self._filters.close()
+
+
+_SILENCE = _Silence()
+
+
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """Hide what libraries warn of. Python's list of filters is one for all threads, so one thread has it at a time."""
-    with _FILTERS, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    """Hide what libraries warn of; meanwhile other threads see no warnings either."""
+    _SILENCE.begin()
+    try:
         yield
+    finally:
+        _SILENCE.end()
 
 
 def one_line(error: BaseException) -> str:
