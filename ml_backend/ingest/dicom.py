@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ import pydicom
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom import pixels, uid
+from pydicom.multival import MultiValue
 
 from ml_backend.errors import FrameUnreadable
-from ml_backend.ingest.encapsulated import Fragments, encapsulated_frames
-from ml_backend.ingest.pictures import ClipFrame, Sampler, check_count, check_size, one_line, plain, scaled
+from ml_backend.ingest.encapsulated import Fragments, encapsulated_frames, frame_count
+from ml_backend.ingest.pictures import ClipFrame, Sampler, check_count, check_size, plain, scaled, without_values
 from ml_backend.ingest.videos import ASSUMED_RATE, video_stream
 
 _VIDEO_SYNTAXES = "1.2.840.10008.1.2.4.10"  # MPEG-2, H.264 and HEVC inside DICOM; no other syntax starts so
@@ -37,7 +38,7 @@ def dicom_header(path: Path) -> Any:
     except pydicom.errors.InvalidDicomError as error:
         raise FrameUnreadable("it is not a DICOM file: the mark DICM is missing") from error
     except Exception as error:
-        raise FrameUnreadable(one_line(error)) from error
+        raise FrameUnreadable(without_values(error)) from error
 
 
 def dicom_frames(path: Path, every: Fraction) -> Iterator[ClipFrame]:
@@ -46,7 +47,7 @@ def dicom_frames(path: Path, every: Fraction) -> Iterator[ClipFrame]:
     if "Rows" not in header or "Columns" not in header:
         raise FrameUnreadable("there is no picture in this DICOM file")
     check_size(header.Columns, header.Rows)
-    count = int(header.get("NumberOfFrames") or 1)
+    count = frame_count(header)
     check_count(count)
     syntax = header.file_meta.TransferSyntaxUID
     if syntax.startswith(_VIDEO_SYNTAXES):
@@ -71,7 +72,7 @@ def _native_frames(path: Path, header: Any, chosen: Sequence[int]) -> Iterator[t
         try:
             values = next(decoded)
         except Exception as error:
-            raise FrameUnreadable(f"frame {number} cannot be decoded ({one_line(error)})") from error
+            raise FrameUnreadable(f"frame {number} cannot be decoded ({without_values(error)})") from error
         yield number, values
 
 
@@ -87,24 +88,30 @@ def _dicom_times(header: Any, count: int) -> Sequence[Fraction]:
     Recommended Display Frame Rate (frames a second).
     """
     vector = header.get("FrameTimeVector")
-    if vector is not None and count > 1 and len(vector) == count:
-        steps = [Fraction(str(step)) / 1000 for step in vector]
-        if all(step > 0 for step in steps[1:]):
-            times = [Fraction(0)]
-            for step in steps[1:]:
-                times.append(times[-1] + step)
-            return times
+    if isinstance(vector, MultiValue) and len(vector) == count:
+        steps = [step for value in vector[1:] if (step := _sensible(value))]
+        if len(steps) == count - 1:
+            return [time / 1000 for time in accumulate(steps, initial=Fraction(0))]
     step = _step(header) or 1 / ASSUMED_RATE
     return [number * step for number in range(count)]
 
 
 def _step(header: Any) -> Fraction | None:
     """Return the seconds from frame to frame, or None if the header does not say."""
-    step = Fraction(str(header.get("FrameTime") or 0)) / 1000
-    rate = Fraction(str(header.get("CineRate") or header.get("RecommendedDisplayFrameRate") or 0))
-    if step > 0:
-        return step
-    return 1 / rate if rate > 0 else None
+    if step := _sensible(header.get("FrameTime")):
+        return step / 1000
+    rate = _sensible(header.get("CineRate")) or _sensible(header.get("RecommendedDisplayFrameRate"))
+    return 1 / rate if rate else None
+
+
+def _sensible(value: Any) -> Fraction | None:
+    """Return a duration or a rate of a header; None for anything that cannot be one, as if the tag were absent."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    # The bounds also keep fractions small: computing with that of 1E999999999 would never end.
+    return Fraction(str(number)) if 1e-6 < number < 1e6 else None
 
 
 def _to_8_bits(values: NDArray[Any], header: Any) -> NDArray[np.uint8]:

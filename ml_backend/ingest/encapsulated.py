@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydicom import encaps, pixels, uid
 
 from ml_backend.errors import FrameUnreadable
-from ml_backend.ingest.pictures import one_line, without_warnings
+from ml_backend.ingest.pictures import without_values, without_warnings
 
 # pydicom's plugins, in the order in which they are tried. Installing the extra must not change the pixels of a file
 # that can be read without it, because the file would then be imported twice. gdcm and pyjpegls are never tried: on
@@ -47,6 +47,14 @@ def plugin_for(header: Any) -> str:
     )
 
 
+def frame_count(header: Any) -> int:
+    """Return the number of frames that the header tells, or raise FrameUnreadable if that is no number."""
+    try:
+        return int(header.get("NumberOfFrames") or 1)
+    except (TypeError, ValueError, OverflowError):
+        raise FrameUnreadable("Number of Frames in its header is not a number") from None
+
+
 def encapsulated_frames(path: Path, header: Any, chosen: Sequence[int]) -> Iterator[tuple[int, NDArray[Any]]]:
     """Yield number and stored values of the chosen frames, colours as RGB; only one frame is in memory at a time.
 
@@ -61,7 +69,7 @@ def encapsulated_frames(path: Path, header: Any, chosen: Sequence[int]) -> Itera
             try:
                 values = _decoded(coded, header, plugin)
             except Exception as error:  # the decoders raise nearly any class
-                lost[number] = one_line(error)
+                lost[number] = without_values(error)
                 continue
             del lost[number]
             yield number, values
@@ -134,7 +142,7 @@ def _fragments(file: BinaryIO) -> list[tuple[int, int]]:
 
 
 def _coded_frames(file: BinaryIO, header: Any) -> Iterator[bytes]:
-    count = int(header.get("NumberOfFrames") or 1)
+    count = frame_count(header)
     _seek_frames(file)
     start = file.tell()
     extended = header.get("ExtendedOffsetTable"), header.get("ExtendedOffsetTableLengths")

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from ml_backend.errors import FrameUnreadable
 from ml_backend.ingest.cut import WHOLE, Cut
 from ml_backend.ingest.dicom import dicom_frames
-from ml_backend.ingest.pictures import ClipFrame, check_size, one_line, plain, without_warnings
+from ml_backend.ingest.pictures import ClipFrame, check_size, one_line, plain, without_values, without_warnings
 from ml_backend.ingest.videos import video_frames
 
 Kind = Literal["video", "still", "dicom"]
@@ -53,7 +53,8 @@ def frames_of(path: Path, every: Fraction, cut: Cut = WHOLE) -> Iterator[ClipFra
     ``cut`` is what is taken of each picture. Only one frame is in memory at a time. A file that is damaged in the
     middle gives the frames up to there first.
     """
-    read = {"video": video_frames, "still": _still, "dicom": dicom_frames}.get(kind_of(path) or "")
+    kind = kind_of(path)
+    read = {"video": video_frames, "still": _still, "dicom": dicom_frames}.get(kind or "")
     if read is None:
         raise FrameUnreadable("not a video, a picture or a DICOM file that can be read here")
     if path.stat().st_size == 0:
@@ -66,7 +67,7 @@ def frames_of(path: Path, every: Fraction, cut: Cut = WHOLE) -> Iterator[ClipFra
     except FrameUnreadable:
         raise
     except Exception as error:  # the decoders raise nearly any class for a malformed file
-        raise FrameUnreadable(one_line(error)) from error
+        raise FrameUnreadable(without_values(error) if kind == "dicom" else one_line(error)) from error
     if nothing:
         raise FrameUnreadable("it has no frames")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from ml_backend.msml.frames import depth_of
 
 MAX_PIXELS = 40_000_000
 MAX_FRAMES = 100_000
+_QUOTED = re.compile(r"['\"].*['\"]")
 
 
 @dataclass(frozen=True)
@@ -128,3 +130,9 @@ def one_line(error: BaseException) -> str:
     # libav's errors quote a number and a name that say nothing.
     text = getattr(error, "strerror", None) or str(error)
     return " ".join(text.split()) or type(error).__name__
+
+
+def without_values(error: BaseException) -> str:
+    """Return the reason that an error gives, without what it quotes: of a DICOM header that may be a name."""
+    text = _QUOTED.sub("…", one_line(error))
+    return type(error).__name__ if text == "…" else text

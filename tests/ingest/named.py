@@ -50,6 +50,7 @@ NAMES: dict[str, str] = {
 }
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID", "DeviceUID")
 _PRIVATE, _REQUEST, _OTHER = "Zephyrine private note", "REQ-31177-W", "ALT-9081-TT"
+_NO_NUMBER = "Umberfield rate"
 
 
 def write_named(path: Path, study: str, seeds: Sequence[int], **tags: object) -> Path:
@@ -57,6 +58,8 @@ def write_named(path: Path, study: str, seeds: Sequence[int], **tags: object) ->
     write_instance(path, study, seeds, **NAMES | tags)
     data: Any = pydicom.dcmread(path)
     data.FrameOfReferenceUID, data.DeviceUID = f"{data.SOPInstanceUID[:50]}.71", f"{data.SOPInstanceUID[:50]}.72"
+    for tag in ("FrameTimeVector", "CineRate", "RecommendedDisplayFrameRate"):
+        data.add(pydicom.DataElement(tag, "LO", _NO_NUMBER))
     data.private_block(0x0011, "ACME 1.0", create=True).add_new(0x01, "LO", _PRIVATE)
     request, other = pydicom.Dataset(), pydicom.Dataset()
     request.RequestedProcedureID, other.PatientID = _REQUEST, _OTHER
@@ -67,7 +70,7 @@ def write_named(path: Path, study: str, seeds: Sequence[int], **tags: object) ->
 
 def names_in(*paths: Path) -> set[str]:
     """Everything in these files, and in their own names, that must not get out."""
-    names = {*NAMES.values(), _PRIVATE, _REQUEST, _OTHER}
+    names = {*NAMES.values(), _PRIVATE, _REQUEST, _OTHER, _NO_NUMBER}
     for value in NAMES.values():
         names |= set(value.split("^")) if "^" in value else set()
     for path in paths:

@@ -422,6 +422,52 @@ def test_dicom_frame_times(tmp_path: Path, tags: dict[str, Any], times: list[flo
     assert levels(frames) == [10, 50, 90, 130]
 
 
+def write_text_in(path: Path, **tags: str) -> Path:
+    """Write a DICOM file with texts in tags that should hold something else."""
+    data = pydicom.dcmread(write_dicom(path, ramp()))
+    for name, text in tags.items():
+        data.add(pydicom.DataElement(name, "LO", text))
+    data.save_as(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "text", ["1E999999999", "-5", "0", "inf", "nan", "1E-7", "1E7", "DOE^JOHN", "1\\2", "1\\DOE^JOHN\\2\\3", ""]
+)
+def test_times_that_make_no_sense_count_as_absent(tmp_path: Path, text: str) -> None:
+    times = {"FrameTimeVector": text, "FrameTime": text, "CineRate": text}
+    path = write_text_in(tmp_path / "clip.dcm", **times, RecommendedDisplayFrameRate="10")
+    assert [frame.time for frame in read(path)] == [0, 0.1, 0.2, 0.3]
+    path = write_text_in(tmp_path / "none.dcm", **times, RecommendedDisplayFrameRate=text)
+    assert [frame.time for frame in read(path)] == [0, 0.04, 0.08, 0.12]
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        *("NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored", "SamplesPerPixel"),
+        *("PixelRepresentation", "PhotometricInterpretation", "RescaleSlope", "RescaleIntercept", "WindowCenter"),
+    ],
+)
+@pytest.mark.parametrize("compressed", [False, True], ids=["native", "compressed"])
+def test_a_reason_tells_nothing_of_the_header(tmp_path: Path, tag: str, compressed: bool) -> None:
+    tags: dict[str, str] = {tag: "O'BRIEN^JOHN"}
+    if tag == "WindowCenter":
+        tags["WindowWidth"] = "O'BRIEN^JOHN"
+    path = write_text_in(tmp_path / "clip.dcm", **tags)
+    if compressed:
+        data = pydicom.dcmread(path)
+        data.file_meta.TransferSyntaxUID = uid.JPEGBaseline8Bit
+        data.PixelData = encaps.encapsulate([encoded(frame, "JPEG") for frame in ramp()])
+        data.save_as(path)
+    with pytest.raises(FrameUnreadable) as caught:
+        read(path)
+    assert "BRIEN" not in str(caught.value)
+    assert "JOHN" not in str(caught.value)
+    if tag == "NumberOfFrames":
+        assert str(caught.value) == "Number of Frames in its header is not a number"
+
+
 def test_dicom_frames_are_sampled_by_time(tmp_path: Path) -> None:
     path = write_dicom(tmp_path / "clip.dcm", ramp(6), FrameTime="200")
     frames = read(path, HALF)
