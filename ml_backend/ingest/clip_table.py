@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -85,9 +86,8 @@ def opened(path: Path) -> Iterator[csv.DictReader[str]]:
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"{path} is not UTF-8 ({error.reason}): save it as “CSV UTF-8”") from error
     head = text.partition("\n")[0]
-    table = csv.DictReader(
-        text.splitlines(keepends=True), delimiter=max(_DELIMITERS, key=head.count), restval="", strict=True
-    )
+    lines = io.StringIO(text)  # str.splitlines would also end lines at form feeds and the like
+    table = csv.DictReader(lines, delimiter=max(_DELIMITERS, key=head.count), restval="", strict=True)
     try:
         table.fieldnames = [name.strip().lower() for name in table.fieldnames or ()]
         yield table

@@ -46,6 +46,12 @@ def test_tables_of_spreadsheets_are_read(tmp_path: Path, content: str) -> None:
     assert read_clip_table(table(tmp_path, content)).patients == {"a.mp4": "Müller, anna"}
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_only_ends_of_lines_end_a_row(tmp_path: Path, end: str) -> None:
+    path = table(tmp_path, f"file,patient{end}a.mp4,an\x0cna\u2028\x85\x1cx{end}b.mp4,berta{end}")
+    assert read_clip_table(path).patients == {"a.mp4": "an\x0cna\u2028\x85\x1cx", "b.mp4": "berta"}
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
