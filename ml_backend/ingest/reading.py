@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -53,25 +54,36 @@ def read_all(
     See `frames_of` for ``every`` and ``cut``, and `distinct` for ``distance``.
     """
     cores = len(os.sched_getaffinity(0))
+    stopped = threading.Event()
     pool = ThreadPoolExecutor(cores, thread_name_prefix="import")
     try:
         waiting: deque[Future[Read]] = deque()
         for file in files:
-            waiting.append(pool.submit(_read, file, every, distance, keep, cut))
+            waiting.append(pool.submit(_read, file, every, distance, keep, cut, stopped))
             if len(waiting) == cores * _AHEAD:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
+        stopped.set()  # or an interruption would wait until the clips in work are read to their ends
         pool.shutdown(cancel_futures=True)
 
 
-def _read(file: ClipFile, every: Fraction, distance: int, keep: Callable[[Image.Image], str], cut: Cut) -> Read:
+def _read(
+    file: ClipFile,
+    every: Fraction,
+    distance: int,
+    keep: Callable[[Image.Image], str],
+    cut: Cut,
+    stopped: threading.Event,
+) -> Read:
     sampled = 0
 
     def counted() -> Iterator[ClipFrame]:
         nonlocal sampled
         for frame in frames_of(file.path, every, cut):
+            if stopped.is_set():  # nobody takes the result
+                return
             sampled += 1
             yield frame
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import pytest
 from PIL import Image
 
 from ml_backend.errors import BackendError
+from ml_backend.ingest.cut import Cut
 from ml_backend.ingest.duplicates import DISTANCE
 from ml_backend.ingest.paths import ClipFile, find_files
+from ml_backend.ingest.pictures import ClipFrame
 from ml_backend.ingest.reading import Kept, Read, read_all
 
 EVERY = Fraction(1, 2)
@@ -85,3 +88,32 @@ def test_a_picture_that_cannot_be_kept_ends_it(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="no room"):
         next(reads)
     assert len(kept) < 40
+
+
+def test_a_clip_in_work_is_left_where_the_reading_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, stopped = threading.Event(), threading.Event()
+    decoded: list[int] = []
+
+    def frames(path: Path, every: Fraction, cut: Cut) -> Iterator[ClipFrame]:
+        for number in range(100):
+            if path.name == "001.png" and number == 1:
+                first.set()
+                assert stopped.wait(60)
+            decoded.append(number)
+            yield ClipFrame(Image.new("L", (32, 32), number), number, float(number))
+            if path.name == "000.png":
+                return
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            stopped.set()
+            super().shutdown(wait, cancel_futures=cancel_futures)
+
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})
+    monkeypatch.setattr("ml_backend.ingest.reading.frames_of", frames)
+    monkeypatch.setattr("ml_backend.ingest.reading.ThreadPoolExecutor", Pool)
+    reads = read_all(stills(tmp_path / "in", 2), EVERY, DISTANCE, grey)
+    next(reads)
+    assert first.wait(60)
+    reads.close()  # type: ignore[attr-defined]  # as an interruption does
+    assert max(decoded) == 1
