@@ -6,13 +6,14 @@ noticed. What can be made again is not in it: the cache, the embeddings and prob
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
 import shutil
 import tarfile
-from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Collection, Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -36,9 +37,16 @@ PROJECTS, IMPORTS = "projects", "imports"
 REMADE = ("embeddings", "probabilities")
 """Folders of a project that are made again where they are missing; their files grow in place."""
 PIECE = 1 << 20
+_UNPACKED = "restore"
 LARGEST_CONTENTS = 256 << 20
 """Bytes of `backup.json` at most, 150 a file: one that is larger would fill the memory."""
 Report = Callable[[int], None]
+_DAMAGED = (
+    # Of the files in it: one that is there twice, and one that is the folder of another.
+    *(FileExistsError, NotADirectoryError, IsADirectoryError),
+    # What tarfile raises for headers that make no sense.
+    *(tarfile.TarError, EOFError, RecursionError, ValueError, OverflowError, MemoryError),
+)
 
 
 class Kept(BaseModel):
@@ -99,28 +107,42 @@ def restore(source: Path, data_dir: Path, report: Report) -> Contents:
         DataTooNew: if a newer release made it.
         OSError: if something cannot be read or written.
     """
-    there = [one for one in data_dir.iterdir() if one.name != "lost+found"] if data_dir.is_dir() else []
-    if there:
-        raise InvalidRequest(
-            f"{data_dir} is not empty ({there[0].name}): end what uses it and move it away, or set {PREFIX}DATA_DIR to "
-            "a new folder"
-        )
+    _require_empty(data_dir)
     new = not data_dir.exists()
     # Inside the folder, which may be where a disk is mounted, and gives its group to what is made in it.
-    aside = folder_aside(data_dir / "restore")
+    aside = folder_aside(data_dir / _UNPACKED)
+    parts: list[Path] = []
     try:
         contents = _unpacked(source, aside, report)
         os.sync()
         # The projects last: without them nothing is served.
-        for one in sorted(aside.iterdir(), key=lambda path: path.name == PROJECTS):
+        parts = sorted(aside.iterdir(), key=lambda path: path.name == PROJECTS)
+        for one in parts:
             one.rename(data_dir / one.name)
     except BaseException:
+        for one in parts:
+            if not one.exists():
+                with suppress(OSError):
+                    (data_dir / one.name).rename(one)
         shutil.rmtree(aside, ignore_errors=True)
         if new and not any(data_dir.iterdir()):
             data_dir.rmdir()
         raise
     aside.rmdir()
     return contents
+
+
+def _require_empty(data_dir: Path) -> None:
+    """Refuse a folder that holds anything, and remove what restores that were killed left in an empty one."""
+    there = [one for one in data_dir.iterdir() if one.name != "lost+found"] if data_dir.is_dir() else []
+    for one in there:
+        if not one.name.startswith(f".aside-{_UNPACKED}-"):
+            raise InvalidRequest(
+                f"{data_dir} is not empty ({one.name}): end what uses it and move it away, or set {PREFIX}DATA_DIR to "
+                "a new folder"
+            )
+    for one in there:
+        shutil.rmtree(one)
 
 
 def _files(data_dir: Path) -> Generator[Path, None, None]:
@@ -140,14 +162,19 @@ def _files(data_dir: Path) -> Generator[Path, None, None]:
 
 def _below(folder: Path) -> Iterator[Path]:
     """Yield the files below a folder that cannot be made again; none if it is not there."""
-    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_raise) if folder.is_dir() else ():
-        top = Path(parent) == folder
-        folders[:] = sorted(one for one in folders if not one.startswith(".") and not (top and one in REMADE))
-        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
+    if folder.is_dir():
+        yield from _walked(folder, REMADE, frozenset())
 
 
-def _raise(error: OSError) -> None:
-    raise error
+def _walked(folder: Path, without: Collection[str], way: frozenset[Path]) -> Iterator[Path]:
+    """Yield the files of a folder, then those below it; links are followed, except to a folder above (``way``)."""
+    real = folder.resolve()
+    way |= {real, *real.parents}
+    there = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    yield from (path for path in there if not path.is_dir())
+    for path in there:
+        if path.is_dir() and path.name not in without and path.resolve() not in way:
+            yield from _walked(path, (), way)
 
 
 def _put(archive: tarfile.TarFile, path: Path, name: str) -> Kept | None:
@@ -219,9 +246,12 @@ def _archive(source: Path) -> Iterator[tarfile.TarFile]:
     try:
         with tarfile.open(source, "r:") as archive:
             yield archive
-    # Of the files in it: one that is there twice, and one that is the folder of another.
-    except (tarfile.TarError, EOFError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+    except _DAMAGED as error:
         raise BackupUnusable(f"{source} is no backup, or damaged ({error}): take another one") from None
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENAMETOOLONG):  # a place before the file's start, and a long name
+            raise
+        raise BackupUnusable(f"{source} is no backup, or damaged ({error.strerror}): take another one") from None
 
 
 def _safe(source: Path, name: str) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
 import tarfile
@@ -90,6 +91,48 @@ class TestRoundTrip:
         (tmp_path / "disk" / "lost+found").mkdir(parents=True)
         restore(saved, tmp_path / "disk", silent)
         assert (tmp_path / "disk" / "projects" / "7" / "active").exists()
+
+    def test_what_a_killed_restore_left_is_removed(self, saved: Path, tmp_path: Path) -> None:
+        other = tmp_path / "other"
+        (other / ".aside-restore-1").mkdir(parents=True)
+        (other / ".aside-restore-1" / "patient-salt").write_text("half")
+        (other / "mine").write_text("kept")
+        with pytest.raises(InvalidRequest, match="mine"):
+            restore(saved, other, silent)
+        assert (other / ".aside-restore-1" / "patient-salt").exists()
+        (other / "mine").unlink()
+        restore(saved, other, silent)
+        assert [path.name for path in other.iterdir() if path.name.startswith(".")] == []
+
+    def test_an_error_while_parts_are_moved_leaves_nothing(
+        self, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rename = Path.rename
+
+        def full(path: Path, to: Path) -> Path:
+            if path.name == "projects":
+                raise OSError(errno.ENOSPC, "no room")
+            return rename(path, to)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", full)
+            with pytest.raises(OSError, match="no room"):
+                restore(saved, tmp_path / "other", silent)
+        assert not (tmp_path / "other").exists()
+        restore(saved, tmp_path / "other", silent)
+
+    def test_a_link_to_a_folder_above_it_is_left_out_and_other_links_are_followed(
+        self, data: Path, tmp_path: Path
+    ) -> None:
+        project, elsewhere = data / "projects" / "7", tmp_path / "elsewhere"
+        before = set(back_up(data, tmp_path / "before.tar", silent).files)
+        (elsewhere / "deep").mkdir(parents=True)
+        (elsewhere / "deep" / "notes").write_text("x")
+        (elsewhere / "deep" / "back").symlink_to(elsewhere)
+        for name, to in {"up": data, "self": project, "one": elsewhere, "two": elsewhere}.items():
+            (project / name).symlink_to(to)
+        found = set(back_up(data, tmp_path / "saved.tar", silent).files)
+        assert found == before | {f"projects/7/{name}/deep/notes" for name in ("one", "two")}
 
     def test_a_second_backup_takes_the_place_of_the_first(self, data: Path, saved: Path, tmp_path: Path) -> None:
         (data / "projects" / "7" / "parked.json").write_text("{}")
@@ -211,6 +254,32 @@ def link(kind: bytes, to: str) -> Callable[[tarfile.TarFile], None]:
     return add
 
 
+def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """A member's header; a size may be negative."""
+    member = tarfile.TarInfo(name)
+    member.type = kind
+    member.size = size
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+def extended(name: str, **records: str) -> bytes:
+    """A member with records of PAX, whose content is half a block."""
+    member = tarfile.TarInfo(name)
+    member.size, member.pax_headers = 256, records
+    return member.tobuf(tarfile.PAX_FORMAT) + b"99999999\n".ljust(512, b"\0")
+
+
+NESTED = header("x", 8, tarfile.XHDTYPE) + b"8 abc=d\n".ljust(512, b"\0")
+HOSTILE = {
+    "nested records": NESTED * 1500 + header("data/a", 0),
+    "nested long names": (header("././@LongLink", 2, tarfile.GNUTYPE_LONGNAME) + b"a".ljust(512, b"\0")) * 1500,
+    "negative size": header("data/a", -1024),
+    "long name": extended(f"data/{'a' * 300}"),
+    "map of a sparse file": extended("data/a", **{"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}),
+    "words in a map": extended("data/a", **{"GNU.sparse.map": "a,b", "GNU.sparse.size": "x"}),
+}
+
+
 class TestHostile:
     @pytest.mark.parametrize(
         "name",
@@ -242,6 +311,13 @@ class TestHostile:
             with pytest.raises(BackupUnusable):
                 restore(tmp_path / file, tmp_path / "data", silent)
             assert not (tmp_path / "data").exists()
+
+    @pytest.mark.parametrize("kind", HOSTILE)
+    def test_headers_that_make_no_sense(self, tmp_path: Path, kind: str) -> None:
+        (tmp_path / "hostile.tar").write_bytes(HOSTILE[kind] + bytes(1024))
+        with pytest.raises(BackupUnusable):
+            restore(tmp_path / "hostile.tar", tmp_path / "data", silent)
+        assert not (tmp_path / "data").exists()
 
     def test_nothing_becomes_a_program_or_gets_another_owner(self, tmp_path: Path) -> None:
         made(tmp_path / "program.tar", {"data/a": b"x"})
