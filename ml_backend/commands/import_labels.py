@@ -29,8 +29,8 @@ def import_labels(table: Table, project: Project, whole_clips: WholeClips = Fals
     A frame that has an annotation already stays as it is. The annotations say that they were imported, from which file
     and when. Whether they are learnt from is the setting TSAL_IMPORTED.
 
-    Ends with 1 if a row could not be used (the others are imported), with 2 if the table could not be. Running it again
-    imports nothing twice.
+    Ends with 1 if a row could not be used (the others are imported), with 2 if the table could not be used. Running it
+    again imports nothing twice.
     """
     from ml_backend.ingest.labels.plan import carry_out, plan
     from ml_backend.services import Services

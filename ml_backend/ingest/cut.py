@@ -24,7 +24,7 @@ _BOX = re.compile(r"\d{1,6}(,\d{1,6}){3}")
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle in pixels of the picture as its file has it, counted from the upper left corner."""
+    """A rectangle in pixels of the picture as it is shown upright, counted from its upper left corner."""
 
     left: int
     top: int
