@@ -18,7 +18,7 @@ from pathlib import Path, PurePath
 from PIL import Image
 from tqdm import tqdm
 
-from ml_backend.errors import InvalidRequest
+from ml_backend.errors import InvalidRequest, NotWritten
 from ml_backend.ingest.cut import Cut, cut_in_use, keep_cut
 from ml_backend.ingest.duplicates import DISTANCE
 from ml_backend.ingest.imported import Holder, Imported
@@ -32,6 +32,7 @@ from ml_backend.ingest.report import Report
 from ml_backend.ingest.salt import salt
 from ml_backend.ingest.storage import Storage, picture_name
 from ml_backend.progress import Progress
+from ml_backend.settings import PREFIX
 from ml_backend.store.evidence_addresses import EvidenceAddresses
 from ml_backend.store.locks import alone
 from ml_backend.studio.client import Studio
@@ -106,6 +107,10 @@ class Importer:
             except BlockingIOError:
                 raise InvalidRequest(
                     f"another import into project {self.project} is running with this data folder: wait for its end"
+                ) from None
+            except OSError as error:
+                raise NotWritten(
+                    f"{self.data_dir} cannot be written ({error.strerror or error}): mend it, or set {PREFIX}DATA_DIR"
                 ) from None
             yield
 

@@ -98,7 +98,7 @@ def test_one_header_patient_in_several_folders_is_refused(place: Place) -> None:
         write_identified(place.clips / name / "visit2" / "a.dcm", [seed + 5], PatientID="12345")
     with pytest.raises(InvalidRequest, match=r"P07.*P08.*--trust-headers.*--patient-level 1"):
         place.run()
-    assert not place.data_dir.exists()
+    assert not (place.data_dir / "patient-salt").exists()
     place.run(trust_headers=True)
     assert len(set(patients(place))) == 1
     place.studio.rows.clear()
@@ -170,7 +170,7 @@ def test_another_data_folder_does_not_give_patients_new_names(place: Place, tmp_
     for dry_run in (False, True):
         with pytest.raises(SettingsError, match=r"patient-salt is missing.*TSAL_DATA_DIR"):
             place.run(data_dir=tmp_path / "other", dry_run=dry_run)
-    assert not (tmp_path / "other").exists()
+    assert not (tmp_path / "other" / "patient-salt").exists()
     place.run()
     assert len(set(patients(place))) == 1
 
