@@ -192,4 +192,4 @@ def test_from_the_pacs_to_a_certified_training_set_and_a_model(
     tasks = [task.data for task in stack.services.studio.tasks(stack.project)]
     left = everything_in(to) + everything_in(tmp_path / "model") + json.dumps(tasks).encode()
     left += "".join(stack.log).encode()
-    assert [name for name in (b"77310", b"DOE^JANE", b"20240229") if name in left] == []
+    assert [name for name in (b"MRN-77310", b"DOE^JANE", b"20240229") if name in left] == []

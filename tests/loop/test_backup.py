@@ -100,6 +100,8 @@ def test_what_belongs_together_is_copied_together_while_writes_go_on(installed: 
     def draw(turn: int) -> None:
         audits.add(Draw(order=f"o{turn}", version=None, newest=None, drawn_at="", seed=0, pool=9, tasks=(turn,)))
 
+    for turn in range(2):
+        publish(turn)  # so that every backup has a version before the active one
     with busy(publish, draw):
         for number in range(8):
             back_up(installed.data, tmp_path / f"{number}.tar", lambda _: None)
