@@ -29,7 +29,7 @@ from ml_backend.store.embeddings import EmbeddingStore
 from ml_backend.store.evidence_addresses import EvidenceAddresses
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.finishes import FinishStore
-from ml_backend.store.format import require_readable
+from ml_backend.store.format import PROJECTS, require_readable
 from ml_backend.store.grounds import GroundsStore
 from ml_backend.store.kept import Kept
 from ml_backend.store.orders import OrderStore
@@ -130,11 +130,11 @@ class Services:
     def folder(self, project: int) -> Path:
         """Where a project's state lies."""
         require_readable(self.settings.data_dir)  # a newer release may have taken the folder over meanwhile
-        return self.settings.data_dir / "projects" / str(project)
+        return self.settings.data_dir / PROJECTS / str(project)
 
     def projects(self) -> list[int]:
         """Projects that were connected to this installation."""
-        folder = self.settings.data_dir / "projects"
+        folder = self.settings.data_dir / PROJECTS
         return sorted(int(entry.name) for entry in folder.glob("*") if entry.name.isdigit()) if folder.is_dir() else []
 
     def versions(self, project: int) -> VersionStore:

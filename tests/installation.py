@@ -14,6 +14,7 @@ from ml_backend.frames.frame import Frame
 from ml_backend.launch.processes import free_port
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
+from ml_backend.store.finishes import Finish
 from ml_backend.store.versions import Manifest, TrainedOn
 from ml_backend.studio.configuration import NOT_ASSESSABLE, OTHERWISE, Configuration
 from ml_backend.tsal.correlation import build
@@ -121,6 +122,27 @@ def manifest_of(seen: int = 0, **changes: Any) -> Manifest:
         "seed": 0,
     }
     return Manifest(**(fields | changes))
+
+
+def finish_of(drawn: tuple[int, ...], **changes: Any) -> Finish:
+    """A finish whose audit is open."""
+    fields: dict[str, Any] = {
+        "number": 1,
+        "order": "diversity.1",
+        "version": None,
+        "drawn_at": "then",
+        "seed": 0,
+        "epsilon": 0.1,
+        "confidence": 0.9,
+        "alpha": 0.1,
+        "symptoms": CONFIGURATION.label_names,
+        "pool": 12,
+        "people": 10,
+        "remembered": {},
+        "drawn": drawn,
+        "expected_answers": 2.0,
+    }
+    return Finish(**(fields | changes))
 
 
 def write_no_weights(path: Path) -> None:

@@ -122,7 +122,7 @@ def running_orthanc(
 
 @pytest.fixture(scope="session")
 def orthanc_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OrthancServer]:
-    """An Orthanc of its own for this test session; skips where none is installed."""
+    """One Orthanc for this test session; skips the test if Orthanc is not installed."""
     with running_orthanc(tmp_path_factory.mktemp("orthanc")) as server:
         yield server
 

@@ -70,7 +70,7 @@ def api(studio_server: StudioServer) -> Iterator[httpx.Client]:
 
 
 def imported(services: Services, project: int, folder: Path, frames: int = FRAMES) -> list[tuple[int, str]]:
-    """Import stills into the bucket; returns the tasks with the addresses of their frames."""
+    """Import stills into the bucket, and return each task with the address of its frame."""
     for number in range(frames):
         write_still(folder / "clips" / f"P{number}" / "still.png", number)
     bucket = Bucket(BucketFolder.parse(PLACE), BucketAccess.of(services.settings))

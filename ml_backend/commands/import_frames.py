@@ -84,11 +84,12 @@ QueryText = Annotated[
     typer.Option(
         "--query",
         metavar="KEY=VALUE,...",
-        help="Studies in the PACS by keys such as PatientID, StudyDate and Modality; may be given several times.",
+        help="Import studies that match keys such as PatientID, StudyDate and Modality; may be given several times.",
     ),
 ]
 Again = Annotated[
-    bool, typer.Option("--again", help="Fetch also instances of which the project has frames, such as for more frames.")
+    bool,
+    typer.Option("--again", help="Fetch instances again that the project has already, such as for more frames."),
 ]
 Crop = Annotated[
     str | None,
@@ -110,8 +111,8 @@ ChangeCrop = Annotated[
     bool,
     typer.Option(
         "--change-crop",
-        help="Import new clips with the --crop and --mask given now (neither: whole pictures), although the project "
-        "has frames with others.",
+        help="Import new clips with the --crop and --mask given now (neither: whole pictures), although the project's "
+        "frames have others.",
     ),
 ]
 InBucket = Annotated[

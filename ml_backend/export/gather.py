@@ -193,13 +193,10 @@ def _put_imported(services: Services, project: int, answers: Answers, found: _Fo
         if told is None:
             found.leave_out(one.task, NOT_COUNTED)
         else:
-            found.label(one.task, _imported(one, told, None))
-
-
-def _imported(one: ConfirmedAnnotation, told: tuple[int | None, ...], certificate: int | None) -> Label:
-    origin = one.imported
-    assert origin is not None
-    return Label(told, "imported", origin.file, user=origin.annotator or None, at=origin.at, certificate=certificate)
+            origin = one.imported
+            assert origin is not None
+            label = Label(told, "imported", origin.file, user=origin.annotator or None, at=origin.at)
+            found.label(one.task, label)
 
 
 def _said(one: ConfirmedAnnotation, configuration: Configuration, periods: Periods) -> tuple[int | None, ...] | None:
@@ -224,16 +221,14 @@ def _put_people(services: Services, project: int, answers: Answers, certificate:
     for task in answers.collected.not_assessable:
         found.leave_out(task, NOT_ASSESSABLE)
     for one in seen_by_people(answers.collected):
-        number = certificate.number if certificate and one.annotation.task in covered else None
-        found.label(one.annotation.task, _person(one, number))
+        if one.annotation.by_person:
+            number = certificate.number if certificate and one.annotation.task in covered else None
+            found.label(one.annotation.task, _person(one, number))
 
 
 def _person(one: Labelled, certificate: int | None) -> Label:
-    told = _symptoms(one.labels.tolist(), one.known.tolist())
-    if one.annotation.imported is not None:
-        return _imported(one.annotation, told, certificate)
     return Label(
-        told,
+        _symptoms(one.labels.tolist(), one.known.tolist()),
         "person",
         user=one.annotation.by,
         at=one.annotation.updated_at,

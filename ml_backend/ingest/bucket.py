@@ -14,6 +14,7 @@ from typing import Any
 from PIL import Image
 
 from ml_backend.errors import BucketUnusable, ExtraMissing, InvalidRequest
+from ml_backend.ingest.places import BUCKETS
 from ml_backend.ingest.storage import save_png
 from ml_backend.settings import PREFIX
 from ml_backend.studio.client import Studio
@@ -51,7 +52,7 @@ class BucketFolder:
         return cls(found["bucket"], found["prefix"])
 
     def __str__(self) -> str:
-        return f"s3://{self.bucket}/{self.prefix}"
+        return f"{BUCKETS}{self.bucket}/{self.prefix}"
 
 
 class Bucket:
@@ -76,19 +77,19 @@ class Bucket:
         self._unserved: tuple[Studio, int] | None = None
 
     def address(self, name: str) -> str:
-        """Return the address that Label Studio resolves by the project's storage."""
+        """Return the address of a picture, which Label Studio resolves through the project's storage."""
         return f"{self._place}/{name}"
 
     def open(self, studio: Studio, project: int) -> None:
-        """List what is there, once for the whole import."""
+        """List what the bucket holds, once for the whole import."""
         with self._explained("list"):
             # Not `find` of the whole place: where that is empty, it would ask for an object of this name too.
             found = self._files.find(self._place.bucket, prefix=f"{self._place.prefix}/")
-        self._there = {f"s3://{path}" for path in found}
+        self._there = {f"{BUCKETS}{path}" for path in found}
         self._unserved = studio, project
 
     def keep(self, name: str, picture: Image.Image) -> None:
-        """Send a picture unless it is there, several at a time."""
+        """Upload a picture unless it is there already; pictures are uploaded several at a time."""
         address, file = self.address(name), io.BytesIO()
         if address in self._there:
             return
@@ -102,10 +103,10 @@ class Bucket:
                 self._send()
 
     def settle(self) -> None:
-        """Send what waits, and let the project show it; raises StudioRefused if Label Studio cannot."""
+        """Upload what is waiting, and let the project show it; raises StudioRefused if Label Studio cannot."""
         with self._lock:
             self._send()
-        # Not before: Label Studio takes no storage in which nothing lies.
+        # Only now: Label Studio refuses a storage that is still empty.
         if self._unserved is not None and self._there:
             serve(*self._unserved, self._place, self._access)
             self._unserved = None
@@ -114,7 +115,7 @@ class Bucket:
         if self._waiting:
             with self._explained("write to"):
                 self._files.pipe(self._waiting, batch_size=AT_ONCE, ContentType="image/png")
-            # After an error they wait still: no task may be sent before its picture, whichever thread had the error.
+            # After an error they keep waiting: no task may be sent before its picture, whichever thread met the error.
             self._waiting.clear()
 
     @contextmanager

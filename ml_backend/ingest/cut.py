@@ -16,8 +16,8 @@ from PIL import Image
 from ml_backend.errors import FrameUnreadable, InvalidRequest, NotWritten, SettingsError
 from ml_backend.settings import PREFIX
 from ml_backend.store.files import read_json, write_aside
+from ml_backend.store.format import IMPORTS
 
-_FOLDER = "imports"  # not `projects`: what has a folder there counts as connected
 _FORMAT = 1
 _BOX = re.compile(r"\d{1,6}(,\d{1,6}){3}")
 
@@ -117,7 +117,7 @@ def keep_cut(data_dir: Path, project: int, cut: Cut) -> None:
 
 
 def _file(data_dir: Path, project: int) -> Path:
-    return data_dir / _FOLDER / f"{project}.json"
+    return data_dir / IMPORTS / f"{project}.json"
 
 
 def _read(path: Path) -> Cut:

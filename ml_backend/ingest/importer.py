@@ -34,6 +34,7 @@ from ml_backend.ingest.storage import Storage, picture_name
 from ml_backend.progress import Progress
 from ml_backend.settings import PREFIX
 from ml_backend.store.evidence_addresses import EvidenceAddresses
+from ml_backend.store.format import IMPORTS
 from ml_backend.store.locks import alone
 from ml_backend.studio.client import Studio
 from ml_backend.studio.configuration import Configuration
@@ -81,7 +82,7 @@ class Importer:
         )
 
     def before(self) -> Plan:
-        """Return a plan without clips: what the project has, and what is taken of every picture."""
+        """Return a plan without clips yet: what the project has, and which crop and masks hold."""
         image_key = Configuration.parse(self.studio.project(self.project).label_config).image_key
         there = Imported((task.data for task in self.studio.tasks(self.project)), image_key, self.keys)
         has_frames = any(there.names.values())
@@ -94,7 +95,7 @@ class Importer:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep other imports of this installation out of the project: two that plan at once would double its tasks.
+        """Lock the project against other imports of this installation: two at a time would make every task twice.
 
         Raises InvalidRequest where one is running.
         """
@@ -103,7 +104,7 @@ class Importer:
             return
         with ExitStack() as held:
             try:
-                held.enter_context(alone(self.data_dir / "imports" / f".{self.project}.lock", wait=False))
+                held.enter_context(alone(self.data_dir / IMPORTS / f".{self.project}.lock", wait=False))
             except BlockingIOError:
                 raise InvalidRequest(
                     f"another import into project {self.project} is running with this data folder: wait for its end"
@@ -139,7 +140,7 @@ class Importer:
         return report
 
     def begin(self, plan: Plan) -> Report:
-        """Make ready what an import writes to, and return its report."""
+        """Prepare what an import writes to, and return its empty report."""
         if not self.dry_run:
             keep_cut(self.data_dir, self.project, plan.cut)
             self.storage.open(self.studio, self.project)
@@ -206,7 +207,7 @@ class Importer:
 
 
 def fail(report: Report, name: PurePath, reason: str) -> None:
-    """Report a file that costs itself."""
+    """Report a file that could not be imported, or not to its end."""
     report.failed.append((name, reason))
     tqdm.write(f"{name}: {reason}", file=sys.stderr)  # keeps a bar whole
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from urllib.parse import parse_qs, quote, urlsplit
 
 _SERVED = "/data/local-files/"
-_BUCKET = "s3://"
+BUCKETS = "s3://"
+"""How addresses of pictures in buckets begin."""
 
 
 def served_address(path: str) -> str:
@@ -16,12 +17,12 @@ def served_address(path: str) -> str:
 def place_of(value: object) -> str | None:
     """Return where the picture at an address lies: a path below the document root, or ``s3://`` with bucket and key.
 
-    The last part is the picture's name. None for an address of another kind.
+    The last part of either is the file name of the picture. Returns None for an address of any other kind.
     """
     if not isinstance(value, str):
         return None
-    if value.startswith(_BUCKET):
-        return value if value.removeprefix(_BUCKET).strip("/") else None
+    if value.startswith(BUCKETS):
+        return value if value.removeprefix(BUCKETS).strip("/") else None
     try:
         address = urlsplit(value)
     except ValueError:

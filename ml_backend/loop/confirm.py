@@ -226,7 +226,7 @@ def is_due_for_certain(services: Services, project: int) -> bool:
 
 
 def is_enough(labelled: Sequence[Labelled], settings: Settings) -> bool:
-    """Whether annotations that were there before a project was connected are enough for its first fine-tune."""
+    """Whether the annotations that a project brings along are enough for its first fine-tune."""
     combinations = {one.labels.tobytes() for one in labelled}
     return len(labelled) >= min(FIRST, settings.k_max) and len(combinations) > 1
 

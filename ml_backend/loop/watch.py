@@ -23,7 +23,7 @@ from ml_backend.loop.evidence_files import write_pictures
 from ml_backend.services import Services
 from ml_backend.store import heartbeat
 from ml_backend.store.files import remove_leftovers
-from ml_backend.store.format import mark
+from ml_backend.store.format import PROJECTS, mark
 from ml_backend.studio.client import Counts
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def watch(services: Services, projects: list[int] | None) -> None:
     event(logger, "sidecar watches", projects=projects or "all connected")
     with suppress(OSError):  # a full disk must not end the sidecar
         mark(services.settings.data_dir)
-    remove_leftovers(services.settings.data_dir / "projects")
+    remove_leftovers(services.settings.data_dir / PROJECTS)
     states: dict[int, Watched] = {}
     offset = time.time() - time.monotonic()
     looks: dict[int, Future[None]] = {}

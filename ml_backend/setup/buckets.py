@@ -9,14 +9,13 @@ from itertools import islice
 
 from ml_backend.errors import FrameUnreadable, InvalidRequest
 from ml_backend.ingest.bucket import BucketFolder, serve
+from ml_backend.ingest.places import BUCKETS
 from ml_backend.ingest.storage import is_picture_name
 from ml_backend.services import Services
 from ml_backend.setup.findings import Finding
 from ml_backend.setup.project import LOOKED_AT
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.storages import NO_FILE, BucketAccess, BucketStorage
-
-_S3 = "s3://"
 
 
 def checked(services: Services, project: int, configuration: Configuration) -> Iterator[Finding]:
@@ -25,11 +24,11 @@ def checked(services: Services, project: int, configuration: Configuration) -> I
         str(task.data.get(configuration.image_key)): task.id
         for task in islice(services.studio.tasks(project), LOOKED_AT)
     }
-    there = {url: task for url, task in urls.items() if url.startswith(_S3)}
+    there = {url: task for url, task in urls.items() if url.startswith(BUCKETS)}
     if not there:
         return
     storages = services.studio.bucket_storages(project)
-    one_of = {url.removeprefix(_S3).partition("/")[0]: url for url in there}
+    one_of = {url.removeprefix(BUCKETS).partition("/")[0]: url for url in there}
     for bucket, url in sorted(one_of.items()):
         if any(one.bucket == bucket for one in storages):
             yield _read(services, bucket, url, there[url])
@@ -69,7 +68,7 @@ def _unserved(services: Services, project: int, url: str) -> Finding:
 
 def _makes_task(storage: BucketStorage, url: str) -> bool:
     """Say whether Label Studio, told to sync, could make a task of a picture that `tsal import` wrote."""
-    key = url.removeprefix(f"{_S3}{storage.bucket}/")
+    key = url.removeprefix(f"{BUCKETS}{storage.bucket}/")
     if not storage.synchronizable or key == url or not is_picture_name(key.rpartition("/")[2]):
         return False
     try:

@@ -26,14 +26,13 @@ from ml_backend.settings import PREFIX
 from ml_backend.store.audits import AuditStore
 from ml_backend.store.files import folder_aside, written_aside
 from ml_backend.store.finishes import FinishStore
-from ml_backend.store.format import PRESENT, Stamp, refuse_newer, require_readable
+from ml_backend.store.format import IMPORTS, PRESENT, PROJECTS, Stamp, refuse_newer, require_readable
 from ml_backend.store.locks import alone
 from ml_backend.store.symptoms import SymptomStore
 from ml_backend.store.versions import VersionStore
 
 CONTENTS = "backup.json"
 DATA = "data"
-PROJECTS, IMPORTS = "projects", "imports"
 REMADE = ("embeddings", "probabilities")
 """Folders of a project that are made again where they are missing; their files grow in place."""
 PIECE = 1 << 20
@@ -109,7 +108,7 @@ def restore(source: Path, data_dir: Path, report: Report) -> Contents:
     """
     _require_empty(data_dir)
     new = not data_dir.exists()
-    # Inside the folder, which may be where a disk is mounted, and gives its group to what is made in it.
+    # Unpack inside the folder: it may be the mount point of a disk, and new files inherit its group.
     aside = folder_aside(data_dir / _UNPACKED)
     parts: list[Path] = []
     try:

@@ -17,6 +17,10 @@ from ml_backend.errors import DataTooNew, SettingsError
 from ml_backend.store.files import write_aside
 
 FILE = "format.json"
+PROJECTS = "projects"
+"""Folder with a folder for each connected project."""
+IMPORTS = "imports"
+"""Folder with what imports keep of each project, connected or not."""
 FIRST = 1
 """The format of release 0.1.0, which wrote no number."""
 PRESENT = 2

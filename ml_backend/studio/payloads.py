@@ -134,7 +134,7 @@ def imported_result(labels: NDArray[np.uint8], configuration: Configuration, ori
 
 
 def origin_of(result: object) -> Imported | None:
-    """Return where an imported annotation comes from; None for any other, and for an invalid result."""
+    """Return the origin of an imported annotation; None if it was not imported, or its result is invalid."""
     for item in result if isinstance(result, list | tuple) else ():
         told = item.get(AUDIT) if isinstance(item, Mapping) else None
         origin = told.get(IMPORTED) if isinstance(told, Mapping) else None

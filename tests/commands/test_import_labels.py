@@ -22,11 +22,10 @@ from ml_backend.loop.collect import collect
 from ml_backend.services import Services
 from ml_backend.settings import Settings
 from ml_backend.setup.label_configuration import render
-from ml_backend.store.finishes import Finish
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.keys import DataKeys
 from ml_backend.studio.payloads import choices_result, labels_of
-from tests.installation import connected_settings, environment_of, exit_code
+from tests.installation import connected_settings, environment_of, exit_code, finish_of
 from tests.studio_server import StudioServer
 
 CONFIGURATION = Configuration.parse(render())
@@ -168,32 +167,13 @@ def test_answers_of_people_and_open_audits_stay_alone(
 ) -> None:
     answer = [choices_result(np.array([0, 0, 0, 1], np.uint8), CONFIGURATION)]
     services.studio.submit(tasks[0], answer, lead_time=3.0)
-    services.finishes(project).save(open_finish(drawn=(tasks[1],)))
+    services.finishes(project).save(finish_of((tasks[1],), symptoms=NAMES))
     path = table("P0/clip.mp4,1,0,0,0", head=f"file,{HEAD}")
     assert imported(project, path, "--whole-clips") == 0
     assert labels_in(services, project) == {tasks[0]: [0, 0, 0, 1], tasks[2]: [1, 0, 0, 0]}
     said = capsys.readouterr().out
     assert "have another annotation: 1" in said
     assert "asked in an open audit:  1" in said
-
-
-def open_finish(drawn: tuple[int, ...]) -> Finish:
-    return Finish(
-        number=1,
-        order="o",
-        version=None,
-        drawn_at="then",
-        seed=0,
-        epsilon=0.1,
-        confidence=0.9,
-        alpha=0.1,
-        symptoms=NAMES,
-        pool=6,
-        people=1,
-        remembered={},
-        drawn=drawn,
-        expected_answers=1.0,
-    )
 
 
 class TestTeaching:

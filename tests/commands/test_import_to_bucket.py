@@ -254,7 +254,7 @@ def test_a_malformed_address_ends_with_2(s3_settings: Place, capsys: pytest.Capt
 
 
 def error_of(place: Place, capsys: pytest.CaptureFixture[str]) -> str:
-    """The command's one line; nothing was sent to Label Studio, and no secret was told."""
+    """Return the one line that the command printed; it must have sent nothing to Label Studio and shown no secret."""
     output = capsys.readouterr()
     lines = [line for line in output.err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1

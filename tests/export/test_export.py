@@ -23,6 +23,7 @@ from tests.installation import CONFIGURATION, NO_ANSWER, PROJECT, XML, exit_code
 from tests.installation import write_no_weights as no_weights
 from tests.loop.test_finish import advanced, begun
 from tests.loop.test_finish import answer as answer_audit
+from tests.loop.test_imported import bring
 from tests.loop.test_order import TASKS, Installation, folder, installed, lose, predictor, refreshed, studio
 from tests.loop.test_remember import A, B
 from tests.studio_stand_in import one_thread
@@ -208,6 +209,16 @@ def test_a_kept_label_that_was_accepted_unseen_is_still_the_certified_one(
     label = by_task(exported(made, tmp_path / "out").rows.rows)[kept].label
     assert (label.source, label.certificate) == ("machine", 1)
     assert label.symptoms == tuple(rows.labels[rows.tasks == kept][0].tolist())
+
+
+def test_an_imported_label_takes_no_certificate_over(installed: Installation, tmp_path: Path) -> None:
+    made, finish = certified(installed)
+    made.settings = made.settings.model_copy(update={"imported": "train"})
+    rows = made.finishes(PROJECT).rows(finish)
+    kept = int(rows.tasks[rows.kept][0])
+    bring(installed, kept, B)
+    label = by_task(exported(made, tmp_path / "out", only="all").rows.rows)[kept].label
+    assert (label.source, label.certificate) == ("machine", 1)
 
 
 def test_without_a_valid_certificate_nothing_is_certified(installed: Installation, tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ import pytest
 
 from ml_backend.loop.suspects import Suspect, suspects
 from ml_backend.services import Services
-from ml_backend.store.finishes import Finish
-from tests.installation import CONFIGURATION, PROJECT, XML, exit_code, one_line
+from tests.installation import PROJECT, XML, exit_code, finish_of, one_line
 from tests.loop.test_order import Installation, folder, installed, predictor, silent, studio
 from tests.loop.test_remember import A, B, services
 from tests.studio_stand_in import one_thread
@@ -81,9 +80,9 @@ def test_answers_that_nobody_looked_at_are_neither_listed_nor_evidence(answered:
 
 def test_frames_of_an_audit_that_is_being_answered_are_left_alone(answered: Installation) -> None:
     made = services(answered)
-    made.finishes(PROJECT).save(_finish((WRONG, 99)))
+    made.finishes(PROJECT).save(finish_of((WRONG, 99)))
     assert found(made) == []
-    made.finishes(PROJECT).save(_finish((WRONG, 99)).model_copy(update={"state": "void"}))
+    made.finishes(PROJECT).save(finish_of((WRONG, 99)).model_copy(update={"state": "void"}))
     assert [one.task for one in found(made)] == [WRONG]
 
 
@@ -106,7 +105,7 @@ def test_the_command_lists_them_and_says_what_a_correction_does(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert f"data?task={WRONG}" in lines[1]
-    command.finishes(PROJECT).save(_finish((98, 99)))
+    command.finishes(PROJECT).save(finish_of((98, 99)))
     assert exit_code("suspects", "--project", str(PROJECT)) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
 
@@ -130,22 +129,3 @@ def test_a_project_that_is_not_connected_is_refused(command: Services, capsys: p
 
 def _tasks(listed: Sequence[dict[str, int]]) -> list[int]:
     return [one["task"] for one in listed]
-
-
-def _finish(drawn: tuple[int, ...]) -> Finish:
-    return Finish(
-        number=1,
-        order="diversity.1",
-        version=None,
-        drawn_at="then",
-        seed=0,
-        epsilon=0.1,
-        confidence=0.9,
-        alpha=0.1,
-        symptoms=CONFIGURATION.label_names,
-        pool=12,
-        people=10,
-        remembered={},
-        drawn=drawn,
-        expected_answers=2.0,
-    )

@@ -30,7 +30,7 @@ from ml_backend.web.app import create_app
 from ml_backend.web.lead.access import FAILURES, KEY_FILE, log_in, signing_key
 from ml_backend.web.lead.clips import CLIPS, FRAMES, clip_of
 from ml_backend.web.lead.pool_map import COLOURS, OTHER
-from tests.installation import PROJECT, manifest_of, settings_in, task_with_frame, write_no_weights
+from tests.installation import PROJECT, finish_of, manifest_of, settings_in, task_with_frame, write_no_weights
 from tests.web.overviews import DRAWN, SCRIPT, counted, made_up
 
 LEAD, READER = ("lead", "may-change"), ("guest", "may-read")
@@ -235,22 +235,14 @@ def test_a_view_of_many_versions_keeps_its_labels_apart(client: FlaskClient, ser
 
 def certified(services: Services, **changes: Any) -> Finish:
     """Save and return a finish whose audit was counted."""
-    finish = Finish(
-        number=1,
+    finish = finish_of(
+        (5, 6, 7),
         state="certified",
-        order="diversity.1",
-        version=None,
         drawn_at="2026-01-01T00:00:00+00:00",
-        seed=0,
-        epsilon=0.03,
-        confidence=0.95,
-        alpha=0.04,
         symptoms=(SCRIPT,),
         pool=10,
         people=4,
         remembered={1: 2},
-        drawn=(5, 6, 7),
-        expected_answers=3,
         counted_at="2026-01-02T00:00:00+00:00",
         outcome=Outcome(
             by_people=7,

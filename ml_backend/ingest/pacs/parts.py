@@ -14,7 +14,7 @@ class BrokenOff(Exception):
 
 
 def boundary_of(content_type: str) -> bytes | None:
-    """Return what separates the parts of a message with this content type, or None if it has no parts."""
+    """Return the boundary between the parts of a message with this content type, or None if it has no parts."""
     message = Message()
     message["content-type"] = content_type
     boundary = message.get_boundary()
@@ -22,16 +22,16 @@ def boundary_of(content_type: str) -> bytes | None:
 
 
 def first_part(blocks: Iterable[bytes], boundary: bytes) -> Iterator[bytes]:
-    """Yield the content of the first part as it comes, and read the message to its end; raises BrokenOff."""
+    """Yield the content of the first part as it arrives, and read the message to its end. Raises BrokenOff."""
     blocks = iter(blocks)
     end = b"\r\n--" + boundary
     yield from _content(blocks, _after_head(blocks), end)
-    for _ in blocks:  # a connection of which all was read is used again
+    for _ in blocks:  # a connection can be used again only if its answer was read to the end
         pass
 
 
 def _after_head(blocks: Iterator[bytes]) -> bytes:
-    """Read the head of the first part, and return what of its content came with it."""
+    """Read the head of the first part, and return the beginning of its content that arrived with it."""
     held = b""
     for block in blocks:
         held += block

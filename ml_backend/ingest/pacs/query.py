@@ -1,4 +1,4 @@
-"""What a PACS is searched for: keys of DICOMweb's search and their values, each at the level where it may be asked.
+"""What to search a PACS for: keys of DICOMweb's search and their values, each at the level that it belongs to.
 
 Values name people, so no message repeats one.
 """
@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from ml_backend.errors import InvalidRequest
 
-# What the standard obliges every server to match (PS3.18, table 10.6.1-5), and what nearly all match besides. A server
-# may ignore any other key, and would then give what nobody asked for.
+# Every server must match some of these keys (PS3.18, table 10.6.1-5), and nearly all match the others. A server may
+# ignore any other key, and would then return what nobody asked for.
 _STUDY = (
     "PatientID",
     "PatientName",
@@ -49,7 +49,7 @@ class Query:
 
     @classmethod
     def parse(cls, text: str) -> Query:
-        """Read ``PatientID=…,StudyDate=…``; a value may hold commas. Raises InvalidRequest."""
+        """Parse ``PatientID=…,StudyDate=…``; values may contain commas. Raises InvalidRequest."""
         values: dict[str, str] = {}
         # A comma separates two keys only where a key follows it: names and lists of UIDs hold commas too.
         for number, part in enumerate(re.split(r",\s*(?=[A-Za-z]+=)", text.strip()), 1):
@@ -63,7 +63,7 @@ class Query:
             if not value.strip():
                 raise InvalidRequest(f"{key} of --query has no value, so it would find everything: give it one")
             if key in values:
-                raise InvalidRequest(f"{key} stands twice in one --query: write a second --query")
+                raise InvalidRequest(f"{key} appears twice in one --query: write a second --query")
             values[key] = value.strip()
         study = {key: value for key, value in values.items() if key in _STUDY}
         if "Modality" in values:

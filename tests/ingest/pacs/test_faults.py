@@ -119,30 +119,26 @@ def hang_up(handler: BaseHTTPRequestHandler) -> None:
     handler.close_connection = True
 
 
-def half(handler: BaseHTTPRequestHandler) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Type", "multipart/related; boundary=x")
-    handler.send_header("Content-Length", "5000")
-    handler.end_headers()
-    handler.wfile.write(b"--x\r\n\r\n" + b"a" * 100)
-    handler.close_connection = True
+def body(content_type: str, content: bytes, length: int | None = None) -> Page:
+    """Send a body and close the connection; ``length`` is what the head claims, if anything."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", content_type)
+        if length is not None:
+            handler.send_header("Content-Length", str(length))
+        handler.end_headers()
+        handler.wfile.write(content)
+        handler.close_connection = True
+
+    return answer
 
 
-def without_end(handler: BaseHTTPRequestHandler) -> None:
-    """What a proxy gives that cut a transfer off: no length is wrong, only the closing boundary is missing."""
-    handler.send_response(200)
-    handler.send_header("Content-Type", "multipart/related; boundary=x")
-    handler.end_headers()
-    handler.wfile.write(b"--x\r\n\r\n" + b"a" * 100)
-    handler.close_connection = True
-
-
-def page(handler: BaseHTTPRequestHandler) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Type", "text/html")
-    handler.end_headers()
-    handler.wfile.write(b"<html>Please sign in, JANE DOE</html>")
-    handler.close_connection = True
+BEGUN = ("multipart/related; boundary=x", b"--x\r\n\r\n" + b"a" * 100)
+half = body(*BEGUN, length=5000)
+# A proxy that cut the transfer off sends this: no length is wrong, only the closing boundary is missing.
+without_end = body(*BEGUN)
+page = body("text/html", b"<html>Please sign in, JANE DOE</html>")
 
 
 def test_the_fake_is_a_pacs(place: Place, fake: FakePacs) -> None:

@@ -41,7 +41,7 @@ def place(tmp_path: Path) -> Place:
 
 @pytest.fixture
 def study(request: pytest.FixtureRequest) -> str:
-    """A study of the test's own, in the one PACS of all tests."""
+    """The UID of a study that only this test uses, since all tests share one PACS."""
     return str(uid.generate_uid(entropy_srcs=[request.node.name, str(os.getpid())]))[:48].rstrip(".")
 
 
