@@ -187,9 +187,8 @@ def settle(several: Sequence[Labelled], rule: Disagreement) -> Labelled | None:
     """Return the annotation that counts for a frame, None where the rule leaves the frame out.
 
     An imported label counts only where no person answered, and annotations from before a symptom was added only where
-    there are none from after. ``latest``: the one that
-    was changed last. ``majority``: the last one among those with the most frequent labels, ties included. ``leave
-    out``: the last one if all agree.
+    there are none from after. ``latest``: the one that was changed last. ``majority``: the last one among those with
+    the most frequent labels, ties included. ``leave out``: the last one if all agree.
     """
     several = [one for one in several if one.annotation.imported is None] or list(several)
     most_known = max(one.known.sum() for one in several)
