@@ -17,8 +17,9 @@ from ml_backend.errors import BackendError, InvalidRequest
 from ml_backend.settings import DEMO_LABEL_STUDIO
 from ml_backend.store.files import write_aside
 from ml_backend.store.locks import alone
+from ml_backend.studio.releases import TESTED
 
-RELEASE = "1.23.2"
+RELEASE = TESTED[-1]
 VARIABLES = (DEMO_LABEL_STUDIO, "TSAL_TEST_LABEL_STUDIO")
 PROGRAM = Path("bin") / "label-studio"
 IN_REPOSITORY = Path(".venv-label-studio") / PROGRAM

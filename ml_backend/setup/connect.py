@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from ml_backend.services import Services
-from ml_backend.setup import address, machine, project
+from ml_backend.setup import address, machine, project, release
 from ml_backend.setup.checks import checks
 from ml_backend.setup.findings import Finding
 
@@ -32,8 +32,9 @@ def connect(services: Services, number: int, say: Say, *, dry_run: bool = False)
             if finding.mend is not None and not dry_run:
                 finding.mend()
 
+    tell(release.checked(services.studio))
     info = services.studio.project(number)
-    say(f"ok       Label Studio {services.studio.version()}, project {number}: {info.title}")
+    tell([Finding("project", "ok", f"project {number}: {info.title}")])
     configuration = services.configuration(info.label_config)
     tell(project.symptoms(configuration))
     address.require_dot(services.settings.backend_url)

@@ -9,7 +9,7 @@ from functools import partial
 from ml_backend.errors import DataTooNew, SettingsError
 from ml_backend.services import Services
 from ml_backend.settings import load
-from ml_backend.setup import address, machine, project
+from ml_backend.setup import address, machine, project, release
 from ml_backend.setup.checks import checks
 from ml_backend.setup.findings import Finding, run
 from ml_backend.store.format import require_readable
@@ -21,8 +21,6 @@ SECONDS = 30.0
 MODEL_SECONDS = 300.0
 """Building the network may begin with a download of 100 MB."""
 CALL_SECONDS = 10.0
-KNOWN_STUDIO = ("1.20", "1.23")
-"""First and last release of Label Studio that this was tried with."""
 
 
 def findings(only: int | None = None) -> Iterator[Finding]:
@@ -48,7 +46,7 @@ def findings(only: int | None = None) -> Iterator[Finding]:
     yield from run("sdk", machine.sdk, SECONDS)
     services = Services(settings)
     services.studio = Studio(settings.label_studio_url, settings.token(), timeout=CALL_SECONDS, slow=SECONDS)
-    there = list(run("label studio", partial(_label_studio, services.studio), SECONDS))
+    there = list(run("label studio", partial(release.checked, services.studio), SECONDS))
     yield from there
     if any(finding.state == "change" for finding in there):
         return
@@ -57,18 +55,6 @@ def findings(only: int | None = None) -> Iterator[Finding]:
         yield Finding("project", "note", "no project is connected yet: run `tsal connect --project ID`")
     for number in numbers:
         yield from _project(services, number)
-
-
-def _label_studio(studio: Studio) -> Iterator[Finding]:
-    email, release = studio.me(), studio.version()
-    first, last = KNOWN_STUDIO
-    known = _numbers(first) <= _numbers(release) <= _numbers(last)
-    yield Finding(
-        "label studio version",
-        "ok" if known else "note",
-        f"Label Studio {release} answers to {email}"
-        + ("" if known else f"; this was tried with {first} to {last} only"),
-    )
 
 
 def _project(services: Services, number: int) -> Iterator[Finding]:
@@ -90,7 +76,3 @@ def _project(services: Services, number: int) -> Iterator[Finding]:
         for finding in run(subject, check, SECONDS):
             remedy = f": run `tsal connect --project {number}`" if finding.mend else ""
             yield replace(finding, text=finding.text + remedy)
-
-
-def _numbers(release: str) -> tuple[int, ...]:
-    return tuple(int(part) if part.isdigit() else 0 for part in release.split(".")[:2])
