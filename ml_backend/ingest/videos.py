@@ -15,7 +15,21 @@ from ml_backend.errors import FrameUnreadable
 from ml_backend.ingest.pictures import ClipFrame, Sampler, check_count, check_size, one_line, plain
 
 ASSUMED_RATE = Fraction(25)  # frames a second, where a file says nothing
+# No play list among them: those read other files, and addresses.
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,gif"
+# What machines, phones and screen recorders write; libav knows hundreds more, and each is one more to attack.
+_CODECS = frozenset(
+    "h264 hevc av1 libdav1d vp8 vp9 mpeg4 mpeg1video mpeg2video mpegvideo msmpeg4v1 msmpeg4v2 msmpeg4 wmv1 wmv2 h263 "
+    "mjpeg jpeg2000 png gif bmp rawvideo msrle msvideo1 cinepak indeo3 indeo5 dvvideo huffyuv ffvhuff ffv1 utvideo "
+    "qtrle prores dnxhd svq1 svq3 zlib".split()
+)
+# The file is open already, and what it refers to is never read.
+_OPTIONS = {
+    "format_whitelist": _CONTAINERS,
+    "codec_whitelist": ",".join(sorted(_CODECS)),
+    "protocol_whitelist": "none",
+    "enable_drefs": "0",
+}
 
 
 def video_frames(path: Path, every: Fraction) -> Iterator[ClipFrame]:
@@ -38,11 +52,12 @@ def video_stream(file: BinaryIO, every: Fraction, rate: Fraction | None = None) 
 
     ``rate`` (frames a second) is for bare H.264 and HEVC, which say nothing of time.
     """
-    options = {"format_whitelist": _CONTAINERS, "framerate": str(rate or ASSUMED_RATE)}
-    with av.open(file, options=options) as container:
+    with av.open(file, options={**_OPTIONS, "framerate": str(rate or ASSUMED_RATE)}) as container:
         stream = next(iter(container.streams.video), None)
         if stream is None:
             raise FrameUnreadable("it has no video in it")
+        if stream.codec_context is None or stream.codec_context.name not in _CODECS:
+            raise FrameUnreadable("its video has a compression that is not read here: save it as H.264")
         check_size(stream.codec_context.width, stream.codec_context.height)
         sampler, clock = Sampler(every), Clock(stream)
         for count, frame in enumerate(sound_frames(container, stream)):
