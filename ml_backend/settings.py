@@ -223,6 +223,13 @@ class Settings(BaseSettings):
     fetch_seconds: float = Field(20.0, gt=0, description="time that fetching one frame may take, in seconds")
     fetch_workers: int = Field(8, ge=1, description="frames fetched at the same time")
 
+    decode_seconds: float = Field(
+        600.0, gt=0, description="time that reading one file of an import may take, in seconds"
+    )
+    decode_bytes: int = Field(
+        2_000_000_000, ge=300_000_000, description="memory that reading one file of an import may take, in bytes"
+    )
+
     # A PACS
     dicomweb_user: str | None = Field(None, description="user name for `tsal import --dicomweb`")
     dicomweb_password: SecretStr | None = Field(None, description="password for it")

@@ -176,6 +176,7 @@ def import_frames(
     """
     import warnings
 
+    from ml_backend.ingest.apart import Limits
     from ml_backend.ingest.clip_table import read_clip_table
     from ml_backend.ingest.importer import Importer
     from ml_backend.ingest.origins import Rule
@@ -199,6 +200,7 @@ def import_frames(
         change_cut=change_crop,
         keys=DataKeys.of(settings),
         evidence=EvidenceAddresses(settings) if settings.evidence else None,
+        limits=Limits.of(settings),
         dry_run=dry_run,
     )
     if dicomweb is None and (study or query or again):

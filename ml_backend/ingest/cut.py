@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,15 @@ class Cut:
         crop = [f"crop {self.crop}"] if self.crop else []
         return ", ".join([*crop, *(f"mask {mask}" for mask in self.masks)]) or "whole pictures"
 
+    def told(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {"crop": str(self.crop) if self.crop else None, "masks": [str(mask) for mask in self.masks]}
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any]) -> Cut:
+        """Read what `told` returned; errors of nearly any kind for anything else."""
+        return cls(Box.parse(told["crop"]) if told["crop"] else None, tuple(map(Box.parse, told["masks"])))
+
     def applied(self, picture: Image.Image) -> Image.Image:
         """Return what is taken of a picture with mode L or RGB; FrameUnreadable if crop or mask lie outside it.
 
@@ -108,10 +118,8 @@ def keep_cut(data_dir: Path, project: int, cut: Cut) -> None:
     path = _file(data_dir, project)
     if _read(path) == cut:
         return
-    told: dict[str, Any] = {"format": _FORMAT, "crop": str(cut.crop) if cut.crop else None}
-    told["masks"] = [str(mask) for mask in cut.masks]
     try:
-        write_aside(path, json.dumps(told) + "\n")
+        write_aside(path, json.dumps({"format": _FORMAT, **cut.told()}) + "\n")
     except OSError as error:
         raise NotWritten(f"{path}: {error.strerror or error}; check {PREFIX}DATA_DIR") from error
 
@@ -127,8 +135,7 @@ def _read(path: Path) -> Cut:
             raise ValueError
         if told["format"] != _FORMAT:
             raise SettingsError(f"{path} is of another release of this package: use that one, or a newer one")
-        crop = Box.parse(told["crop"]) if told["crop"] else None
-        return Cut(crop, tuple(map(Box.parse, told["masks"])))
+        return Cut.read(told)
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror or error}; check {PREFIX}DATA_DIR") from error
     except (ValueError, KeyError, TypeError, AttributeError, InvalidRequest) as error:

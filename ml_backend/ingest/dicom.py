@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import accumulate, chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pydicom
@@ -22,17 +22,40 @@ from ml_backend.ingest.pictures import ClipFrame, Sampler, check_count, check_si
 from ml_backend.ingest.videos import ASSUMED_RATE, video_stream
 
 _VIDEO_SYNTAXES = "1.2.840.10008.1.2.4.10"  # MPEG-2, H.264 and HEVC inside DICOM; no other syntax starts so
+_LONGEST_HEADER = 16 * 2**20
+_LONGEST_ELEMENT = 2**20  # longer ones, in which machines keep data of their own, are passed over
 _NATIVE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian)
+
+
+class _Limited:
+    """A file of which a header may be read, and no more: headers are read where nothing limits memory."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._left = _LONGEST_HEADER
+        self.seek, self.tell, self.close = file.seek, file.tell, file.close
+
+    def read(self, size: int = -1) -> bytes:
+        """Read like a file; FrameUnreadable where it would be too much in all."""
+        data = self._file.read(self._left + 1 if size < 0 else min(size, self._left + 1))
+        self._left -= len(data)
+        if self._left < 0:
+            raise FrameUnreadable(f"its header is longer than the {_LONGEST_HEADER // 2**20} MB allowed")
+        return data
 
 
 def dicom_header(path: Path) -> Any:
     """Read a DICOM file's header (a pydicom Dataset) without its pixels, or raise FrameUnreadable."""
     try:
-        meta = pydicom.filereader.read_file_meta_info(path)
-        if meta.get("TransferSyntaxUID") == uid.DeflatedExplicitVRLittleEndian:
-            # Inflating happens as a whole and before any size can be checked.
-            raise FrameUnreadable("it is a deflated DICOM file; save it uncompressed")
-        return pydicom.dcmread(path, stop_before_pixels=True)
+        with path.open("rb") as opened:
+            file = _Limited(opened)
+            pydicom.filereader.read_preamble(file, False)
+            meta = pydicom.filereader._read_file_meta_info(file)  # its public sister would read a file of any size
+            if meta.get("TransferSyntaxUID") == uid.DeflatedExplicitVRLittleEndian:
+                # Inflating happens as a whole and before any size can be checked.
+                raise FrameUnreadable("it is a deflated DICOM file; save it uncompressed")
+            file.seek(0)
+            return pydicom.dcmread(file, stop_before_pixels=True, defer_size=_LONGEST_ELEMENT)
     except FrameUnreadable:
         raise
     except pydicom.errors.InvalidDicomError as error:

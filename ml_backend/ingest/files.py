@@ -47,18 +47,28 @@ def kind_of(path: Path) -> Kind | None:
     return "dicom" if suffix in DICOM_SUFFIXES else None
 
 
+def checked_kind(path: Path) -> Kind:
+    """Tell what a file is, or raise FrameUnreadable for one that is empty or of no kind that is read here."""
+    kind = kind_of(path)
+    if kind is None:
+        raise FrameUnreadable("not a video, a picture or a DICOM file that can be read here")
+    if path.stat().st_size == 0:
+        raise FrameUnreadable("the file is empty")
+    return kind
+
+
 def frames_of(path: Path, every: Fraction, cut: Cut = WHOLE) -> Iterator[ClipFrame]:
     """Yield the frames of one file, the first at or after each multiple of ``every`` seconds (0: all of them).
 
     ``cut`` is what is taken of each picture. Only one frame is in memory at a time. A file that is damaged in the
-    middle gives the frames up to there first.
+    middle gives the frames up to there first. What comes from strangers is read by `FramesApart`.
     """
-    kind = kind_of(path)
-    read = {"video": video_frames, "still": _still, "dicom": dicom_frames}.get(kind or "")
-    if read is None:
-        raise FrameUnreadable("not a video, a picture or a DICOM file that can be read here")
-    if path.stat().st_size == 0:
-        raise FrameUnreadable("the file is empty")
+    yield from frames_of_kind(checked_kind(path), path, every, cut)
+
+
+def frames_of_kind(kind: Kind, path: Path, every: Fraction, cut: Cut = WHOLE) -> Iterator[ClipFrame]:
+    """Yield the frames of a file of which `checked_kind` was asked, as `frames_of` does."""
+    read = {"video": video_frames, "still": _still, "dicom": dicom_frames}[kind]
     nothing = True
     try:
         for frame in read(path, every):

@@ -19,6 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ml_backend.errors import InvalidRequest, NotWritten
+from ml_backend.ingest.apart import Limits, start_early
 from ml_backend.ingest.cut import Cut, cut_in_use, keep_cut
 from ml_backend.ingest.duplicates import DISTANCE
 from ml_backend.ingest.imported import Holder, Imported
@@ -60,6 +61,7 @@ class Importer:
     change_cut: bool = False  # see `cut_in_use`
     keys: DataKeys = field(default_factory=DataKeys)
     evidence: EvidenceAddresses | None = None  # None: tasks get no evidence address
+    limits: Limits = field(default_factory=Limits)
     dry_run: bool = False  # read and count, but write nothing and send no task
 
     def __post_init__(self) -> None:
@@ -76,13 +78,14 @@ class Importer:
         origins, failed = origins_of(files, self.rule, lambda: self.secret(found.there))
         return replace(
             found,
-            clips=reconciled(origins, found.there, self.keep_patients, found.cut),
+            clips=reconciled(origins, found.there, self.keep_patients, found.cut, self.limits),
             failed=(*unread, *failed),
             unmatched=tuple(rows_without_file(files, self.rule.table)),
         )
 
     def before(self) -> Plan:
         """Return a plan without clips yet: what the project has, and which crop and masks hold."""
+        start_early()
         image_key = Configuration.parse(self.studio.project(self.project).label_config).image_key
         there = Imported((task.data for task in self.studio.tasks(self.project)), image_key, self.keys)
         has_frames = any(there.names.values())
@@ -148,7 +151,7 @@ class Importer:
 
     def read(self, files: Iterable[ClipFile], plan: Plan) -> Iterator[Read]:
         """Read files as this import does, and give their pictures to the storage."""
-        return read_all(files, self.every, self.distance, partial(self._keep, plan.there), plan.cut)
+        return read_all(files, self.every, self.distance, partial(self._keep, plan.there), plan.cut, self.limits)
 
     def _keep(self, there: Imported, picture: Image.Image) -> str:
         """Give a picture to the storage, unless the project has it elsewhere, and return its name."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ml_backend.errors import InvalidRequest
+from ml_backend.ingest.apart import Limits
 from ml_backend.ingest.cut import WHOLE, Cut
 from ml_backend.ingest.imported import Imported
 from ml_backend.ingest.origins import Origin
@@ -49,7 +50,7 @@ class Plan:
 
 
 def reconciled(
-    origins: Mapping[ClipFile, Origin], there: Imported, keep: bool, cut: Cut = WHOLE
+    origins: Mapping[ClipFile, Origin], there: Imported, keep: bool, cut: Cut = WHOLE, limits: Limits | None = None
 ) -> dict[ClipFile, Origin]:
     """Compare origins with the clips that the project has, and return them so that they agree.
 
@@ -60,7 +61,7 @@ def reconciled(
     if not there.holders:
         return dict(origins)
     with Progress("compare with the project", "file", len(origins)) as progress:
-        found = _found(origins, there, cut, progress)
+        found = _found(origins, there, cut, limits, progress)
     other = {file: clip for file, clip in found.items() if origins[file].patient not in there.patients[clip]}
     if other and not keep:
         raise InvalidRequest(_two_rules(origins, there, other))
@@ -83,7 +84,9 @@ def _following(origin: Origin, there: set[str]) -> Origin:
     return replace(origin, patient=next(iter(there)), known_by="project")
 
 
-def _found(origins: Mapping[ClipFile, Origin], there: Imported, cut: Cut, progress: Progress) -> dict[ClipFile, str]:
+def _found(
+    origins: Mapping[ClipFile, Origin], there: Imported, cut: Cut, limits: Limits | None, progress: Progress
+) -> dict[ClipFile, str]:
     """The project's clip with a patient that each file shows, for the files that it has already."""
     by_name = {origin.clip: origin for origin in origins.values()}
     found: dict[ClipFile, str] = {}
@@ -91,10 +94,10 @@ def _found(origins: Mapping[ClipFile, Origin], there: Imported, cut: Cut, progre
     for file, origin in origins.items():
         pictures = there.names[origin.clip]
         if not pictures:
-            clip = clip_elsewhere(file, origin, by_name, there, cut)
+            clip = clip_elsewhere(file, origin, by_name, there, cut, limits)
             if clip is not None:
                 found[file] = clip
-        elif not shows(file.path, pictures, cut):
+        elif not shows(file.path, pictures, cut, limits):
             strangers[origin.clip] = file
         elif there.patients[origin.clip]:
             found[file] = origin.clip

@@ -13,11 +13,9 @@ from fractions import Fraction
 from PIL import Image
 
 from ml_backend.errors import FrameUnreadable
+from ml_backend.ingest.apart import FramesApart, Limits
 from ml_backend.ingest.cut import WHOLE, Cut
-from ml_backend.ingest.duplicates import distinct
-from ml_backend.ingest.files import frames_of
 from ml_backend.ingest.paths import ClipFile
-from ml_backend.ingest.pictures import ClipFrame
 
 _AHEAD = 2  # files in work or waiting to be taken, for each core
 
@@ -46,20 +44,29 @@ class Read:
 
 
 def read_all(
-    files: Iterable[ClipFile], every: Fraction, distance: int, keep: Callable[[Image.Image], str], cut: Cut = WHOLE
+    files: Iterable[ClipFile],
+    every: Fraction,
+    distance: int,
+    keep: Callable[[Image.Image], str],
+    cut: Cut = WHOLE,
+    limits: Limits | None = None,
 ) -> Iterator[Read]:
     """Read files on all cores and yield what they gave, in their order.
 
     ``keep`` stores a picture and returns its name; it is called from several threads. What it raises ends the reading.
-    See `frames_of` for ``every`` and ``cut``, and `distinct` for ``distance``.
+    See `frames_of` for ``every`` and ``cut``, `distinct` for ``distance``, and `Limits` for what one file may take.
     """
     cores = len(os.sched_getaffinity(0))
     stopped = threading.Event()
     pool = ThreadPoolExecutor(cores, thread_name_prefix="import")
+
+    def read(file: ClipFile) -> Read:
+        return _read(file, FramesApart(file.path, every, cut, distance, limits), keep, stopped)
+
     try:
         waiting: deque[Future[Read]] = deque()
         for file in files:
-            waiting.append(pool.submit(_read, file, every, distance, keep, cut, stopped))
+            waiting.append(pool.submit(read, file))
             if len(waiting) == cores * _AHEAD:
                 yield waiting.popleft().result()
         while waiting:
@@ -69,29 +76,14 @@ def read_all(
         pool.shutdown(cancel_futures=True)
 
 
-def _read(
-    file: ClipFile,
-    every: Fraction,
-    distance: int,
-    keep: Callable[[Image.Image], str],
-    cut: Cut,
-    stopped: threading.Event,
-) -> Read:
-    sampled = 0
-
-    def counted() -> Iterator[ClipFrame]:
-        nonlocal sampled
-        for frame in frames_of(file.path, every, cut):
-            if stopped.is_set():  # nobody takes the result
-                return
-            sampled += 1
-            yield frame
-
+def _read(file: ClipFile, frames: FramesApart, keep: Callable[[Image.Image], str], stopped: threading.Event) -> Read:
     kept: list[Kept] = []
     fault = None
     try:
-        for frame in distinct(counted(), distance):
-            kept.append(Kept(keep(frame.picture), sampled, frame.frame, frame.time))
+        for frame in frames:
+            if stopped.is_set():  # nobody takes the result
+                break
+            kept.append(Kept(keep(frame.picture), frames.sampled, frame.frame, frame.time))
     except FrameUnreadable as error:
         fault = error
-    return Read(file, sampled, tuple(kept), fault)
+    return Read(file, frames.sampled, tuple(kept), fault)

@@ -7,8 +7,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from ml_backend.errors import FrameUnreadable
+from ml_backend.ingest.apart import FramesApart, Limits
 from ml_backend.ingest.cut import WHOLE, Cut
-from ml_backend.ingest.files import frames_of
 from ml_backend.ingest.imported import Imported
 from ml_backend.ingest.origins import Origin
 from ml_backend.ingest.paths import ClipFile
@@ -18,12 +18,12 @@ _EVERY_FRAME = Fraction(0)
 _ENOUGH = 3  # pictures in common: clips of different patients may begin with the same black or title picture
 
 
-def shows(path: Path, pictures: Collection[str], cut: Cut = WHOLE) -> bool:
+def shows(path: Path, pictures: Collection[str], cut: Cut = WHOLE, limits: Limits | None = None) -> bool:
     """Say whether a file shows the clip of which these pictures are in the project; True where it cannot be read."""
     found: set[str] = set()
     nothing = True
     try:
-        for frame in frames_of(path, _EVERY_FRAME, cut):
+        for frame in FramesApart(path, _EVERY_FRAME, cut, limits=limits):
             nothing = False
             if (name := picture_name(frame.picture)) in pictures:
                 found.add(name)
@@ -35,25 +35,30 @@ def shows(path: Path, pictures: Collection[str], cut: Cut = WHOLE) -> bool:
 
 
 def clip_elsewhere(
-    file: ClipFile, origin: Origin, origins: Mapping[str, Origin], there: Imported, cut: Cut
+    file: ClipFile,
+    origin: Origin,
+    origins: Mapping[str, Origin],
+    there: Imported,
+    cut: Cut,
+    limits: Limits | None = None,
 ) -> str | None:
     """Return the project's clip that a file with a new name shows under another patient, if there is one.
 
     ``origins`` has the clips of this import by name: a copy of one of them is no other patient's clip.
     """
-    first = _first_picture(file.path, cut)
+    first = _first_picture(file.path, cut, limits)
     held = there.holders.get(first) if first else None
     if held is None or held.patient in ("", origin.patient):
         return None
     also = origins.get(held.clip)
     if also is not None and also.patient == held.patient:
         return None
-    return held.clip if shows(file.path, there.names[held.clip], cut) else None
+    return held.clip if shows(file.path, there.names[held.clip], cut, limits) else None
 
 
-def _first_picture(path: Path, cut: Cut) -> str | None:
+def _first_picture(path: Path, cut: Cut, limits: Limits | None) -> str | None:
     try:
         # However a clip is sampled, its first frame is among those chosen.
-        return picture_name(next(frames_of(path, _EVERY_FRAME, cut)).picture)
+        return picture_name(next(iter(FramesApart(path, _EVERY_FRAME, cut, limits=limits))).picture)
     except FrameUnreadable:
         return None

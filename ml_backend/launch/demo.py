@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from ml_backend.errors import InvalidRequest
+from ml_backend.ingest.apart import Limits
 from ml_backend.ingest.importer import Importer
 from ml_backend.ingest.origins import Rule
 from ml_backend.ingest.served import Folder
@@ -169,6 +170,7 @@ def _import(services: Services, project: int, clips: Clips, state: DemoState) ->
         rule=Rule(clips.patients),
         keys=services.data_keys,
         evidence=services.evidence_addresses if services.settings.evidence else None,
+        limits=Limits.of(services.settings),
     )
     paths = [clips.folder]
     if state.held_out is not None:

@@ -9,10 +9,15 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pydicom
 import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 
 from ml_backend.errors import FrameUnreadable
-from tests.ingest.test_files import read, write_video
+from ml_backend.ingest.dicom import dicom_header
+from ml_backend.ingest.identity import identity_of
+from tests.ingest.test_files import ramp, read, write_dicom, write_video
 
 PLAY_LISTS = {
     "HLS": "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n#EXTINF:1.0,\n{address}\n#EXT-X-ENDLIST\n",
@@ -62,3 +67,41 @@ def test_a_codec_that_no_machine_writes_is_not_decoded(tmp_path: Path) -> None:
         file.mux(stream.encode())
     with pytest.raises(FrameUnreadable, match="compression"):
         read(path)
+
+
+def with_elements(path: Path, *elements: tuple[int, str, object]) -> Path:
+    data = pydicom.dcmread(write_dicom(path, ramp()))
+    for tag, kind, value in elements:
+        data.add_new(tag, kind, value)
+    data.save_as(path)
+    return path
+
+
+def test_a_header_of_any_length_takes_little_memory(tmp_path: Path) -> None:
+    """A header is read in the import's own process."""
+    own_data = with_elements(tmp_path / "own.dcm", (0x00091001, "OB", b"\0" * 40_000_000), (0x00181063, "DS", "100"))
+    assert [frame.time for frame in read(own_data)] == [0.0, 0.1, 0.2, 0.3]
+    many = [(0x00091000 + number, "OB", b"\0" * 1_000_000) for number in range(17)]
+    long = with_elements(tmp_path / "long.dcm", *many)
+    for reader in (dicom_header, identity_of):
+        with pytest.raises(FrameUnreadable, match="16 MB"):
+            reader(long)
+
+
+def test_sequences_within_sequences_end(tmp_path: Path) -> None:
+    inner = Dataset()
+    for _ in range(200):
+        outer = Dataset()
+        outer.ReferencedImageSequence = Sequence([inner])
+        inner = outer
+    nested = with_elements(tmp_path / "nested.dcm", (0x00081140, "SQ", inner.ReferencedImageSequence))
+    content = nested.read_bytes()
+    start = content.index(b"\x08\x00\x40\x11SQ")
+    deep = tmp_path / "deep.dcm"
+    opening = b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    deep.write_bytes(content[:start] + opening * 100_000)
+    assert len(read(nested)) == 4
+    with pytest.raises(FrameUnreadable):
+        read(deep)
+    with pytest.raises(FrameUnreadable):
+        identity_of(deep)

@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 
 from ml_backend.errors import BackendError
-from ml_backend.ingest.cut import Cut
 from ml_backend.ingest.duplicates import DISTANCE
 from ml_backend.ingest.paths import ClipFile, find_files
 from ml_backend.ingest.pictures import ClipFrame
@@ -94,15 +93,21 @@ def test_a_clip_in_work_is_left_where_the_reading_ends(tmp_path: Path, monkeypat
     first, stopped = threading.Event(), threading.Event()
     decoded: list[int] = []
 
-    def frames(path: Path, every: Fraction, cut: Cut) -> Iterator[ClipFrame]:
-        for number in range(100):
-            if path.name == "001.png" and number == 1:
-                first.set()
-                assert stopped.wait(60)
-            decoded.append(number)
-            yield ClipFrame(Image.new("L", (32, 32), number), number, float(number))
-            if path.name == "000.png":
-                return
+    class Frames:
+        sampled = 0
+
+        def __init__(self, path: Path, *_: object) -> None:
+            self.path = path
+
+        def __iter__(self) -> Iterator[ClipFrame]:
+            for number in range(100):
+                if self.path.name == "001.png" and number == 1:
+                    first.set()
+                    assert stopped.wait(60)
+                decoded.append(number)
+                yield ClipFrame(Image.new("L", (32, 32), number), number, float(number))
+                if self.path.name == "000.png":
+                    return
 
     class Pool(ThreadPoolExecutor):
         def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -110,7 +115,7 @@ def test_a_clip_in_work_is_left_where_the_reading_ends(tmp_path: Path, monkeypat
             super().shutdown(wait, cancel_futures=cancel_futures)
 
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})
-    monkeypatch.setattr("ml_backend.ingest.reading.frames_of", frames)
+    monkeypatch.setattr("ml_backend.ingest.reading.FramesApart", Frames)
     monkeypatch.setattr("ml_backend.ingest.reading.ThreadPoolExecutor", Pool)
     reads = read_all(stills(tmp_path / "in", 2), EVERY, DISTANCE, grey)
     next(reads)

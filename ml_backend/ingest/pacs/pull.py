@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 from pydicom import config, uid
 
 from ml_backend.errors import FrameUnreadable, InvalidRequest
+from ml_backend.ingest.apart import Limits
 from ml_backend.ingest.imported import Imported
 from ml_backend.ingest.importer import Importer, fail
 from ml_backend.ingest.origins import Origin
@@ -116,7 +117,7 @@ def _import(
     of_study = pull.patients[instance.study]
     with pacs.fetched(instance) as path:
         header = identity_asked_for(path, instance)
-        _check_cut(path, clip, pull)
+        _check_cut(path, clip, pull, importer.limits)
         there = set(of_study)
         if header.key:
             patient, known_by = patient_name(pull.secret, header.key), "header"
@@ -131,10 +132,10 @@ def _import(
         of_study.add(origin.patient)
 
 
-def _check_cut(path: Path, clip: str, pull: Pull) -> None:
+def _check_cut(path: Path, clip: str, pull: Pull, limits: Limits) -> None:
     """Raise FrameUnreadable if the project has the clip with other pictures, which would stand beside the new ones."""
     pictures = pull.project.there.names.get(clip)
-    if pictures and not shows(path, pictures, pull.project.cut):
+    if pictures and not shows(path, pictures, pull.project.cut, limits):
         raise FrameUnreadable(
             "the project has this clip with other pictures, perhaps from another crop: delete its tasks first"
         )

@@ -1,0 +1,183 @@
+"""Decode each file in a process of its own, with limits: one that breaks its decoder or never ends costs only that."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from PIL import Image
+
+from ml_backend.errors import FrameUnreadable
+from ml_backend.ingest.cut import WHOLE, Cut
+from ml_backend.ingest.decoding import BROKEN, HEAD, LATE
+from ml_backend.ingest.files import checked_kind
+from ml_backend.ingest.pictures import MAX_PIXELS, ClipFrame
+from ml_backend.settings import PREFIX, Settings
+
+_LONGEST_WORDS = 65_536
+_LARGEST_PICTURE = 3 * MAX_PIXELS  # bytes
+_SPARE_SECONDS = 30.0  # how much longer than a file may take an answer is waited for: its decoder ends itself
+_SECRETS = (PREFIX, "AWS_")  # what decoders need not know begins so
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long reading one file may take (seconds, without what its pictures wait for), and its memory in bytes."""
+
+    seconds: float = Settings.model_fields["decode_seconds"].default
+    memory: int = Settings.model_fields["decode_bytes"].default
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """The limits that the settings say."""
+        return cls(settings.decode_seconds, settings.decode_bytes)
+
+
+class FramesApart:
+    """The frames of one file as `frames_of` gives them, without near-duplicates (`distinct`), from another process.
+
+    ``sampled`` counts the frames up to the one that was yielded last, and at the end all of them. Any fault of the file
+    and of its decoder ends as `FrameUnreadable`.
+    """
+
+    def __init__(
+        self, path: Path, every: Fraction, cut: Cut = WHOLE, distance: int = -1, limits: Limits | None = None
+    ) -> None:
+        self.sampled = 0
+        self._path = path
+        self._seconds = (limits or Limits()).seconds
+        self._request = {
+            "every": str(every),
+            "distance": distance,
+            "cut": cut.told(),
+            **asdict(limits or Limits()),
+        }
+
+    def __iter__(self) -> Iterator[ClipFrame]:
+        kind = checked_kind(self._path)
+        try:
+            with self._path.open("rb") as file, _SERVER.asked({**self._request, "kind": kind}, file.fileno()) as answer:
+                while isinstance(told := self._next(answer), ClipFrame):
+                    yield told
+            fault = told
+        except OSError as error:
+            raise FrameUnreadable(error.strerror or str(error)) from error
+        if fault:
+            raise FrameUnreadable(fault)
+
+    def _next(self, answer: socket.socket) -> ClipFrame | str:
+        """Return the next frame, or at the end what is wrong with the file; empty if nothing is.
+
+        What decodes broken files is not trusted to send only that.
+        """
+        answer.settimeout(self._seconds + _SPARE_SECONDS)
+        try:
+            length, size = HEAD.unpack(_take(answer, HEAD.size))
+            if length > _LONGEST_WORDS or size > _LARGEST_PICTURE:
+                raise FrameUnreadable(BROKEN)
+            told = json.loads(_take(answer, length))
+            self.sampled = int(told.get("sampled", self.sampled))
+            if "fault" in told:
+                return "".join(letter if letter.isprintable() else " " for letter in told["fault"] or "")
+            picture = Image.frombytes(told["mode"], tuple(told["size"]), _take(answer, size))
+            return ClipFrame(picture, int(told["frame"]), float(told["time"]))
+        except TimeoutError:
+            raise FrameUnreadable(LATE) from None
+        except FrameUnreadable:
+            raise
+        except Exception:
+            raise FrameUnreadable(BROKEN) from None
+
+
+class _Server:
+    """The process that forks for each file; it is started at the first file, and again if somebody ends it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        atexit.register(self.end)
+
+    @contextmanager
+    def asked(self, request: Mapping[str, object], file: int) -> Iterator[socket.socket]:
+        """Ask for the frames of an open file; yield the socket of the answer, whose closing ends the work."""
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs, self._lock:
+                socket.send_fds(self._running(), [json.dumps(request).encode()], [file, theirs.fileno()])
+            yield ours
+
+    def start(self) -> None:
+        """Start the process, unless it is there."""
+        with self._lock:
+            self._running()
+
+    def end(self) -> None:
+        """End the process, if there is one."""
+        with self._lock:
+            if self._control is not None:
+                self._control.close()
+            if self._process is not None:
+                self._process.wait()
+            self._process = self._control = None
+
+    def _running(self) -> socket.socket:
+        if self._process is not None and self._process.poll() is not None:
+            self._process = None
+        if self._process is None or self._control is None:
+            if self._control is not None:
+                self._control.close()
+            # Each message arrives as a whole, or not at all.
+            self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                self._process = subprocess.Popen(  # noqa: S603
+                    [sys.executable, "-m", "ml_backend.ingest.decoding", str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    env=_environment(),
+                    cwd="/",  # Python would look for modules here first, and where clips lie anybody may have put some
+                    stdin=subprocess.DEVNULL,
+                    # What codecs write of broken files helps nobody, and pydicom quotes names.
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+        return self._control
+
+
+def _environment() -> dict[str, str]:
+    """Ours without secrets; and one thread for numpy, because a process that forks should have no other."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_SECRETS)}
+    return {
+        **kept,
+        "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def _take(answer: socket.socket, count: int) -> bytearray:
+    taken = bytearray(count)
+    at = memoryview(taken)
+    while at:
+        got = answer.recv_into(at)
+        if not got:
+            raise EOFError
+        at = at[got:]
+    return taken
+
+
+_SERVER = _Server()
+
+
+def start_early() -> None:
+    """Let what decodes load its libraries while there is nothing to decode yet."""
+    _SERVER.start()
