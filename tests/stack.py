@@ -31,7 +31,7 @@ from ml_backend.studio.payloads import choices_result
 from tests.installation import connected_settings
 from tests.studio_server import StudioServer
 
-SECONDS = 120
+SECONDS = 300
 Found = TypeVar("Found")
 
 

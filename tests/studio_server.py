@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import time
@@ -20,17 +19,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import stop
+from tests.studio_database import execute, studio_database
+
 ROOT = Path(__file__).resolve().parent.parent
 EXECUTABLE = "TSAL_TEST_LABEL_STUDIO"
 START_SECONDS = 480
-STOP_SECONDS = 15
 
 
 @dataclass(frozen=True)
 class StudioServer:
     """A running Label Studio: where it is, who may use it, and the folder that it serves as local files.
 
-    ``token`` is its user's legacy token, ``personal_token`` the one personal access token that a user can have.
+    ``token`` is its user's legacy token, ``personal_token`` the one personal access token that a user can have;
+    ``environment`` is what it was started with beyond what every test gives it.
     """
 
     url: str
@@ -41,6 +43,22 @@ class StudioServer:
     files: Path
     log: Path
     pid: int
+    program: Path
+    environment: dict[str, str] = field(repr=False)
+
+    @property
+    def release(self) -> str:
+        """The release that is installed beside its program."""
+        ask: list[str | Path] = [
+            self.program.parent / "python",
+            "-c",
+            "from importlib.metadata import version; print(version('label-studio'))",
+        ]
+        return subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip()
+
+    def execute(self, statement: str) -> None:
+        """Change its database behind its back."""
+        execute(statement, self.files.parent / "data", self.environment)
 
 
 def executable() -> Path | None:
@@ -100,9 +118,12 @@ def running_studio(program: Path, folder: Path, environment: dict[str, str] | No
     try:
         url = f"http://127.0.0.1:{port}"
         _wait(f"{url}/health", process, log)
-        yield StudioServer(url, token, _personal_token(url, token), username, password, files, log, process.pid)
+        personal = _personal_token(url, token)
+        yield StudioServer(
+            url, token, personal, username, password, files, log, process.pid, program, environment or {}
+        )
     finally:
-        _stop(process)
+        stop(process)
 
 
 @pytest.fixture(scope="session")
@@ -111,7 +132,8 @@ def studio_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioSe
     program = executable()
     if program is None:
         pytest.skip(f"no Label Studio: run `make install`, or set {EXECUTABLE} to its program")
-    with running_studio(program, tmp_path_factory.mktemp("label-studio")) as server:
+    folder = tmp_path_factory.mktemp("label-studio")
+    with studio_database() as database, running_studio(program, folder, database) as server:
         yield server
 
 
@@ -132,18 +154,3 @@ def _personal_token(url: str, token: str) -> str:
     )
     with urllib.request.urlopen(request, timeout=30) as answer:
         return str(json.load(answer)["token"])
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the session that the process leads, children included."""
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, sign)
-        except ProcessLookupError:
-            break
-        try:
-            process.wait(STOP_SECONDS)
-            break
-        except subprocess.TimeoutExpired:
-            continue
-    process.wait()

@@ -52,11 +52,16 @@ def program(say: Callable[[str], None]) -> Path:
     found = installed_program()
     if found is not None:
         return found
-    folder = cache_folder()
+    return cached_program(RELEASE, say)
+
+
+def cached_program(release: str, say: Callable[[str], None]) -> Path:
+    """Return the program of a release in the user's cache folder, where it is installed at first use."""
+    folder = cache_folder(release)
     with alone(folder.with_name(f"{folder.name}.lock")):
         if not (folder / WHOLE).is_file():
-            say(f"installing Label Studio {RELEASE} into {folder}: only this once, it takes a few minutes")
-            install(folder, [f"label-studio=={RELEASE}"], say)
+            say(f"installing Label Studio {release} into {folder}: only this once, it takes a few minutes")
+            install(folder, [f"label-studio=={release}"], say)
     return folder / PROGRAM
 
 
@@ -73,9 +78,9 @@ def install(folder: Path, packages: list[str], say: Callable[[str], None]) -> No
     write_aside(folder / WHOLE, "\n".join(packages))
 
 
-def cache_folder() -> Path:
-    """Return the folder in the user's cache that this release of Label Studio is installed in."""
-    return user_cache_path("tsal") / f"label-studio-{RELEASE}"
+def cache_folder(release: str = RELEASE) -> Path:
+    """Return the folder in the user's cache that a release of Label Studio is installed in."""
+    return user_cache_path("tsal") / f"label-studio-{release}"
 
 
 def _run(command: list[str], say: Callable[[str], None]) -> None:

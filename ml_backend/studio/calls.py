@@ -94,19 +94,19 @@ class Calls:
         params: Mapping[str, Any] | None = None,
         json: Any = None,
         slow: bool = False,
-        absent: str | None = None,
+        absent: str | tuple[str, ...] = (),
     ) -> Any:
         """Send a request that the SDK has no call for; to be run by `read` or `write`.
 
         Returns:
-            The answer's JSON, None for an empty answer and for a 404 whose explanation starts with ``absent``.
+            The answer's JSON, None for an empty answer and for a 404 whose explanation starts with one of ``absent``.
         """
         timeout = self._slow if slow else httpx.USE_CLIENT_DEFAULT
         answer = self._session.request(method, f"{self.url}/{path}", params=params, json=json, timeout=timeout)
         if answer.is_success:
             return answer.json() if answer.content else None
         body = _json(answer)
-        if absent is not None and answer.status_code == httpx.codes.NOT_FOUND and _detail(body).startswith(absent):
+        if answer.status_code == httpx.codes.NOT_FOUND and _detail(body).startswith(absent):
             return None
         raise ApiError(status_code=answer.status_code, headers=dict(answer.headers), body=body)
 

@@ -12,6 +12,7 @@ from ml_backend.studio.calls import Resource
 
 PAGE = 1000  # tasks a request, when reading
 PIECE = 5000  # tasks per request, when importing
+NO_TASK = ("There are no tasks", "There are still some tasks")  # releases before 1.22 say the second, whatever is left
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Tasks(Resource):
                 "api/dm/actions/",
                 params={"id": "next_task", "project": project},
                 json={},
-                absent="There are no tasks",
+                absent=NO_TASK,
             ),
         )
         return found
