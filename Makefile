@@ -11,7 +11,7 @@ DEMO_OPTIONS := $(if $(CLIPS),--clips "$(CLIPS)") $(if $(LABELS),--labels "$(LAB
 	$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BATCH),--batch $(BATCH)) $(if $(REPORT),--report "$(REPORT)") \
 	$(if $(PORT),--port $(PORT)) $(if $(SEED),--seed $(SEED)) $(if $(FOLDER),--folder "$(FOLDER)")
 
-.PHONY: help install serve demo test unit coverage check bench study soak lint docs screenshots wheel release lock clean
+.PHONY: help install serve demo test unit coverage check bench study soak studios lint docs screenshots wheel release lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{sub(/:.*/, "", $$1); printf "make %-11s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ study: $(VENV)/.installed ## the paper's study: make study DATA="DIR DIR" [OUT=D
 
 soak: install ## a team at work while every fault happens that we know: make soak [ROUNDS=20] [MINUTES=0] [SEED=0]
 	$(BIN)/python -m soak.run $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
+studios: install ## the tests against several releases of Label Studio, on both databases: make studios [VERSIONS="1.20.0 1.23.2"]
+	$(BIN)/python -m soak.studios $(VERSIONS)
 
 lint: $(VENV)/.installed ## ruff, mypy, import-linter, known vulnerabilities
 	$(BIN)/ruff check .

@@ -74,7 +74,10 @@ CAPABILITIES: dict[str, tuple[str, ...]] = {
 
 INTERFACES: dict[str, tuple[str, ...]] = {
     "label-studio-ml 1.0.9": ("tests/test_model.py::TestUnder1",),
-    "label-studio-ml 2.x": ("tests/test_model.py::test_under_2",),
+    "label-studio-ml 2.x": (
+        "tests/test_model.py::test_under_2",
+        "tests/test_model.py::test_the_server_of_2_serves_the_same",
+    ),
     "without label-studio-ml": ("tests/test_model.py::test_without_label_studio_ml_the_backend_serves_the_same",),
 }
 """The same for the interface that our model has; no Label Studio runs for these."""

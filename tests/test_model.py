@@ -394,6 +394,46 @@ def test_under_2(
     assert list(jobs.queue(as_installed).job_ids) == [job]
 
 
+SERVER_OF_2 = """
+import json, os, sys
+sys.path.insert(0, os.environ["TSAL_TEST_LABEL_STUDIO_ML"])
+import label_studio_ml
+from label_studio_ml.api import init_app
+from ml_backend.model import LungUltrasoundModel
+client = init_app(LungUltrasoundModel).test_client()
+answers = [client.post(path, json=body) for path, body in json.loads(sys.argv[1])]
+print(json.dumps([label_studio_ml.__version__, *((one.status_code, one.get_json()) for one in answers)]))
+"""
+
+
+@pytest.mark.skipif(
+    "TSAL_TEST_LABEL_STUDIO_ML" not in os.environ,
+    reason="set TSAL_TEST_LABEL_STUDIO_ML to a folder with label-studio-ml 2.x, which is on no package index",
+)
+def test_the_server_of_2_serves_the_same(
+    installation: Installation,
+    as_installed: Services,
+    active: Manifest,
+    tasks: list[dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """label-studio-ml 2.x as its repository has it, its own server and its own cache included."""
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path))
+    sent = {"project": f"{PROJECT}.1795374234", "schema": XML, "hostname": "http://localhost", "access_token": "t"}
+    params = {"login": None, "password": None, "context": None}
+    asked = {"tasks": tasks, "project": f"{PROJECT}.1795374234", "label_config": XML, "params": params}
+    request = [("/setup", sent), ("/predict", asked), ("/webhook", webhook(1)), ("/webhook", webhook(2))]
+    output = in_another_process("-c", SERVER_OF_2, json.dumps(request))
+    release, setup, predicted, first, second = json.loads(output.splitlines()[-1])
+    assert release.startswith("2.")
+    assert setup == [200, {"model_version": active.version}]
+    assert said(predicted[1]["results"]) == expected(as_installed, tasks, active)[0]
+    job = f"finetune-{PROJECT}-after-{installation.second.version}"
+    assert [one[1]["result"] for one in (first, second)] == [{}, {"job": job}]
+    assert list(jobs.queue(as_installed).job_ids) == [job]
+
+
 WITHOUT = """
 import json, sys
 sys.modules["label_studio_ml"] = None  # any import of it fails, as where it is not installed
