@@ -12,6 +12,10 @@ from ml_backend.errors import BackendError
 
 WIDTH, HEIGHT = 1400, 900
 SECONDS = 60.0
+FRAME_SHOWN = """() => [...document.images].some(
+    one => one.naturalWidth && (one.src.startsWith("blob:") || one.src.includes("/data/") && one.clientWidth > 200)
+)"""
+"""Whether the labelling page has its picture; releases before 1.23 load it from its own address."""
 _ARGUMENTS = ("--disable-gpu", "--no-first-run", "--disable-background-networking")
 
 
@@ -50,4 +54,4 @@ def label_all_tasks(page: Page, studio: str, project: int) -> None:
     """Open the first frame of the queue, as the button Label All Tasks does."""
     page.goto(f"{studio}/projects/{project}/data")
     page.get_by_role("button", name="Label All Tasks").click()
-    page.locator("button", has_text="Submit").wait_for()
+    page.locator("button", has_text="Submit").first.wait_for()  # older releases have "Submit and exit" too

@@ -25,7 +25,7 @@ from ml_backend.launch.processes import SUPERVISOR_SECONDS, Processes, tsal
 from ml_backend.loop.drawing import WIDTH
 from ml_backend.setup.evidence import PANEL
 from ml_backend.store.files import written_aside
-from scripts.browser import SECONDS, chromium, label_all_tasks, log_in, new_page
+from scripts.browser import FRAME_SHOWN, SECONDS, chromium, label_all_tasks, log_in, new_page
 
 LARGEST_BYTES = 200_000
 COLOURS = 128
@@ -103,7 +103,7 @@ def _labelling(page: Page, studio: str, project: int) -> None:
     """The first frame of the queue, with its ticks."""
     label_all_tasks(page, studio, project)
     page.locator("input[type=checkbox]:checked").first.wait_for(state="attached")
-    page.wait_for_function("[...document.images].some(one => one.src.startsWith('blob:') && one.naturalWidth)")
+    page.wait_for_function(FRAME_SHOWN)
 
 
 def _evidence(page: Page, studio: str, project: int) -> None:

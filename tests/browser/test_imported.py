@@ -12,7 +12,7 @@ from ml_backend.setup.label_configuration import render
 from ml_backend.studio.client import Studio
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import Imported, imported_result, labels_of
-from scripts.browser import log_in
+from scripts.browser import FRAME_SHOWN, log_in
 from tests.studio_server import StudioServer
 
 
@@ -34,7 +34,7 @@ def test_who_updates_an_imported_label_answers_it(studio_server: StudioServer, p
     page.wait_for_load_state("networkidle")
     page.locator("button", has_text="Update").wait_for()
     expect(page.locator(".symptoms input:checked")).to_have_count(1)
-    page.wait_for_function("() => [...document.images].some(one => one.src.startsWith('blob:') && one.naturalWidth)")
+    page.wait_for_function(FRAME_SHOWN)
     (before,) = studio.confirmed_annotations(project)
     assert before.imported is not None
     page.keyboard.press("2")

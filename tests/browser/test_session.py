@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 from ml_backend.setup.evidence import PANEL, with_panel
 from ml_backend.setup.label_configuration import render
 from ml_backend.studio.configuration import NONE_OF_THESE, NOT_ASSESSABLE, Configuration
-from scripts.browser import label_all_tasks, log_in
+from scripts.browser import FRAME_SHOWN, label_all_tasks, log_in
 from tests.stack import Stack, running_stack
 from tests.studio_server import StudioServer
 
@@ -207,9 +207,7 @@ def _update(one: Annotator) -> None:
     one.page.locator("button", has_text="Update").wait_for()
     was = choices(one.saved(task)[0])
     expect(one.page.locator(".symptoms input:checked")).to_have_count(sum(map(len, was.values())))
-    one.page.wait_for_function(
-        "() => [...document.images].some(one => one.src.startsWith('blob:') && one.naturalWidth)"
-    )
+    one.page.wait_for_function(FRAME_SHOWN)
     before = was.get("symptoms", [])
     names = one.stack.configuration.label_names
     added = next(name for name in names if name not in before)
