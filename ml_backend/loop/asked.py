@@ -45,7 +45,7 @@ def ask(services: Services, project: int, what: What, by: str, **values: Any) ->
     Raises:
         FinishStands: while an earlier request is in progress.
     """
-    job_id = _job_id(project)
+    job_id = name_of(project)
     jobs.clear_ended(services, job_id)
     try:
         services.queue(QUEUE).enqueue_call(
@@ -95,7 +95,7 @@ def _do(services: Services, project: int, what: What, by: str, values: dict[str,
 
 def last(services: Services, project: int) -> Asked | None:
     """Return the last request, None if it is more than a day old."""
-    job = jobs.fetch(services, _job_id(project))
+    job = jobs.fetch(services, name_of(project))
     if job is None:
         return None
     said, by = SAID[job.meta["what"]].format(**job.meta["values"]), str(job.meta["by"])
@@ -109,5 +109,6 @@ def last(services: Services, project: int) -> Asked | None:
     return Asked(said, by, "refused" if reason else "done", reason)
 
 
-def _job_id(project: int) -> str:
+def name_of(project: int) -> str:
+    """The ID of the job that carries out a project's request."""
     return f"lead-{project}"

@@ -65,8 +65,8 @@ def enqueue(services: Services, project: int, trigger: str, reason: str) -> str 
 
     The job's id names the version it follows, so there is one at a time however often it is asked for.
     """
-    parent = _newest(services, project)
-    job_id = f"finetune-{project}-after-{parent or 'nothing'}"
+    parent = newest_of(services, project)
+    job_id = name_of(project, parent)
     clear_ended(services, job_id)
     try:
         queue(services).enqueue_call(
@@ -87,6 +87,17 @@ def enqueue(services: Services, project: int, trigger: str, reason: str) -> str 
         return None
     event(logger, "fine-tune enqueued", project=project, job=job_id, reason=reason)
     return job_id
+
+
+def name_of(project: int, parent: str | None) -> str:
+    """The ID of the job that trains the version that follows ``parent``."""
+    return f"finetune-{project}-after-{parent or 'nothing'}"
+
+
+def newest_of(services: Services, project: int) -> str | None:
+    """The name of the newest version, also where it cannot be read; None before the first."""
+    names = services.versions(project).names()
+    return names[-1] if names else None
 
 
 def _request(services: Services, job_id: str) -> None:
@@ -125,7 +136,7 @@ def fine_tune(project: int, parent: str | None) -> dict[str, Any]:
 def _fine_tune(services: Services, job: Job | None, project: int, parent: str | None) -> dict[str, Any]:
     trigger = _trigger(job)
     confirm.recover(services, project)
-    if _newest(services, project) != parent:
+    if newest_of(services, project) != parent:
         return _already_done(services, project, parent)
     # Webhooks come late or twice, and annotations are deleted: only Label Studio knows if the batch is complete.
     if trigger == confirm.REQUEST:
@@ -138,7 +149,7 @@ def _fine_tune(services: Services, job: Job | None, project: int, parent: str | 
             services, project, _reporter(job, project), job=job.id if job else None, trigger=trigger
         )
     except VersionSuperseded:
-        if _newest(services, project) == parent:
+        if newest_of(services, project) == parent:
             raise  # the next try would fail in the same way
         return _already_done(services, project, parent)
     except NotEnoughLabels as error:
@@ -205,11 +216,6 @@ def _already_done(services: Services, project: int, parent: str | None) -> dict[
     event(logger, "fine-tune already done", project=project, parent=parent)
     reconcile(services, project)
     return {"outcome": "already done", "parent": parent}
-
-
-def _newest(services: Services, project: int) -> str | None:
-    names = services.versions(project).names()
-    return names[-1] if names else None
 
 
 def fetch(services: Services, job_id: str) -> Job | None:

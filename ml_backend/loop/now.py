@@ -67,8 +67,7 @@ def now(services: Services, project: int, health: Mapping[str, str]) -> Now:
 
 
 def _under_way(services: Services, project: int) -> Iterator[Work]:
-    newest = (services.versions(project).names() or ["nothing"])[-1]
-    job = jobs.fetch(services, f"finetune-{project}-after-{newest}")
+    job = jobs.fetch(services, jobs.name_of(project, jobs.newest_of(services, project)))
     if job is not None and (status := job.get_status(refresh=False)) in UNDER_WAY:
         done, total = job.meta.get("done", 0), job.meta.get("total", 0)
         if status == JobStatus.STARTED:

@@ -27,6 +27,8 @@ from ml_backend.frames.embedded import Embedder
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.scores import Scores, concatenate
 from ml_backend.logs import event
+from ml_backend.loop.missed import SECONDS as MISSED_SECONDS
+from ml_backend.loop.missed import is_missing
 from ml_backend.msml.sketch import WIDTH
 from ml_backend.services import Services
 from ml_backend.settings import load
@@ -162,6 +164,7 @@ def _wait(services: Services, project: int, job: Job) -> None:
     deadline = time.monotonic() + services.settings.job_timeout
     queue = services.queue(QUEUE)
     cleaner = Worker([queue], connection=services.redis, serializer=JSONSerializer)
+    missing_since = float("inf")
     with suppress(InvalidJobOperation):  # it was over so long ago that Redis has forgotten it
         while (status := job.get_status()) in (JobStatus.QUEUED, JobStatus.STARTED) and time.monotonic() < deadline:
             if _take_back(services, job):
@@ -170,6 +173,9 @@ def _wait(services: Services, project: int, job: Job) -> None:
             # What a dead worker had begun, or was about to begin, goes back into the queue after a minute.
             queue.started_job_registry.cleanup()
             queue.intermediate_queue.cleanup(cleaner, queue)
+            missing_since = min(missing_since, time.monotonic()) if is_missing(queue, job) else float("inf")
+            if time.monotonic() - missing_since >= MISSED_SECONDS:
+                break
         if status != JobStatus.FINISHED:
             event(logger, "part scored here", level=logging.WARNING, project=project, job=job.id, status=status.value)
 

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from ml_backend.errors import BackendError
 from ml_backend.logs import changed, event, place, stages
-from ml_backend.loop import confirm, jobs, pool_map
+from ml_backend.loop import asked, confirm, jobs, missed, pool_map
 from ml_backend.loop import finish as finishing
 from ml_backend.loop import order as ordering
 from ml_backend.loop import overview as overviews
@@ -140,6 +140,8 @@ def look(services: Services, project: int, state: Watched) -> None:
     # Before the refresh, so that one that fails again and again holds up no training.
     busy = due and _caught_up(services, project, state, counts)
     if due:
+        missed.put_back(services, jobs.QUEUE, jobs.name_of(project, jobs.newest_of(services, project)))
+        missed.put_back(services, asked.QUEUE, asked.name_of(project))
         state.polls += 1
         state.polled = time.monotonic()
     changes = busy or news != state.news or state.polls % FULL_POLL == 1

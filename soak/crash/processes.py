@@ -1,0 +1,109 @@
+"""A process of its own for each deed, forked by a server that has imported everything and built the network once."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import multiprocessing
+import os
+import signal
+import traceback
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from redis.exceptions import RedisError
+
+from ml_backend.errors import BackendError
+from ml_backend.frames import activations
+from ml_backend.msml.network import Network, build
+from ml_backend.services import Services
+from ml_backend.settings import load
+from soak.crash import deeds
+from soak.crash.effects import Fate, Point, Watch
+
+SECONDS = 120
+LABELS = 3
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["soak.crash.preload", "sklearn.cluster", "sklearn.linear_model"])
+
+
+@dataclass(frozen=True)
+class Blow:
+    """What happens to a process: ``fate`` at the ``nth`` effect of this ``name``."""
+
+    name: str
+    nth: int
+    fate: Fate
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a process ended: ``code`` as exit code or negative signal, its effects in order, and its last words."""
+
+    code: int
+    points: tuple[Point, ...]
+    error: str
+
+    @property
+    def killed(self) -> bool:
+        """Whether it was killed."""
+        return self.code == -signal.SIGKILL
+
+
+def run(deed: str, place: Path, environment: dict[str, str], project: int, blow: Blow | None = None) -> Ran:
+    """Do a deed in a process of its own; raises RuntimeError where it does not end."""
+    notes = place.with_name(f"{place.name}.notes")
+    notes.write_bytes(b"")
+    process = _FORKS.Process(target=_do, args=(deed, place, environment, project, blow, notes))
+    process.start()
+    process.join(SECONDS)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        raise RuntimeError(f"{deed} does not end")
+    lines = [json.loads(line) for line in notes.read_text().splitlines()]
+    errors = [line["error"] for line in lines if "error" in line]
+    points = tuple(Point(**line) for line in lines if "name" in line)
+    return Ran(process.exitcode, points, errors[-1] if errors else "")
+
+
+def _do(deed: str, place: Path, environment: dict[str, str], project: int, blow: Blow | None, notes: Path) -> None:
+    os.environ.update(environment)
+    output = os.open(place.with_name(f"{place.name}.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    told = os.open(notes, os.O_WRONLY | os.O_APPEND)
+
+    def note(content: dict[str, Any]) -> None:
+        os.write(told, json.dumps(content).encode() + b"\n")
+
+    vars(activations)["build"] = _built
+    services = Services(load())
+    watch = Watch(place, (blow.name, blow.nth) if blow else None, blow.fate if blow else "kill")
+    try:
+        with watch.watching(lambda point: note(asdict(point))):
+            deeds.DEEDS[deed](services, project)
+    except Exception as error:
+        expected = isinstance(error, BackendError | OSError | RedisError)
+        note({"error": f"{type(error).__name__}: {error}" if expected else traceback.format_exc()})
+        os._exit(1 if expected else 2)
+    os._exit(0)
+
+
+def _built(*arguments: Any, **options: Any) -> Network:
+    """Give a copy of a network that was built once."""
+    return copy.deepcopy(_network(*arguments, **options))
+
+
+def warm() -> None:
+    """Build the network, for the processes that are forked of this one."""
+    torch.set_num_threads(1)
+    _network("efficientnet_lite0", LABELS, None, 0, "float32")
+
+
+@functools.cache
+def _network(*arguments: Any, **options: Any) -> Network:
+    return build(*arguments, **options)

@@ -1,0 +1,167 @@
+"""Interrupt each operation at each of its effects, start everything again, and check the laws."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ml_backend.commands.command import run
+from soak.crash.deeds import pass_time
+from soak.crash.effects import END, Point
+from soak.crash.laws import AT_ONCE, IN_THE_END, age, broken, state_of
+from soak.crash.operations import OPERATIONS, Operation
+from soak.crash.processes import Blow
+from soak.crash.worlds import Snapshot, World, running_world
+
+SIGNS_OF_LIFE = ("redis HSET rq:worker:* in", "redis EXPIRE rq:worker:*")
+
+
+@dataclass
+class Broken:
+    """A blow after which laws were broken."""
+
+    blow: Blow
+    what: list[str]
+
+
+@dataclass
+class Result:
+    """What came of one operation: its effects, the blows that were tried and those that missed, what was broken."""
+
+    operation: str
+    effects: int = 0
+    names: int = 0
+    possible: int = 0
+    tried: int = 0
+    missed: list[Blow] = field(default_factory=list)
+    broken: list[Broken] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def blows(points: Iterable[Point]) -> Iterator[Blow]:
+    """Everything that can happen at these effects; an end after the last one too.
+
+    A worker's signs of life are tried once: nothing else differs between one and the next.
+    """
+    for one in points:
+        if not one.name.startswith(SIGNS_OF_LIFE) or one.nth == 1:
+            for fate in one.fates:
+                yield Blow(one.name, one.nth, fate)
+    yield Blow(END, 1, "kill")
+
+
+def sampled(found: Sequence[Blow], count: int | None, chance: random.Random) -> list[Blow]:
+    """So many of the blows, of as many kinds as there are; None: all."""
+    if count is None or count >= len(found):
+        return list(found)
+    shuffled = chance.sample(list(found), len(found))
+    first: dict[tuple[str, str], Blow] = {}
+    for one in shuffled:
+        first.setdefault((one.name.split()[0], one.fate), one)
+    rest = [one for one in shuffled if one not in first.values()]
+    return [*first.values(), *rest][:count]
+
+
+class Trial:
+    """One operation in one world, to be interrupted again and again."""
+
+    def __init__(self, operation: Operation, world: World) -> None:
+        self._operation, self._world = operation, world
+        operation.prepare(world)
+        self._before: Snapshot = world.take("before")
+        whole = world.run(operation.deed)
+        if whole.code != 0:
+            raise RuntimeError(f"{operation.name} failed: {whole.error}")
+        self.points = whole.points
+        problems = self._recovered()
+        if problems:
+            raise RuntimeError(f"{operation.name}, uninterrupted: {problems}")
+        self._wanted = state_of(world)
+
+    def strike(self, blow: Blow) -> list[str] | None:
+        """Let something happen to the operation; returns what is broken after it, None where it did not come to it."""
+        world, operation = self._world, self._operation
+        world.put(self._before)
+        ran = world.run(operation.deed, blow)
+        if not ran.killed and not any((one.name, one.nth) == (blow.name, blow.nth) for one in ran.points):
+            return None
+        problems = [f"the process broke: {ran.error}"] if ran.code == 2 else []
+        problems += [f"at once, {one}" for one in broken(world, AT_ONCE)]
+        problems += self._recovered()
+        if not problems and state_of(world) != self._wanted:
+            problems.append(f"it comes to {state_of(world)} and not to {self._wanted}")
+        return problems
+
+    def _recovered(self) -> list[str]:
+        """Start everything again, as a supervisor and a person would, and check the laws."""
+        world = self._world
+        age(world)
+        pass_time(world.redis)
+        for deed in self._operation.after:
+            ran = world.run(deed)
+            if ran.code != 0:
+                return [f"{deed} after the start: {ran.error}"]
+        return broken(world, IN_THE_END)
+
+
+def tried(name: str, count: int | None, seed: int, only: str = "") -> Result:
+    """Interrupt one operation at all its points, or at a sample of them."""
+    (operation,) = [one for one in OPERATIONS if one.name == name]
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="tsal-crash-") as folder, running_world(Path(folder)) as world:
+        trial = Trial(operation, world)
+        found = [one for one in blows(trial.points) if only in f"{one.fate} {one.name}"]
+        result = Result(name, len(trial.points), len({one.name for one in trial.points}), len(found))
+        for blow in sampled(found, count, random.Random(seed)):
+            try:
+                problems = trial.strike(blow)
+            except RuntimeError as error:
+                problems = [str(error)]
+            if problems is None:
+                result.missed.append(blow)
+                continue
+            result.tried += 1
+            if problems:
+                result.broken.append(Broken(blow, problems))
+                tqdm.write(f"{name}: {blow.fate} at {blow.name} ({blow.nth}): {problems[0][:600]}")
+    result.seconds = round(time.monotonic() - started, 1)
+    return result
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Interrupt each operation at each of its effects and check the laws; ends with 1 where one is broken."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    names = [one.name for one in OPERATIONS]
+    parser.add_argument("--operation", action="append", choices=names, help="only this one; may be repeated")
+    parser.add_argument("--sample", type=int, help="so many points of each operation (all)")
+    parser.add_argument("--only", default="", help="only points with this text, like 'kill rename'")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sample (0)")
+    parser.add_argument("--jobs", type=int, default=1, help="operations at a time (1)")
+    parser.add_argument("--output", type=Path, default=Path("runs/crash.json"), help="the figures (runs/crash.json)")
+    options = parser.parse_args(arguments)
+    chosen = options.operation or names
+    with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
+        under_way = [pool.submit(tried, name, options.sample, options.seed, options.only) for name in chosen]
+        results = [one.result() for one in tqdm(under_way, unit="operation", desc="crash points")]
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps([asdict(one) for one in results], indent=1) + "\n")
+    for one in results:
+        print(
+            f"{one.operation:28} {one.effects:4} effects, {one.tried:4} of {one.possible:4} points tried, "
+            f"{len(one.missed)} missed, {len(one.broken)} broke a law, {one.seconds:.0f} s"
+        )
+    return 1 if any(one.broken for one in results) else 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,207 @@
+"""A small installation: a folder, a Redis and a Label Studio beside it, which can be put back to how they were."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from redis import Redis
+
+from ml_backend.errors import RedisUnavailable
+from ml_backend.launch.processes import Processes, embedded_redis
+from ml_backend.services import Services
+from ml_backend.settings import Settings, load
+from ml_backend.store.pending import connect
+from ml_backend.studio.configuration import Configuration
+from ml_backend.studio.payloads import choices_result
+from soak.crash import processes
+from soak.crash.processes import Blow, Ran
+from soak.stand_in.project import Project
+from soak.stand_in.server import StandIn, running_stand_in
+from soak.stand_in.state import State
+
+XML = """<View><Image name="image" value="$image"/><Choices name="symptoms" toName="image" choice="multiple">
+<Choice value="Healthy"/><Choice value="A-line"/><Choice value="B-line" alias="b"/></Choices></View>"""
+CONFIGURATION = Configuration.parse(XML)
+COMBINATIONS = ([1, 0, 0], [0, 1, 0], [0, 1, 1])
+FRAMES, PATIENTS = 18, 4
+BATCH = 4
+REDIS_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A world as it was: the copy of its folder, the content of Redis, and the state of Label Studio."""
+
+    folder: Path
+    redis: tuple[tuple[bytes, int, bytes], ...]
+    studio: State
+
+
+@dataclass
+class World:
+    """One project of `FRAMES` frames of `PATIENTS` patients; everything lies in ``place``.
+
+    ``annotators`` are the IDs of its users; ``changes`` are settings that differ.
+    """
+
+    place: Path
+    cache: Path
+    redis_url: str
+    redis: Redis
+    stand_in: StandIn
+    number: int = 0
+    annotators: tuple[int, ...] = ()
+    changes: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of its processes."""
+        values: dict[str, object] = {
+            "label_studio_url": self.stand_in.url,
+            "label_studio_token": "token-of-admin",
+            "data_dir": self.place / "data",
+            "document_root": self.place / "files",
+            "cache_dir": self.cache,
+            "redis_url": self.redis_url,
+            "backbone": "efficientnet_lite0",
+            "precision": "float32",
+            "k_max": BATCH,
+            "refresh": 2,
+            "views": 1,
+            "epochs": 1,
+            "minimum_steps": 2,
+            "audit": 0.25,
+            "hold_out": 0.25,
+            "largest_fall": 1,
+            "compute_threads": 1,
+            "keep_pushed": 1,
+        }
+        return load(**(values | self.changes))
+
+    @property
+    def services(self) -> Services:
+        """The stores as they are now."""
+        return Services(self.settings)
+
+    @property
+    def project(self) -> Project:
+        """The project in Label Studio."""
+        return self.stand_in.state.project(self.number)
+
+    def environment(self) -> dict[str, str]:
+        """The settings as a process reads them."""
+        values = self.settings.model_dump(mode="json", exclude_none=True, exclude={"allowed_hosts"})
+        values["label_studio_token"] = self.settings.token()
+        return {f"TSAL_{name.upper()}": str(value) for name, value in values.items()}
+
+    def run(self, deed: str, blow: Blow | None = None) -> Ran:
+        """Do a deed in a process of its own."""
+        return processes.run(deed, self.place, self.environment(), self.number, blow)
+
+    def done(self, *deeds: str) -> None:
+        """Do deeds that nothing interrupts."""
+        for deed in deeds:
+            ran = self.run(deed)
+            if ran.code != 0:
+                raise RuntimeError(f"{deed} failed: {ran.error}")
+
+    # What people do
+
+    def begin(self) -> None:
+        """Make the project, with its frames, from nothing."""
+        shutil.rmtree(self.place, ignore_errors=True)
+        (self.place / "files").mkdir(parents=True)
+        (self.place / "data" / "projects" / "1").mkdir(parents=True)
+        (self.place / "out").mkdir()
+        self.redis.flushall()
+        state = State()
+        users = [state.add_user(name) for name in ("admin", "anna", "bert", "carla")]
+        project = state.create_project({"title": "Crash", "label_config": XML})
+        rows = []
+        for number in range(FRAMES):
+            blocks = np.random.default_rng(number).integers(0, 256, (8, 8), dtype=np.uint8)
+            Image.fromarray(blocks.repeat(8, axis=0).repeat(8, axis=1)).save(self.place / "files" / f"{number}.png")
+            clip, patient = f"clip {number // 3}", f"patient {number % PATIENTS}"
+            rows.append({"image": f"/data/local-files/?d={number}.png", "clip": clip, "patient": patient})
+        project.import_tasks(rows)
+        self.number, self.annotators = project.id, tuple(user.id for user in users[1:])
+        self.stand_in.put(state)
+
+    def annotate(self, count: int) -> list[int]:
+        """Let the annotators answer so many frames that the queue gives them; returns the tasks."""
+        answered = []
+        with self.stand_in.gate:
+            for number in range(count):
+                user = self.annotators[number % len(self.annotators)]
+                task = self.project.next_task(user)
+                assert task is not None
+                self.answer(task, user)
+                answered.append(task)
+        return answered
+
+    def answer_all(self, tasks: Sequence[int]) -> None:
+        """Let an annotator answer these tasks."""
+        with self.stand_in.gate:
+            for task in tasks:
+                if not self.project.of(task, cancelled=False):
+                    self.answer(task, self.annotators[0])
+
+    def answer(self, task: int, user: int) -> None:
+        """Let a user submit an answer."""
+        labels = np.array(COMBINATIONS[task % len(COMBINATIONS)], np.uint8)
+        shown = self.project.shown_prediction(task)
+        self.project.annotate(
+            user,
+            task,
+            {
+                "result": [choices_result(labels, CONFIGURATION)],
+                "lead_time": 2.0,
+                "parent_prediction": shown.id if shown else None,
+            },
+        )
+
+    # Going back
+
+    def take(self, name: str) -> Snapshot:
+        """Remember how everything is."""
+        folder = self.place.with_name(f"{self.place.name}-{name}")
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(self.place, folder, copy_function=shutil.copy2)
+        held = [(key, max(self.redis.pttl(key), 0), self.redis.dump(key)) for key in self.redis.scan_iter()]
+        return Snapshot(folder, tuple((key, ttl, value) for key, ttl, value in held if value), self.stand_in.take())
+
+    def put(self, snapshot: Snapshot) -> None:
+        """Make everything as it was."""
+        shutil.rmtree(self.place, ignore_errors=True)
+        shutil.copytree(snapshot.folder, self.place, copy_function=shutil.copy2)
+        self.redis.flushall()
+        for key, ttl, value in snapshot.redis:
+            self.redis.restore(key, ttl, value, replace=True)
+        self.stand_in.put(snapshot.studio)
+
+
+@contextmanager
+def running_world(folder: Path, **changes: object) -> Iterator[World]:
+    """Run a Redis and a Label Studio for a world in ``folder``, until the block ends."""
+    command, url = embedded_redis(folder / "redis")
+    with Processes(lambda name, line: None) as running, running_stand_in() as stand_in:
+        running.start("redis", command, {})
+        yield World(folder / "world", folder / "cache", url, _answering(url), stand_in, changes=changes)
+
+
+def _answering(url: str) -> Redis:
+    deadline = time.monotonic() + REDIS_SECONDS
+    while True:
+        try:
+            return connect(url)
+        except RedisUnavailable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
