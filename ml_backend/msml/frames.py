@@ -22,8 +22,11 @@ PREPROCESSING = "rgb224-bilinear-2"
 # What releases before this one had. Weights that were trained with it still fit: 1 made only 16-bit pictures darker.
 EARLIER_PREPROCESSING = ("rgb224-bilinear-1",)
 
-# What annotation tools show, and no format for which Pillow starts another program.
-_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "PPM")
+# What browsers and annotation tools show: each further format is one more decoder to attack.
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
+# A progressive JPEG comes in ten or so. Each costs as much time as the whole picture, and may be 75 bytes long.
+_MAX_SCANS = 100
+_SCAN = b"\xff\xda"
 
 
 def decode(content: bytes, max_pixels: int = 50_000_000) -> NDArray[np.uint8]:
@@ -65,6 +68,8 @@ def opened(content: bytes, max_pixels: int = 50_000_000) -> Iterator[Image.Image
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise FrameUnreadable(f"The image has {image.width}x{image.height} pixels, more than {max_pixels:,}.")
+            if _is_jpeg(image) and content.count(_SCAN) > _MAX_SCANS:
+                raise FrameUnreadable(f"The image is a JPEG with more than {_MAX_SCANS} scans.")
             yield image
     except FrameUnreadable:
         raise
@@ -74,6 +79,10 @@ def opened(content: bytes, max_pixels: int = 50_000_000) -> Iterator[Image.Image
         raise FrameUnreadable(f"This is no image of a known kind ({', '.join(_FORMATS)}).") from error
     except Exception as error:  # broken bytes make Pillow's decoders raise errors of a dozen kinds
         raise FrameUnreadable(f"The image is damaged or truncated: {error}.") from error
+
+
+def _is_jpeg(image: Image.Image) -> bool:
+    return image.format in ("JPEG", "MPO") or image.info.get("compression") == "jpeg"  # within a TIFF
 
 
 def _read(content: bytes, side: int | None, max_pixels: int) -> Image.Image:

@@ -41,9 +41,43 @@ def test_an_rgb_image_is_resized_without_keeping_its_shape(picture: Image.Image,
     assert frame.flags.writeable
 
 
-@pytest.mark.parametrize("kind", ["BMP", "TIFF", "GIF", "WEBP", "JPEG", "JPEG2000", "PPM"])
+@pytest.mark.parametrize("kind", ["BMP", "TIFF", "GIF", "WEBP", "JPEG"])
 def test_other_kinds_of_files(kind: str, picture: Image.Image, plain: NDArray[np.uint8]) -> None:
     assert np.abs(decode(_encoded(picture, kind)).astype(int) - plain).mean() < 6
+
+
+@pytest.mark.parametrize("kind", ["JPEG2000", "PPM", "EPS", "PDF", "ICO", "TGA", "PCX", "SGI", "IM", "DDS"])
+def test_what_no_browser_shows_is_not_decoded(kind: str, picture: Image.Image) -> None:
+    with pytest.raises(FrameUnreadable, match="no image of a known kind"):
+        decode(_encoded(picture, kind))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_a_jpeg_that_is_drawn_over_and_over_is_refused(kind: str, picture: Image.Image) -> None:
+    jpeg = _encoded(picture, "JPEG", progressive=True)
+    start, end = jpeg.rindex(b"\xff\xda"), jpeg.rindex(b"\xff\xd9")
+    often = jpeg[:end] + jpeg[start:end] * 1000 + jpeg[end:]
+    some = jpeg[:end] + jpeg[start:end] * 10 + jpeg[end:]
+    if kind == "TIFF":
+        often, some = (_in_tiff(content, picture.size) for content in (often, some))
+    assert decode(some).shape == SHAPE
+    with pytest.raises(FrameUnreadable, match="scans"):
+        decode(often)
+
+
+def _in_tiff(jpeg: bytes, size: tuple[int, int]) -> bytes:
+    """Put a JPEG into the one strip of a TIFF."""
+    # fmt: off
+    tags = [
+        (256, 4, 1, size[0]), (257, 4, 1, size[1]), (258, 3, 1, 8), (259, 3, 1, 7), (262, 3, 1, 6), (273, 4, 1, 0),
+        (277, 3, 1, 3), (278, 4, 1, size[1]), (279, 4, 1, len(jpeg)), (530, 3, 2, 2 | 2 << 16),
+    ]
+    # fmt: on
+    start = 8 + 2 + 12 * len(tags) + 4
+    entries = [
+        struct.pack("<HHII", tag, kind, count, start if tag == 273 else value) for tag, kind, count, value in tags
+    ]
+    return struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + b"".join(entries) + b"\0\0\0\0" + jpeg
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK"])
