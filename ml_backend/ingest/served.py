@@ -9,7 +9,7 @@ from PIL import Image
 from ml_backend.errors import BackendError, InvalidRequest
 from ml_backend.ingest.places import served_address
 from ml_backend.ingest.storage import save_png
-from ml_backend.store.files import written_aside
+from ml_backend.store.files import remove_leftovers, written_aside
 from ml_backend.studio.client import Studio
 
 
@@ -33,11 +33,15 @@ class Folder:
         return served_address((self.folder / name).relative_to(self._root).as_posix())
 
     def open(self, studio: Studio, project: int) -> None:
-        """Make the folder, and let the project serve it. Raises InvalidRequest if it cannot be made."""
+        """Make the folder, and let the project serve it. Raises InvalidRequest if it cannot be made.
+
+        What imports that were killed left half written in it is removed.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InvalidRequest(f"{self.folder}: {error.strerror}; choose another --frames") from error
+        remove_leftovers(self.folder, deep=False)
         if not any(map(self.folder.is_relative_to, studio.local_storages(project))):
             studio.create_local_storage(project, str(self.folder), "Frames")
 

@@ -16,7 +16,7 @@ from ml_backend.loop.evidence import Gatherer
 from ml_backend.services import Services
 from ml_backend.settings import Settings
 from ml_backend.store.evidence_addresses import FOLDER, SUFFIX, name_of
-from ml_backend.store.files import written_aside
+from ml_backend.store.files import remove_leftovers, written_aside
 from ml_backend.store.grounds import Grounds
 
 logger = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ def write_pictures(services: Services, project: int, written: str | None) -> str
         head = [url_of[task] for task in order.tasks[: settings.evidence_files].tolist() if task in url_of]
         kept = {_file(services, project, url).name for url in head}
         _remove(folder, lambda name: name not in kept)
+        remove_leftovers(folder, deep=False)
         gatherer = Gatherer(services)
         for url in head:
             with written_aside(_file(services, project, url), durable=False) as file:

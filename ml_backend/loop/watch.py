@@ -10,6 +10,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from redis.exceptions import RedisError
 
@@ -22,8 +23,8 @@ from ml_backend.loop import overview as overviews
 from ml_backend.loop.evidence_files import write_pictures
 from ml_backend.services import Services
 from ml_backend.store import heartbeat
-from ml_backend.store.files import remove_leftovers
-from ml_backend.store.format import PROJECTS, mark
+from ml_backend.store.files import LEFTOVER_SECONDS, remove_leftovers
+from ml_backend.store.format import IMPORTS, PROJECTS, mark
 from ml_backend.studio.client import Counts
 
 logger = logging.getLogger(__name__)
@@ -64,19 +65,29 @@ def watch(services: Services, projects: list[int] | None) -> None:
     event(logger, "sidecar watches", projects=projects or "all connected")
     with suppress(OSError):  # a full disk must not end the sidecar
         mark(services.settings.data_dir)
-    remove_leftovers(services.settings.data_dir / PROJECTS)
+    swept = float("-inf")
     states: dict[int, Watched] = {}
     offset = time.time() - time.monotonic()
     looks: dict[int, Future[None]] = {}
     with ThreadPoolExecutor(AT_ONCE) as threads:
         while not stop.is_set():
             offset = log_clock_jump(offset)
+            if time.monotonic() - swept >= LEFTOVER_SECONDS:
+                sweep(services.settings.data_dir)
+                swept = time.monotonic()
             heartbeat.beat(lambda: services.redis, heartbeat.SIDECAR)
             for project in projects or connected(services, list(states)):
                 if project not in looks or looks[project].done():
                     state = states.setdefault(project, Watched())
                     looks[project] = threads.submit(try_look, services, project, state)
             stop.wait(TICK_SECONDS)
+
+
+def sweep(data_dir: Path) -> None:
+    """Remove what killed processes left half written in the data folder; the cache cleans up after itself."""
+    remove_leftovers(data_dir, deep=False)
+    for name in (PROJECTS, IMPORTS):
+        remove_leftovers(data_dir / name)
 
 
 def connected(services: Services, known: list[int]) -> list[int]:

@@ -59,8 +59,8 @@ def folder_aside(path: Path) -> Path:
     return place
 
 
-def remove_leftovers(folder: Path) -> int:
-    """Remove what killed writers left anywhere below ``folder``; returns how many files and folders that were."""
+def remove_leftovers(folder: Path, deep: bool = True) -> int:
+    """Remove what killed writers left in ``folder`` and, if ``deep``, anywhere below it; returns how much that was."""
     removed = 0
     oldest = time.time() - LEFTOVER_SECONDS
     for parent, folders, files in os.walk(folder):
@@ -75,6 +75,8 @@ def remove_leftovers(folder: Path) -> int:
                 else:
                     path.unlink()
                 removed += 1
+        if not deep:
+            break
     return removed
 
 

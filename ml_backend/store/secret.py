@@ -7,10 +7,10 @@ import os
 import secrets
 import stat
 from pathlib import Path
-from uuid import uuid4
 
 from ml_backend.errors import SettingsError
 from ml_backend.settings import PREFIX
+from ml_backend.store.files import aside
 from ml_backend.store.format import mark, require_readable
 
 BYTES = 32
@@ -38,15 +38,15 @@ def kept_secret(path: Path, if_damaged: str) -> bytes:
 
 
 def _make(path: Path) -> None:
-    aside = path.with_name(f"{path.name}.{uuid4().hex}")
-    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    place = aside(path)
+    with os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(secrets.token_bytes(BYTES))
     folder = path.parent.stat()
     if folder.st_mode & stat.S_IWGRP:
         with contextlib.suppress(PermissionError):
-            os.chown(aside, -1, folder.st_gid)
-            aside.chmod(0o640)
+            os.chown(place, -1, folder.st_gid)
+            place.chmod(0o640)
     # Unlike a rename, a link does not replace a file that another process made first.
     with contextlib.suppress(FileExistsError):
-        path.hardlink_to(aside)
-    aside.unlink()
+        path.hardlink_to(place)
+    place.unlink()

@@ -22,8 +22,6 @@ from ml_backend.loop import asked, jobs, watch
 from ml_backend.loop import finish as finishing
 from ml_backend.loop import order as ordering
 from ml_backend.services import Services
-from ml_backend.store.files import remove_leftovers
-from ml_backend.store.format import PROJECTS
 
 LOOKS = 10
 EPSILON, CONFIDENCE = 0.2, 0.8
@@ -125,7 +123,7 @@ def prune_versions(services: Services, project: int) -> None:
 
 def recover(services: Services, project: int) -> None:
     """Look and work as sidecar and worker do after a start, until nothing changes any more."""
-    remove_leftovers(services.settings.data_dir / PROJECTS)
+    watch.sweep(services.settings.data_dir)
     before: object = None
     state = watch.Watched()
     for _ in range(LOOKS):

@@ -70,7 +70,7 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _RUN = (  # what differs from run to run, and what stands for it
     (re.compile(r"(damaged-)?msml-\d{4,}-[0-9a-f]{8}"), "VERSION"),
     (re.compile(r"(place in queue, )?(diversity|VERSION)\.\d+"), "ORDER"),
-    (re.compile(r"[0-9a-f-]{32,}"), "*"),
+    (re.compile(r"-?[0-9a-f]{32,}"), "*"),
     (re.compile(r"\d+"), "#"),
 )
 

@@ -223,15 +223,8 @@ def nothing_left(world: World) -> Iterator[str]:
 def leftovers(place: Path) -> list[Path]:
     """Files and folders that were to be moved or removed."""
     return sorted(
-        path
-        for path in place.rglob("*")
-        if path.name.startswith((".aside-", ".removed-")) or ".partial" in path.name or _is_secret_aside(path)
+        path for path in place.rglob("*") if path.name.startswith((".aside-", ".removed-")) or ".partial" in path.name
     )
-
-
-def _is_secret_aside(path: Path) -> bool:
-    name, _, number = path.name.partition(".")
-    return len(number) == 32 and (path.parent / name).suffix == ""
 
 
 def _keys_left(world: World) -> Iterator[str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib
 import json
 import multiprocessing
 import os
 import signal
 import traceback
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,13 @@ from typing import Any
 import torch
 from redis.exceptions import RedisError
 
-from ml_backend.errors import BackendError
+from ml_backend.errors import BackendError, StudioUnavailable
 from ml_backend.frames import activations
+from ml_backend.launch.processes import free_port
 from ml_backend.msml.network import Network, build
 from ml_backend.services import Services
 from ml_backend.settings import load
+from ml_backend.studio.client import Studio
 from soak.crash import deeds
 from soak.crash.effects import Fate, Point, Watch
 
@@ -99,9 +103,14 @@ def _built(*arguments: Any, **options: Any) -> Network:
 
 
 def warm() -> None:
-    """Build the network, for the processes that are forked of this one."""
+    """Do once, for all processes that are forked of this one, what takes each of them longest: build and import."""
     torch.set_num_threads(1)
     _network("efficientnet_lite0", LABELS, None, 0, "float32")
+    importlib.import_module("torch._dynamo")  # the first step of a training imports it
+    nobody = Studio(f"http://127.0.0.1:{free_port()}", "nobody")
+    for call in (lambda: nobody.counts(1), nobody.people, lambda: nobody.webhooks(1), lambda: nobody.model_versions(1)):
+        with suppress(StudioUnavailable):
+            call()
 
 
 @functools.cache

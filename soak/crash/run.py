@@ -16,6 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ml_backend.commands.command import run
+from ml_backend.loop.watch import sweep
 from soak.crash.deeds import pass_time
 from soak.crash.effects import END, Point
 from soak.crash.laws import AT_ONCE, IN_THE_END, age, broken, state_of
@@ -111,6 +112,8 @@ class Trial:
             ran = world.run(deed)
             if ran.code != 0:
                 return [f"{deed} after the start: {ran.error}"]
+        age(world)  # what the start itself left or set aside goes with the next one
+        sweep(world.settings.data_dir)
         return broken(world, IN_THE_END)
 
 

@@ -88,5 +88,14 @@ class TestLeftovers:
         assert not any(path.exists() for path in gone)
         assert all((path / "file").exists() for path in kept)
 
+    def test_folders_below_are_left_alone_where_that_is_asked(self, tmp_path: Path) -> None:
+        (tmp_path / "below").mkdir()
+        old = time.time() - files.LEFTOVER_SECONDS - 1
+        for path in (above := files.aside(tmp_path / "a"), below := files.aside(tmp_path / "below" / "b")):
+            path.touch()
+            os.utime(path, (old, old))
+        assert files.remove_leftovers(tmp_path, deep=False) == 1
+        assert (above.exists(), below.exists()) == (False, True)
+
     def test_a_folder_that_is_not_there_has_none(self, tmp_path: Path) -> None:
         assert files.remove_leftovers(tmp_path / "nowhere") == 0
