@@ -80,6 +80,11 @@ def test_the_documentation_shows_the_releases_and_rows_that_there_are() -> None:
     assert [row[0] for row in rows if row[0] in INTERFACES] == list(INTERFACES)
 
 
+def test_the_newest_release_is_the_one_that_every_test_runs_against() -> None:
+    pinned = (ROOT / "requirements" / "label-studio.txt").read_text(encoding="utf-8")
+    assert f"label-studio=={TESTED[-1]}" in pinned.splitlines()
+
+
 @pytest.mark.parametrize("release", TESTED)
 def test_the_documentation_says_what_each_release_needs(release: str) -> None:
     minor = ".".join(release.split(".")[:2])

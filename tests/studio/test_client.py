@@ -384,3 +384,19 @@ def test_an_empty_page_ends_the_list() -> None:
     with running_site() as site:
         site.says("/api/tasks", {"tasks": [], "total": 3})
         assert list(Studio(site.url, "a-token").tasks(7)) == []
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        "There are no tasks for lead@example.com",
+        "There are still some tasks to complete for the user=lead@example.com, but they seem to be locked",
+    ],
+)
+def test_an_empty_queue_gives_no_task_in_the_words_of_every_release(detail: str) -> None:
+    with running_site() as site:
+        site.says("/api/dm/actions/", {"detail": detail}, 404)
+        assert Studio(site.url, "a-token").next_task(7) is None
+        site.says("/api/dm/actions/", {"detail": "Not found."}, 404)
+        with pytest.raises(StudioRefused):
+            Studio(site.url, "a-token").next_task(7)
