@@ -42,14 +42,16 @@ def main(arguments: list[str] | None = None) -> int:
         help=f"releases of Label Studio, and {FRAMEWORK} for the interface of our model (all that the table has)",
     )
     parser.add_argument("--databases", nargs="+", choices=DATABASES, default=DATABASES, help="databases (both)")
+    parser.add_argument("--rows", nargs="+", choices=CAPABILITIES, metavar="ROW", help="rows of the table (all)")
     parser.add_argument(
         "--output", type=Path, default=Path("runs/studios.json"), help="where the results go (runs/studios.json)"
     )
     options = parser.parse_args(arguments)
     results: dict[str, Cells] = json.loads(options.output.read_text()) if options.output.is_file() else {}
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    for name, cells in _measured(options.releases, options.databases):
-        results[name] = cells
+    rows = {row: CAPABILITIES[row] for row in options.rows or CAPABILITIES}
+    for name, cells in _measured(options.releases, options.databases, rows):
+        results[name] = results.get(name, {}) | cells
         write_aside(options.output, json.dumps(results, indent=1) + "\n")
         for failure in _failures(cells):
             print(f"{name}: {failure}", flush=True)
@@ -57,7 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if any(any(_failures(cells)) for cells in results.values()) else 0
 
 
-def _measured(releases: Iterable[str], databases: Iterable[str]) -> Iterator[tuple[str, Cells]]:
+def _measured(
+    releases: Iterable[str], databases: Iterable[str], rows: Mapping[str, tuple[str, ...]]
+) -> Iterator[tuple[str, Cells]]:
     for release in releases:
         if release == FRAMEWORK:
             yield FRAMEWORK, _run(FRAMEWORK, INTERFACES, {})
