@@ -72,6 +72,9 @@ CAPABILITIES: dict[str, tuple[str, ...]] = {
 }
 """Node IDs of pytest by capability; a test may show several."""
 
+STORIES = (LOOP, BROWSER)
+"""Files whose tests build on each other: they run whole and in their order."""
+
 INTERFACES: dict[str, tuple[str, ...]] = {
     "label-studio-ml 1.0.9": ("tests/test_model.py::TestUnder1",),
     "label-studio-ml 2.x": (

@@ -9,7 +9,7 @@ import pytest
 
 from ml_backend.studio.releases import TESTED
 from soak import studios
-from soak.capabilities import CAPABILITIES, INTERFACES
+from soak.capabilities import CAPABILITIES, INTERFACES, LOOP
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "label-studio.md").read_text(encoding="utf-8")
@@ -48,6 +48,14 @@ def test_a_row_has_what_came_of_its_tests_and_of_no_others() -> None:
     assert counts == {"whole": (1, 1, 0), "a case": (0, 1, 0), "class": (0, 1, 1), "absent": (0, 1, 0)}
     assert cells["whole"]["why"] == {"tests/test_one.py::test_a[x]": "it broke"}
     assert set(cells["class"]["why"].values()) == {"no such thing", "no server"}
+
+
+def test_tests_that_build_on_each_other_run_whole_and_each_other_one_once() -> None:
+    rows = {
+        "one": (f"{LOOP}::test_last", "tests/test_a.py::test_a"),
+        "two": (f"{LOOP}::test_first", "tests/test_a.py::test_a"),
+    }
+    assert studios.arguments_of(rows) == [LOOP, "tests/test_a.py::test_a"]
 
 
 def test_every_row_names_tests_that_are_there() -> None:
