@@ -37,7 +37,7 @@ def first_pass(report: Report, quick: bool, folder: Path) -> None:
     settings = load(backbone="resnet50", weights="random", data_dir=folder)
     features = FeatureStore(folder / "features", 40_000_000_000)
     predictor = Predictor(settings, workload.Files(workload.pictures(16, 0)), features)
-    embedder = Embedder(predictor.network(4), EmbeddingStore(folder / "embeddings"))
+    embedder = Embedder(predictor.trunk, EmbeddingStore(folder / "embeddings"))
     numbers = itertools.count()
     passes: dict[str, Callable[[], Any]] = {
         "without": lambda: list(predictor.activations(_frames(count, next(numbers)), 4)),
@@ -133,7 +133,7 @@ def _fill(services: Services, project: int, folder: Path, count: int, confirmed:
         services.studio._calls.request(
             "POST", f"api/projects/{project}/import", json=rows[start : start + 1000], slow=True
         )
-    predictor, label_count = services.predictor, len(configuration.label_names)
+    predictor = services.predictor
     digests = []
     for row in rows:
         found = services.fetcher.look(row["data"]["image"])
@@ -141,7 +141,7 @@ def _fill(services: Services, project: int, folder: Path, count: int, confirmed:
         digests.append(hashlib.sha256(found[0]).digest())
         known = Known(digests[-1], found[1], time.time())
         predictor._features.put_many({predictor.address_key(row["data"]["image"]): known.record()})
-    embedder = Embedder(predictor.network(label_count), services.embeddings(project))
+    embedder = Embedder(predictor.trunk, services.embeddings(project))
     embedder.keep(digests, made_up(folder / "vectors", count).embeddings[:])
 
 

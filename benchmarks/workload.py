@@ -125,10 +125,9 @@ def fill(predictor: Predictor, features: FeatureStore, wanted: list[Frame], view
     The records are those of real frames under other keys: what is timed afterwards reads and restores as many bytes as
     for a pool of really different frames.
     """
-    network = predictor.network(len(NAMES))
     sources = next(predictor.activations(frames(16), len(NAMES), views))
     stored = features.get_many(
-        [predictor.record_key(network, digest, view) for digest in sources.digests for view in range(views)]
+        [predictor.record_key(digest, view) for digest in sources.digests for view in range(views)]
     )
     kept: dict[bytes, NDArray[np.uint8]] = {}
     for place, frame in enumerate(wanted):
@@ -137,7 +136,7 @@ def fill(predictor: Predictor, features: FeatureStore, wanted: list[Frame], view
         for view in range(views):
             record = stored[(place % len(sources.digests)) * views + view]
             if record is not None:
-                kept[predictor.record_key(network, digest, view)] = record
+                kept[predictor.record_key(digest, view)] = record
         if len(kept) > 2000:
             features.put_many(kept)
             kept.clear()

@@ -56,6 +56,10 @@ class UnknownLabel(BackendError):
     http_status = 400
 
 
+class NetworkNeeded(BackendError):
+    """A process that holds no network would have to compute something."""
+
+
 class FrameUnreadable(BackendError):
     """A frame that cannot be fetched or decoded; costs only itself."""
 

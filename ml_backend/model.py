@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import logging
 import re
+import sys
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -29,6 +30,10 @@ from ml_backend.studio.payloads import Checker, Prediction
 from ml_backend.tsal.acquisition import score
 from ml_backend.tsal.round import COVER
 
+# 1.x imports torch, where it is installed, for processes that we never start: seconds, and half a gigabyte of memory.
+_HIDDEN = "torch" not in sys.modules
+if _HIDDEN:
+    sys.modules["torch"] = None  # type: ignore[assignment]
 try:
     from label_studio_ml.model import LabelStudioMLBase
 except ImportError:
@@ -39,6 +44,10 @@ except ImportError:
         def __init__(self, label_config: str | None = None, **_: object) -> None:
             self.label_config = label_config
 
+
+finally:
+    if _HIDDEN:
+        del sys.modules["torch"]
 
 logger = logging.getLogger(__name__)
 UNTRAINED = "untrained"

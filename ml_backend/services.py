@@ -17,7 +17,6 @@ from ml_backend.errors import BackendError
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.predictor import Predictor
 from ml_backend.frames.probabilities import KeptProbabilities
-from ml_backend.msml.network import use_threads
 from ml_backend.plugins import Registry
 from ml_backend.settings import Settings
 from ml_backend.store.audits import AuditStore
@@ -51,12 +50,15 @@ QUICK_SECONDS = 2.0
 class Services:
     """Label Studio, Redis, the network and the stores of one installation.
 
+    A process that never ``computes`` holds no network: where it would need one, NetworkNeeded is raised.
+
     Raises DataTooNew, here and where a store is opened, if a newer release wrote the data folder.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, computes: bool = True) -> None:
         require_readable(settings.data_dir)
         self.settings = settings
+        self._computes = computes
         self._embeddings: dict[int, EmbeddingStore] = {}
 
     @cached_property
@@ -99,11 +101,10 @@ class Services:
     def predictor(self) -> Predictor:
         """The network with its cache."""
         settings = self.settings
-        use_threads(settings.compute_threads)
         features = FeatureStore(
             settings.cache_dir or settings.data_dir / "features", int(settings.cache_gigabytes * 1e9)
         )
-        return Predictor(settings, self.fetcher, features)
+        return Predictor(settings, self.fetcher, features, self._computes)
 
     def queue(self, name: str) -> Queue:
         """A queue of jobs; they travel as JSON, never as pickle."""

@@ -68,4 +68,6 @@ def sidecar(project: Projects = None) -> None:
     from ml_backend.settings import load
 
     configure()
-    watch(Services(load()), project or None)
+    settings = load()
+    # The pictures of the evidence are drawn here; all else that needs a network gets a process of its own.
+    watch(Services(settings, computes=bool(settings.evidence_files)), project or None)

@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 from ml_backend.errors import BackendError, FrameUnreadable
 from ml_backend.frames.addresses import Known
 from ml_backend.frames.frame import Fetcher, Frame
+from ml_backend.frames.networks import Networks
 from ml_backend.logs import event
 from ml_backend.msml import frames as msml_frames
-from ml_backend.msml.network import Network, build
 from ml_backend.settings import Settings
 from ml_backend.store.features import FeatureStore, key
-from ml_backend.store.problems import ModelProblem
 from ml_backend.store.quantised import CODEC, quantise, restore
 
 logger = logging.getLogger(__name__)
@@ -58,17 +57,15 @@ class Chunk:
         return np.array([frame.task for frame in self.frames], np.int64)
 
 
-class Activations:
+class Activations(Networks):
     """The trunk of one process and its cache; safe to use from several threads."""
 
-    def __init__(self, settings: Settings, fetcher: Fetcher, features: FeatureStore) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, fetcher: Fetcher, features: FeatureStore, computes: bool = True) -> None:
+        super().__init__(settings, computes)
         self._fetcher = fetcher
         self._features = features
-        self._networks: dict[int, Network] = {}
         # One lock for each part, so that a cached frame need not wait for another request's first pass.
-        self._building = threading.Lock()
-        self._trunk = threading.Lock()
+        self._computing = threading.Lock()
         self._counting = threading.Lock()
         self.looked_up: Counter[str] = Counter()
         """Frames that were looked up in the cache by this process: ``hit`` and ``miss``."""
@@ -80,24 +77,6 @@ class Activations:
             fresh = self.looked_up - self._told
             self._told = self.looked_up.copy()
         return dict(fresh)
-
-    def network(self, label_count: int) -> Network:
-        """The network with pre-trained weights and ``label_count`` outputs; its tail may be any version's."""
-        with self._building:
-            if label_count not in self._networks:
-                self._networks[label_count] = self.fresh(label_count)
-            return self._networks[label_count]
-
-    def fresh(self, label_count: int) -> Network:
-        """A network of its own for training, with the pre-trained tail."""
-        settings, problem = self._settings, ModelProblem(self._settings.data_dir)
-        try:
-            network = build(settings.backbone, label_count, settings.weights, settings.seed, settings.precision)
-        except BackendError as error:
-            problem.note(str(error))
-            raise
-        problem.clear()
-        return network
 
     def activations(
         self,
@@ -117,7 +96,6 @@ class Activations:
         Studio is away StudioUnavailable is raised; ``without_studio`` its frames count as unreadable then. Activations
         of a frame whose embedding is ``kept`` are not looked for.
         """
-        network = self.network(label_count)
         harmless = BackendError if without_studio else FrameUnreadable
         pieces = [frames[start : start + CHUNK] for start in range(0, len(frames), CHUNK)]
         pool = ThreadPoolExecutor(self._settings.fetch_workers, thread_name_prefix="frames")
@@ -125,36 +103,35 @@ class Activations:
             failed: Failures | None = [] if check else None
             begun: _Begun | None = None
             for piece in pieces:
-                begun, previous = self._begin(network, piece, views, pool, failed, kept), begun
+                begun, previous = self._begin(piece, views, pool, failed, kept), begun
                 if previous is not None:
-                    yield self._finish(network, previous, harmless)
+                    yield self._finish(label_count, previous, harmless)
             if begun is not None:
-                yield self._finish(network, begun, harmless)
+                yield self._finish(label_count, begun, harmless)
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def has(self, frames: Sequence[Frame], label_count: int, kept: Kept | None = None) -> bool:
+    def has(self, frames: Sequence[Frame], kept: Kept | None = None) -> bool:
         """Whether `activations` would find all these frames; a record may still turn out to be damaged."""
-        network = self.network(label_count)
         known = self._known(frames)
         digests = {one.digest for one in known.values()}
         digests -= set(kept([*digests]) if kept else ())
-        names = [self.record_key(network, digest, 0) for digest in digests]
+        names = [self.record_key(digest, 0) for digest in digests]
         return len(known) == len(frames) and all(self._features.has_many(names))
 
     def records(
-        self, network: Network, frames: Sequence[Frame], digests: Sequence[bytes], drawn: NDArray[np.intp]
+        self, label_count: int, frames: Sequence[Frame], digests: Sequence[bytes], drawn: NDArray[np.intp]
     ) -> list[Record]:
         """One view of each frame, ``drawn`` (n,) says which; what the cache lost is computed again."""
-        names = [self.record_key(network, digest, int(view)) for digest, view in zip(digests, drawn, strict=True)]
+        names = [self.record_key(digest, int(view)) for digest, view in zip(digests, drawn, strict=True)]
         found = self._features.get_many(names)
         for row, stored in enumerate(found):
             if stored is None:
                 view = int(drawn[row])
-                prepared = self._prepare(network, frames[row], [view])
+                prepared = self._prepare(frames[row], [view])
                 if prepared.known.digest != digests[row]:
                     _log_replaced([frames[row]])
-                found[row] = self._compute(network, [prepared])[0][view]
+                found[row] = self._compute(label_count, [prepared])[0][view]
         return [record for record in found if record is not None]
 
     def _known(self, frames: Sequence[Frame]) -> dict[int, Known]:
@@ -164,7 +141,6 @@ class Activations:
 
     def _begin(
         self,
-        network: Network,
         frames: Sequence[Frame],
         views: int,
         pool: ThreadPoolExecutor,
@@ -177,13 +153,13 @@ class Activations:
         vectors = kept([*digests.values()]) if kept else {}
         embedded = {row: vectors[digest] for row, digest in digests.items() if digest in vectors}
         wanted = [(row, view) for row in digests if row not in embedded for view in range(views)]
-        stored = self._features.get_many([self.record_key(network, digests[row], view) for row, view in wanted])
+        stored = self._features.get_many([self.record_key(digests[row], view) for row, view in wanted])
         found: dict[int, dict[int, Record]] = {row: {} for row in range(len(frames))}
         for (row, view), record in zip(wanted, stored, strict=True):
             if record is not None:
                 found[row][view] = record
         fetched: dict[int, Future[_Prepared | None]] = {
-            row: pool.submit(self._prepare, network, frames[row], range(views))
+            row: pool.submit(self._prepare, frames[row], range(views))
             for row, records in found.items()
             if len(records) < views and row not in embedded
         }
@@ -191,27 +167,25 @@ class Activations:
             self.looked_up.update(hit=len(frames) - len(fetched), miss=len(fetched))
         for row, one in known.items():
             if failed is not None and row not in fetched and one.due:
-                fetched[row] = pool.submit(self._check, network, frames[row], range(views), one, failed)
+                fetched[row] = pool.submit(self._check, frames[row], range(views), one, failed)
         records = {row: of_row[0] for row, of_row in found.items() if 0 in of_row}
         return _Begun(frames, digests, records, embedded, fetched)
 
-    def _prepare(self, network: Network, frame: Frame, views: Sequence[int]) -> _Prepared:
+    def _prepare(self, frame: Frame, views: Sequence[int]) -> _Prepared:
         """Fetch a frame and make those of its ``views`` whose activations are not in the cache."""
         found = self._fetcher.look(frame.url, frame.task)
         if found is None:
             raise FrameUnreadable("is said to be unchanged, although nobody asked")
-        return self._prepared(network, frame, views, *found)
+        return self._prepared(frame, views, *found)
 
-    def _check(
-        self, network: Network, frame: Frame, views: Sequence[int], known: Known, failed: Failures
-    ) -> _Prepared | None:
+    def _check(self, frame: Frame, views: Sequence[int], known: Known, failed: Failures) -> _Prepared | None:
         """Look whether the file is still the same; None where it is, or where that cannot be said."""
         if not known.local and len(failed) >= FAILED_CHECKS:
             return None
         try:
             found = self._fetcher.look(frame.url, frame.task, known.stamp)
             if found is not None:
-                return self._prepared(network, frame, views, *found)
+                return self._prepared(frame, views, *found)
         except BackendError as error:
             if not known.local:
                 failed.append(error)
@@ -221,16 +195,16 @@ class Activations:
             self._features.put_many({self.address_key(frame.url): replace(known, checked=time.time()).record()})
         return None
 
-    def _prepared(self, network: Network, frame: Frame, views: Sequence[int], content: bytes, stamp: str) -> _Prepared:
+    def _prepared(self, frame: Frame, views: Sequence[int], content: bytes, stamp: str) -> _Prepared:
         digest = hashlib.sha256(content).digest()
-        names = [self.record_key(network, digest, view) for view in views]
+        names = [self.record_key(digest, view) for view in views]
         stored = zip(views, self._features.get_many(names), strict=True)
         records = {view: record for view, record in stored if record is not None}
         wanted = [view for view in views if view not in records]
         pixels = msml_frames.views(msml_frames.decode(content), views[-1] + 1, digest)[wanted] if wanted else None
         return _Prepared(frame, Known(digest, stamp, time.time()), records, wanted, pixels)
 
-    def _finish(self, network: Network, begun: _Begun, harmless: type[BackendError]) -> Chunk:
+    def _finish(self, label_count: int, begun: _Begun, harmless: type[BackendError]) -> Chunk:
         """Run the trunk on what was fetched, remember it, and put the piece together; ``harmless`` costs one frame."""
         digests, records, embedded = dict(begun.digests), dict(begun.found), dict(begun.embedded)
         prepared: dict[int, _Prepared] = {}
@@ -245,7 +219,7 @@ class Activations:
                 records.pop(row, None)
                 unreadable[begun.frames[row].task] = str(error)
                 event(logger, "frame unreadable", level=logging.WARNING, task=begun.frames[row].task, reason=str(error))
-        for row, computed in zip(prepared, self._compute(network, list(prepared.values())), strict=True):
+        for row, computed in zip(prepared, self._compute(label_count, list(prepared.values())), strict=True):
             records[row] = computed[0]
             embedded.pop(row, None)
         _log_replaced([begun.frames[row] for row in prepared if digests[row] != begun.digests.get(row, digests[row])])
@@ -253,12 +227,12 @@ class Activations:
         return Chunk(
             frames=[begun.frames[row] for row in rows],
             digests=[digests[row] for row in rows],
-            activations=restore([records[row] for row in rows if row in records], network.activation_shape),
+            activations=restore([records[row] for row in rows if row in records], self.trunk.shape),
             embedded={place: embedded[row] for place, row in enumerate(rows) if row in embedded},
             unreadable=unreadable,
         )
 
-    def _compute(self, network: Network, prepared: Sequence[_Prepared]) -> list[dict[int, Record]]:
+    def _compute(self, label_count: int, prepared: Sequence[_Prepared]) -> list[dict[int, Record]]:
         """Run the trunk on the views of frames that lack it and keep the result; returns {view: record} for each frame.
 
         The result is quantised even if it is used at once, so that a value is the same from the cache and without it.
@@ -266,19 +240,20 @@ class Activations:
         pixels = [one.pixels for one in prepared if one.pixels is not None]
         rows: Iterator[Record] = iter(())
         if pixels:
-            with self._trunk:
+            network = self.network(label_count)
+            with self._computing:
                 rows = iter(quantise(network.activations(np.concatenate(pixels))))
         computed = [{view: next(rows) for view in one.views} for one in prepared]
         kept: dict[bytes, NDArray[Any]] = {}
         for one, records in zip(prepared, computed, strict=True):
-            kept |= {self.record_key(network, one.known.digest, view): record for view, record in records.items()}
+            kept |= {self.record_key(one.known.digest, view): record for view, record in records.items()}
             kept[self.address_key(one.frame.url)] = one.known.record()
         self._features.put_many(kept)
         return [one.records | records for one, records in zip(prepared, computed, strict=True)]
 
-    def record_key(self, network: Network, digest: bytes, view: int) -> bytes:
+    def record_key(self, digest: bytes, view: int) -> bytes:
         """Where the cache keeps a view of a frame."""
-        return key(digest, f"{network.trunk_key} {network.trunk_precision} {CODEC}", view)
+        return key(digest, f"{self.trunk.name} {CODEC}", view)
 
     def address_key(self, url: str) -> bytes:
         """Where the cache keeps what is known of an address."""

@@ -9,22 +9,22 @@ from numpy.typing import NDArray
 
 from ml_backend.frames.activations import Chunk, Vector
 from ml_backend.msml import sketch
-from ml_backend.msml.network import Network
 from ml_backend.store.embeddings import EmbeddingStore
 from ml_backend.store.features import key
 from ml_backend.store.quantised import CODEC
+from ml_backend.store.trunks import Trunk
 from ml_backend.store.vectors import ABSENT
 
 
 class Embedder:
-    """The embeddings that a network gives, in a project's store.
+    """The embeddings that a trunk gives, in a project's store.
 
     Their keys name the content of the file and the trunk: neither a replaced file nor another trunk gets a wrong one.
     """
 
-    def __init__(self, network: Network, store: EmbeddingStore) -> None:
-        self._network, self._store = network, store
-        self._made_by = f"{network.trunk_key} {network.trunk_precision} {CODEC} {sketch.NAME}"
+    def __init__(self, trunk: Trunk, store: EmbeddingStore) -> None:
+        self._store = store
+        self._made_by = f"{trunk.name} {CODEC} {sketch.NAME}"
 
     def kept(self, digests: Sequence[bytes]) -> dict[bytes, Vector]:
         """The embeddings (512,) that are in the store, by digest of the content."""
@@ -44,7 +44,7 @@ class Embedder:
         lacking = [row for row, place in enumerate(others) if chunk.digests[place] not in kept]
         if lacking:
             places = [others[row] for row in lacking]
-            found[places] = self._network.embed(chunk.activations[lacking])
+            found[places] = sketch.sketch(chunk.activations[lacking])
             self.keep([chunk.digests[place] for place in places], found[places])
         return found
 

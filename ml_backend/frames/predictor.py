@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +14,14 @@ from numpy.typing import NDArray
 from ml_backend.frames.activations import Activations, Chunk
 from ml_backend.frames.frame import Fetcher, Frame
 from ml_backend.frames.scores import Scores, validator_of
-from ml_backend.msml.maps import activation_maps
-from ml_backend.msml.network import Network
 from ml_backend.settings import Settings
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.quantised import restore
 from ml_backend.store.versions import Manifest, VersionStore
 from ml_backend.tsal.ticks import Tables, ticks
+
+if TYPE_CHECKING:
+    from ml_backend.msml.network import Network
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Bank:
     """Augmented views of labelled frames, on disk: a view is drawn at random each time a frame is asked for."""
 
     activations: Activations
-    network: Network
+    label_count: int
     frames: Sequence[Frame]
     digests: Sequence[bytes]
     views: int
@@ -36,7 +38,8 @@ class Bank:
         """Boundary activations (len(rows), c, h, w) of one random view of each row, as `finetune` wants them."""
         drawn = rng.integers(self.views, size=len(rows))
         frames, digests = [self.frames[row] for row in rows], [self.digests[row] for row in rows]
-        return restore(self.activations.records(self.network, frames, digests, drawn), self.network.activation_shape)
+        records = self.activations.records(self.label_count, frames, digests, drawn)
+        return restore(records, self.activations.trunk.shape)
 
 
 class Predictor(Activations):
@@ -45,8 +48,8 @@ class Predictor(Activations):
     The trunk is loaded once; a version's tail is loaded when first asked for and exchanged when another one is.
     """
 
-    def __init__(self, settings: Settings, fetcher: Fetcher, features: FeatureStore) -> None:
-        super().__init__(settings, fetcher, features)
+    def __init__(self, settings: Settings, fetcher: Fetcher, features: FeatureStore, computes: bool = True) -> None:
+        super().__init__(settings, fetcher, features, computes)
         self._loaded: dict[int, str] = {}
         self._tail = threading.Lock()
 
@@ -77,7 +80,7 @@ class Predictor(Activations):
 
     def bank(self, frames: Sequence[Frame], digests: Sequence[bytes], label_count: int) -> Bank:
         """The views of frames that `activations` went through with the settings' number of views."""
-        return Bank(self, self.network(label_count), frames, digests, self._settings.views)
+        return Bank(self, label_count, frames, digests, self._settings.views)
 
     def explained(
         self, activations: NDArray[np.float32], manifest: Manifest, store: VersionStore
@@ -86,6 +89,8 @@ class Predictor(Activations):
 
         Both are computed from trunk activations (n, c, h, w): see `msml.maps.activation_maps`.
         """
+        from ml_backend.msml.maps import activation_maps
+
         with self._with_tail(manifest, store) as network:
             return activation_maps(network, activations)
 

@@ -27,7 +27,7 @@ class KeptProbabilities:
     def __init__(self, predictor: Predictor, manifest: Manifest, versions: VersionStore, folder: Path) -> None:
         self._predictor, self._manifest, self._versions = predictor, manifest, versions
         self._label_count = len(manifest.label_names)
-        self._made_by = f"{manifest.version} {predictor.network(self._label_count).trunk_precision}"
+        self._made_by = f"{manifest.version} {predictor.trunk.precision}"
         # The number of columns must be even, because rows consist of 8-byte words.
         self._store = VectorStore(folder / manifest.version, self._label_count + self._label_count % 2, "<f4")
         for other in folder.glob("*"):

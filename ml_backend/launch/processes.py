@@ -99,15 +99,18 @@ class Processes:
 
     def restart(self, child: Child) -> Child:
         """Start a child again, after ending what is left of it."""
+        self.end(child)
+        return self.start(child.name, child.command, child.environment, child.patience)
+
+    def end(self, child: Child) -> None:
+        """End one child and all that it started."""
         _end(child)
         self._children.remove(child)
-        return self.start(child.name, child.command, child.environment, child.patience)
 
     def stop(self) -> None:
         """End every child and all that it started, the last started first; their last lines are delivered."""
         while self._children:
-            _end(self._children[-1])
-            self._children.pop()
+            self.end(self._children[-1])
 
     def _read(self, child: Child) -> None:
         stream = child.process.stdout

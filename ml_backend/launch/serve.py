@@ -10,9 +10,9 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from ml_backend.errors import InvalidRequest, RedisUnavailable, WeightsUnavailable
+from ml_backend.frames.networks import Networks
 from ml_backend.launch.processes import Child, Processes, embedded_redis, require_free, tsal
 from ml_backend.settings import PREFIX, Settings, load
-from ml_backend.setup.machine import model_problem
 from ml_backend.store.format import require_readable
 from ml_backend.store.pending import connect
 
@@ -32,13 +32,22 @@ def run() -> None:
     require_readable(settings.data_dir)
     settings.token()
     settings.require_authentication()
-    problem = model_problem(settings)
-    if problem:
-        raise WeightsUnavailable(problem)
+    if not Networks(settings).were_built:
+        _require_model(settings)
     with Processes(lambda name, line: print(f"{name:8} {line}", flush=True)) as processes:
         start(processes, settings)
         print(f"backend on http://{settings.host}:{settings.port}; Ctrl-C stops everything", flush=True)
         keep_running(processes)
+
+
+def _require_model(settings: Settings) -> None:
+    from ml_backend.setup.machine import (
+        model_problem,
+    )  # with it come all our modules, which a restart need not wait for
+
+    problem = model_problem(settings)
+    if problem:
+        raise WeightsUnavailable(problem)
 
 
 def start(processes: Processes, settings: Settings) -> dict[str, Child]:

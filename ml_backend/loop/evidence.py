@@ -21,6 +21,7 @@ from ml_backend.logs import changed
 from ml_backend.loop.drawing import THUMBNAIL, Evidence, Small, Symptom, draw, heated, jpeg, notice
 from ml_backend.loop.thumbnails import Thumbnails
 from ml_backend.msml.frames import thumbnail
+from ml_backend.msml.sketch import sketch
 from ml_backend.services import Services
 from ml_backend.store.grounds import Grounds, Shown
 from ml_backend.store.versions import Manifest
@@ -182,7 +183,7 @@ class Gatherer:
             for place, column in enumerate(columns_of(grounds.symptoms, manifest.label_names)):
                 if column is not None:
                     probabilities[place], maps[place] = found[0, column], where[0, column]
-        return _Seen(probabilities, maps, predictor.network(width).embed(chunk.activations)[0])
+        return _Seen(probabilities, maps, sketch(chunk.activations)[0])
 
     def _pictures(self, wanted: Sequence[Shown]) -> dict[str, bytes]:
         """Return the readable frames as small JPEG files, by address."""

@@ -59,7 +59,7 @@ def score(
     Both without activations where the version has been asked before.
     """
     label_count = len(manifest.label_names)
-    embedder, told = _embedder(services, project, label_count), services.probabilities(project, manifest)
+    embedder, told = _embedder(services, project), services.probabilities(project, manifest)
 
     def kept(digests: Sequence[bytes]) -> dict[bytes, Vector]:
         known = [digest for digest, there in zip(digests, told.has(digests), strict=True) if there]
@@ -75,7 +75,7 @@ def score(
 
 def embed(services: Services, project: int, frames: Sequence[Frame], label_count: int, report: Report) -> Embeddings:
     """The embedding of every frame, in the order of the frames, without activations where it is in the store."""
-    embedder = _embedder(services, project, label_count)
+    embedder = _embedder(services, project)
 
     def embedded(part: Sequence[Frame]) -> Iterator[Embeddings]:
         for chunk in services.predictor.activations(part, label_count, check=True, kept=embedder.kept):
@@ -87,14 +87,14 @@ def embed(services: Services, project: int, frames: Sequence[Frame], label_count
 def fill_cache(project: int, rows: list[tuple[int, str]], label_count: int) -> None:
     """The RQ job: keep the activations and embeddings of frames, ``rows`` of task and address; twice does no harm."""
     services = Services(load())
-    embedder = _embedder(services, project, label_count)
+    embedder = _embedder(services, project)
     for chunk in services.predictor.activations([Frame(task, url) for task, url in rows], label_count):
         embedder.of(chunk)
     services.count()
 
 
-def _embedder(services: Services, project: int, label_count: int) -> Embedder:
-    return Embedder(services.predictor.network(label_count), services.embeddings(project))
+def _embedder(services: Services, project: int) -> Embedder:
+    return Embedder(services.predictor.trunk, services.embeddings(project))
 
 
 def _joined(pieces: Sequence[Embeddings]) -> Embeddings:
@@ -145,7 +145,7 @@ def _shared_out(
     jobs = {}
     for number in range(len(parts) - 1, 0, -1):
         pieces = [parts[number][start : start + CHUNK] for start in range(0, len(parts[number]), CHUNK)]
-        missing = [piece for piece in pieces if not services.predictor.has(piece, label_count, kept)]
+        missing = [piece for piece in pieces if not services.predictor.has(piece, kept)]
         if missing:
             jobs[number] = queue.enqueue_call(
                 fill_cache,

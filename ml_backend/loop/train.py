@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,6 @@ from ml_backend.logs import event
 from ml_backend.loop import audit, trials
 from ml_backend.loop.collect import Collected, Labelled, Material, Report, changed_since, collect, read
 from ml_backend.loop.judge import judge, split, ticks
-from ml_backend.msml import finetune
-from ml_backend.msml.network import Network
 from ml_backend.services import Services
 from ml_backend.store.files import require_room
 from ml_backend.store.versions import Manifest, VersionStore
@@ -29,6 +27,9 @@ from ml_backend.tsal.correlation import CorrelationTable, countable
 from ml_backend.tsal.labels import columns_of, shared_of
 from ml_backend.tsal.split import Split
 from ml_backend.tsal.ticks import Tables
+
+if TYPE_CHECKING:
+    from ml_backend.msml.network import Network
 
 logger = logging.getLogger(__name__)
 RECORDED = {
@@ -208,6 +209,8 @@ def _learn(
     services: Services, network: Network, material: Material, parts: Split, report: Report
 ) -> tuple[list[float], float]:
     """Train the network on its part of the frames; returns the losses and the seconds that it took."""
+    from ml_backend.msml import finetune
+
     started, settings = time.monotonic(), services.settings
     bank = services.predictor.bank(material.frames, material.digests, material.labels.shape[1])
     rows = np.flatnonzero(parts.training)

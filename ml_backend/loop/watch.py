@@ -15,12 +15,13 @@ from pathlib import Path
 from redis.exceptions import RedisError
 
 from ml_backend.errors import BackendError
-from ml_backend.logs import changed, event, place, stages
+from ml_backend.logs import changed, event, place
 from ml_backend.loop import asked, confirm, jobs, missed, pool_map
 from ml_backend.loop import finish as finishing
 from ml_backend.loop import order as ordering
 from ml_backend.loop import overview as overviews
 from ml_backend.loop.evidence_files import write_pictures
+from ml_backend.loop.refresh import refresh_if_needed
 from ml_backend.services import Services
 from ml_backend.store import heartbeat
 from ml_backend.store.files import LEFTOVER_SECONDS, remove_leftovers
@@ -180,16 +181,7 @@ def _refresh(
     if reason and counts.unlabelled:
         if state.trouble is None:
             event(logger, "refreshing", project=project, reason=reason)
-        log, doing = stages(logger, project), services.doing(project)
-
-        def report(stage: str, done: int, total: int) -> None:
-            log(stage, done, total)
-            doing.note(stage, done, total)
-
-        try:
-            ordering.refresh_if_needed(services, project, report, look_for_frames=more, look_for_changes=changes)
-        finally:
-            doing.end()
+        refresh_if_needed(services, project, look_for_frames=more, look_for_changes=changes)
     if prunes and not reason:
         ordering.prune(services, project, busy=busy)
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 
 from rq import Worker
 from rq.serializers import JSONSerializer
 
 from ml_backend.loop import asked, confirm, jobs
 from ml_backend.loop import score as scoring
-from ml_backend.msml import backbones
 from ml_backend.services import Services
 
 NICENESS = 10
@@ -26,7 +24,7 @@ def work(*, burst: bool = False, scoring_only: bool = False) -> None:
     os.nice(NICENESS)
     services = Services(jobs.settings_for_worker())
     confirm.unpark_after_changes(services)
-    prepare(services.settings.backbone)
+    prepare()
     names = [scoring.QUEUE] if scoring_only else [asked.QUEUE, jobs.QUEUE, scoring.QUEUE]
     worker = Worker(
         [services.queue(name) for name in names],
@@ -41,10 +39,10 @@ def work(*, burst: bool = False, scoring_only: bool = False) -> None:
     worker.work(burst=burst, with_scheduler=True, logging_level="WARNING")
 
 
-def prepare(backbone: str) -> None:
-    """Import what jobs would otherwise import when they first use it: each job is a fork of this process."""
+def prepare() -> None:
+    """Import what is small and slow to import: each job is a fork of this process.
+
+    torch is neither: a job imports it in two seconds, and half a gigabyte goes with the job.
+    """
     import sklearn.cluster
     import sklearn.linear_model  # noqa: F401
-
-    with suppress(Exception):  # each job fails at it too, and reports it
-        backbones.prepare(backbone)

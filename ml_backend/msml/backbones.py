@@ -71,16 +71,6 @@ def load(name: str, weights: str | None = None) -> tuple[Backbone, nn.Module, nn
     return backbone, trunk.eval(), body.eval()
 
 
-def prepare(name: str) -> None:
-    """Import everything that building a backbone needs, so that forks of this process find it imported.
-
-    Raises WeightsUnavailable.
-    """
-    with torch.device("meta"):
-        model = _named(name).architecture()
-    model.to_empty(device="cpu")
-
-
 def _named(name: str) -> Backbone:
     backbones = Registry(plugins.BACKBONES, BACKBONES)
     if name not in backbones:

@@ -10,9 +10,10 @@ from importlib.metadata import version
 from redis import Redis
 from rq import Worker
 
+from ml_backend.aside import call_aside
 from ml_backend.errors import RedisUnavailable, WeightsUnavailable
+from ml_backend.frames.networks import Networks
 from ml_backend.loop import jobs
-from ml_backend.msml.network import build
 from ml_backend.settings import Settings
 from ml_backend.setup.findings import Finding
 from ml_backend.store.embedded import redis_url
@@ -40,18 +41,22 @@ def disk(settings: Settings) -> Iterator[Finding]:
 
 
 def model_problem(settings: Settings) -> str | None:
-    """Build the network as the backend does; return why that is impossible, or None.
+    """Build the network as a worker does, in a process of its own; return why that is impossible, or None.
 
     Weights that are not on this machine yet are downloaded, as at the first prediction.
     """
     try:
-        build(settings.backbone, 2, settings.weights, settings.seed, settings.precision)
+        call_aside(_build, settings)
     except WeightsUnavailable as error:
         return (
             f"the model cannot be built: {error} Two ways out: TSAL_WEIGHTS=FILE with weights of {settings.backbone}, "
             "or TSAL_BACKBONE=efficientnet_lite0, whose weights come inside a Python package"
         )
     return None
+
+
+def _build(settings: Settings) -> None:
+    Networks(settings).fresh(2)
 
 
 def model(settings: Settings) -> Iterator[Finding]:

@@ -82,11 +82,12 @@ def test_help_imports_nothing_heavy() -> None:
     assert not HEAVY & loaded
 
 
-def test_the_backend_starts_without_what_only_training_needs() -> None:
-    program = "import sys, ml_backend.web.app; print(*sys.modules)"
+@pytest.mark.parametrize("part", ["web.app", "loop.work", "loop.watch"])
+def test_backend_worker_and_sidecar_wait_without_what_computes(part: str) -> None:
+    program = f"import sys, ml_backend.{part}; print(*sys.modules)"
     loaded = set(run(sys.executable, "-c", program).stdout.split())
-    assert "ml_backend.web.app" in loaded
-    assert not {"torchvision", "torch._dynamo", "sklearn", "scipy.stats"} & loaded
+    assert f"ml_backend.{part}" in loaded
+    assert not {"torch", "torchvision", "sklearn", "scipy.stats"} & loaded
 
 
 def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:

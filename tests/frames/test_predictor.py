@@ -154,7 +154,7 @@ def assert_same(one: Scores, other: Scores) -> None:
 
 
 def view(predictor: Predictor, network: Network, content: bytes, number: int) -> NDArray[np.uint8] | None:
-    name = predictor.record_key(network, hashlib.sha256(content).digest(), number)
+    name = predictor.record_key(hashlib.sha256(content).digest(), number)
     (record,) = predictor._features.get_many([name])
     return record
 
@@ -206,14 +206,13 @@ class TestCache:
     def test_precisions_of_the_trunk_do_not_share_records(
         self, make: Make, network: Network, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        predictor = make()
-        name = predictor.record_key(network, b"digest", 0)
+        name = make().record_key(b"digest", 0)
         for precision in ("float32", "bfloat16"):  # the tail's makes no difference to what the trunk gave
             monkeypatch.setattr(network, "precision", precision)
-            assert predictor.record_key(network, b"digest", 0) == name
+            assert make().record_key(b"digest", 0) == name
         assert network.trunk_precision == "float32"
         monkeypatch.setattr(network, "trunk_precision", "bfloat16")
-        assert predictor.record_key(network, b"digest", 0) != name
+        assert make().record_key(b"digest", 0) != name
 
     def test_label_studios_do_not_share_addresses(self, make: Make, network: Network) -> None:
         other = Predictor(load(label_studio_url="http://other"), Files({}), FeatureStore(Path("unused"), 0))

@@ -157,10 +157,9 @@ class TestLocal:
         put(OLD, 1000)
         digest = seen(services)
         put(NEW, 2000)
-        network = services.predictor.network(3)
-        services.predictor.records(network, [LOCAL], [digest], np.zeros(1, np.intp))
+        services.predictor.records(3, [LOCAL], [digest], np.zeros(1, np.intp))
         assert told(caplog) == 0
-        services.predictor.records(network, [LOCAL], [b"a frame that the cache lost".ljust(32)], np.zeros(1, np.intp))
+        services.predictor.records(3, [LOCAL], [b"a frame that the cache lost".ljust(32)], np.zeros(1, np.intp))
         assert told(caplog) == 1
 
 

@@ -36,12 +36,6 @@ def test_the_registry_holds_the_five_networks_the_product_default_first() -> Non
     assert all(name == backbone.name for name, backbone in backbones.BACKBONES.items())
 
 
-def test_an_unknown_backbone_cannot_be_prepared() -> None:
-    backbones.prepare("efficientnet_lite0")
-    with pytest.raises(WeightsUnavailable, match="TSAL_BACKBONE"):
-        backbones.prepare("resnet5")
-
-
 @pytest.mark.parametrize("name", ["resnet50", "resnet34", "resnet101", "vgg16"])
 def test_torchvision_networks_are_normalised_as_they_were_trained(name: str) -> None:
     backbone = backbones.BACKBONES[name]
