@@ -27,7 +27,17 @@ import torch
 from numpy.typing import NDArray
 from rq import Worker
 
-from benchmarks import evidence, importing, large_pools, lead_page, memory_refresh, serving, studio_push, workload
+from benchmarks import (
+    evidence,
+    importing,
+    large_pools,
+    lead_page,
+    memory_refresh,
+    serving,
+    studio_push,
+    whole_loop,
+    workload,
+)
 from benchmarks.own_process import in_own_process
 from benchmarks.report import Report
 from ml_backend.frames.frame import Frame
@@ -80,6 +90,7 @@ def main() -> int:
         "first-pass": memory_refresh.first_pass,
         "refresh": memory_refresh.refresh,
         "import": importing.importing,
+        "whole-loop": whole_loop.whole_loop,
     }
     for name, part in parts.items():
         if options.only and name not in options.only:
