@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +62,7 @@ def refresh(services: Services, project: int) -> None:
     ordering.refresh_if_needed(services, project, _silent)
 
 
-def refresh_and_prune(services: Services, project: int) -> None:
+def prune_orders(services: Services, project: int) -> None:
     """Remove the predictions of old orders, one a call."""
     while ordering.prune(services, project):
         pass
@@ -183,12 +183,3 @@ def make_clips(folder: Path) -> None:
 
 def _silent(stage: str, done: int, total: int) -> None:
     return None
-
-
-DEEDS: Mapping[str, Deed] = {
-    one.__name__: one
-    for one in (
-        *(look, work, refresh, refresh_and_prune, finish, give_up, bring, send_out, ask_for_first),
-        *(prune_versions, recover),
-    )
-}

@@ -5,112 +5,92 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from soak.crash.deeds import make_clips
+from soak.crash import deeds
+from soak.crash.deeds import Deed
 from soak.crash.worlds import BATCH, World
 
 
 @dataclass(frozen=True)
+class Stage:
+    """Where a world is: ``before`` it, and what ``leads`` from there to it."""
+
+    name: str
+    before: Stage | None
+    leads: Callable[[World], object]
+
+    def reach(self, world: World) -> None:
+        """Bring a world here; from the second time on, it is put back to how it was."""
+        if self.name not in world.reached:
+            if self.before is not None:
+                self.before.reach(world)
+            self.leads(world)
+            world.reached[self.name] = world.take(self.name)
+        else:
+            world.put(world.reached[self.name])
+
+
+@dataclass(frozen=True)
 class Operation:
-    """A ``deed`` in a world that ``prepare`` has made.
+    """A ``deed`` in a world at a ``stage``.
 
     ``after`` are the deeds after a crash: what is started again, and what a person runs again.
     """
 
     name: str
-    prepare: Callable[[World], None]
-    deed: str
-    after: tuple[str, ...] = ("recover",)
+    stage: Stage
+    deed: Deed
+    after: tuple[Deed, ...] = (deeds.recover,)
 
 
-def _first_order(world: World) -> None:
-    world.begin()
-    world.done("recover")
+def _clips(world: World) -> None:
+    deeds.make_clips(world.place / "clips")
 
 
-def _batch(world: World) -> None:
-    _first_order(world)
-    world.annotate(BATCH)
-
-
-def _due(world: World) -> None:
-    _batch(world)
-    world.done("look")
-
-
-def _trained(world: World) -> None:
-    _due(world)
-    world.done("work")
-
-
-def _served(world: World) -> None:
-    _due(world)
-    world.done("recover")
-
-
-def _due_again(world: World) -> None:
-    _served(world)
-    world.annotate(BATCH)
-    world.done("look")
-
-
-def _half_a_batch(world: World) -> None:
-    _served(world)
-    world.annotate(world.settings.refresh)
-
-
-def _piled_up(world: World) -> None:
-    _half_a_batch(world)
-    world.done("look")
-    world.annotate(1)
-    world.done("look", "refresh")
-
-
-def _several(world: World) -> None:
-    _served(world)
-    for _ in range(2):
-        world.annotate(BATCH)
-        world.done("recover")
-
-
-def _two(world: World) -> None:
-    _due_again(world)
-    world.done("recover")
-
-
-def _drawn(world: World) -> None:
-    _served(world)
-    world.done("finish")
-
-
-def _answered(world: World) -> None:
-    _drawn(world)
+def _answers(world: World) -> None:
     finish = world.services.finishes(world.number).newest()
     assert finish is not None
     world.answer_all(finish.drawn)
 
 
-def _exported(world: World) -> None:
-    _served(world)
-    world.done("send_out")
+def _more_answers(world: World) -> None:
+    world.annotate(BATCH)
+    world.done(deeds.recover)
 
 
-def _clips(world: World) -> None:
-    _first_order(world)
-    make_clips(world.place / "clips")
+def _orders(world: World) -> None:
+    world.done(deeds.look)
+    world.annotate(1)
+    world.done(deeds.look, deeds.refresh)
 
+
+ORDERED = Stage("ordered", Stage("begun", None, World.begin), lambda world: world.done(deeds.recover))
+BATCHED = Stage("batched", ORDERED, lambda world: world.annotate(BATCH))
+DUE = Stage("due", BATCHED, lambda world: world.done(deeds.look))
+TRAINED = Stage("trained", DUE, lambda world: world.done(deeds.work))
+SERVED = Stage("served", TRAINED, lambda world: world.done(deeds.recover))
+ANSWERED = Stage("answered", SERVED, lambda world: world.annotate(world.settings.refresh))
+PILED = Stage("piled", ANSWERED, _orders)
+BATCHED_AGAIN = Stage("batched again", SERVED, lambda world: world.annotate(BATCH))
+DUE_AGAIN = Stage("due again", BATCHED_AGAIN, lambda world: world.done(deeds.look))
+TWO = Stage("two", DUE_AGAIN, lambda world: world.done(deeds.recover))
+THREE = Stage("three", TWO, _more_answers)
+DRAWN = Stage("drawn", SERVED, lambda world: world.done(deeds.finish))
+COUNTABLE = Stage("countable", DRAWN, _answers)
+EXPORTED = Stage("exported", SERVED, lambda world: world.done(deeds.send_out))
+WITH_CLIPS = Stage("with clips", ORDERED, _clips)
 
 OPERATIONS = (
-    Operation("refresh of the queue", _trained, "refresh"),
-    Operation("memory refresh", _half_a_batch, "look"),
-    Operation("poll that finds a batch", _batch, "look"),
-    Operation("first fine-tune", _due, "work"),
-    Operation("fine-tune with activation", _due_again, "work"),
-    Operation("finish: the draw", _served, "finish", ("finish", "recover")),
-    Operation("finish: the count", _answered, "look"),
-    Operation("finish: given up", _drawn, "give_up", ("give_up", "recover")),
-    Operation("import", _clips, "bring", ("bring", "recover")),
-    Operation("export", _exported, "send_out", ("send_out", "recover")),
-    Operation("activation by a lead", _two, "ask_for_first", ("recover", "ask_for_first", "recover")),
-    Operation("prune of versions", _several, "prune_versions", ("prune_versions", "recover")),
-    Operation("prune of orders", _piled_up, "refresh_and_prune"),
+    Operation("refresh of the queue", TRAINED, deeds.refresh),
+    Operation("memory refresh", ANSWERED, deeds.look),
+    Operation("poll that finds a batch", BATCHED, deeds.look),
+    Operation("first fine-tune", DUE, deeds.work),
+    Operation("fine-tune with activation", DUE_AGAIN, deeds.work),
+    Operation("finish: the draw", SERVED, deeds.finish, (deeds.finish, deeds.recover)),
+    Operation("finish: the count", COUNTABLE, deeds.look),
+    Operation("finish: given up", DRAWN, deeds.give_up, (deeds.give_up, deeds.recover)),
+    Operation("import", WITH_CLIPS, deeds.bring, (deeds.bring, deeds.recover)),
+    Operation("export", EXPORTED, deeds.send_out, (deeds.send_out, deeds.recover)),
+    Operation("activation by a lead", TWO, deeds.ask_for_first, (deeds.recover, deeds.ask_for_first, deeds.recover)),
+    Operation("prune of versions", THREE, deeds.prune_versions, (deeds.prune_versions, deeds.recover)),
+    Operation("prune of orders", PILED, deeds.prune_orders),
 )

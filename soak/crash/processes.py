@@ -25,7 +25,7 @@ from ml_backend.msml.network import Network, build
 from ml_backend.services import Services
 from ml_backend.settings import load
 from ml_backend.studio.client import Studio
-from soak.crash import deeds
+from soak.crash.deeds import Deed
 from soak.crash.effects import Fate, Point, Watch
 
 SECONDS = 120
@@ -57,8 +57,8 @@ class Ran:
         return self.code == -signal.SIGKILL
 
 
-def run(deed: str, place: Path, environment: dict[str, str], project: int, blow: Blow | None = None) -> Ran:
-    """Do a deed in a process of its own; raises RuntimeError where it does not end."""
+def run(deed: Deed, place: Path, environment: dict[str, str], project: int, blow: Blow | None = None) -> Ran:
+    """Do a deed, which lies in a module, in a process of its own; raises RuntimeError where it does not end."""
     notes = place.with_name(f"{place.name}.notes")
     notes.write_bytes(b"")
     process = _FORKS.Process(target=_do, args=(deed, place, environment, project, blow, notes))
@@ -67,14 +67,14 @@ def run(deed: str, place: Path, environment: dict[str, str], project: int, blow:
     if process.exitcode is None:
         process.kill()
         process.join()
-        raise RuntimeError(f"{deed} does not end")
+        raise RuntimeError(f"{deed.__name__} does not end")
     lines = [json.loads(line) for line in notes.read_text().splitlines()]
     errors = [line["error"] for line in lines if "error" in line]
     points = tuple(Point(**line) for line in lines if "name" in line)
     return Ran(process.exitcode, points, errors[-1] if errors else "")
 
 
-def _do(deed: str, place: Path, environment: dict[str, str], project: int, blow: Blow | None, notes: Path) -> None:
+def _do(deed: Deed, place: Path, environment: dict[str, str], project: int, blow: Blow | None, notes: Path) -> None:
     os.environ.update(environment)
     output = os.open(place.with_name(f"{place.name}.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
@@ -89,7 +89,7 @@ def _do(deed: str, place: Path, environment: dict[str, str], project: int, blow:
     watch = Watch(place, (blow.name, blow.nth) if blow else None, blow.fate if blow else "kill")
     try:
         with watch.watching(lambda point: note(asdict(point))):
-            deeds.DEEDS[deed](services, project)
+            deed(services, project)
     except Exception as error:
         expected = isinstance(error, BackendError | OSError | RedisError)
         note({"error": f"{type(error).__name__}: {error}" if expected else traceback.format_exc()})

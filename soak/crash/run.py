@@ -78,7 +78,7 @@ class Trial:
 
     def __init__(self, operation: Operation, world: World) -> None:
         self._operation, self._world = operation, world
-        operation.prepare(world)
+        operation.stage.reach(world)
         self._before: Snapshot = world.take("before")
         whole = world.run(operation.deed)
         if whole.code != 0:
@@ -111,34 +111,39 @@ class Trial:
         for deed in self._operation.after:
             ran = world.run(deed)
             if ran.code != 0:
-                return [f"{deed} after the start: {ran.error}"]
+                return [f"{deed.__name__} after the start: {ran.error}"]
         age(world)  # what the start itself left or set aside goes with the next one
         sweep(world.settings.data_dir)
         return broken(world, IN_THE_END)
 
 
-def tried(name: str, count: int | None, seed: int, only: str = "") -> Result:
+def tried(operation: Operation, world: World, count: int | None, seed: int, only: str = "") -> Result:
     """Interrupt one operation at all its points, or at a sample of them."""
-    (operation,) = [one for one in OPERATIONS if one.name == name]
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="tsal-crash-") as folder, running_world(Path(folder)) as world:
-        trial = Trial(operation, world)
-        found = [one for one in blows(trial.points) if only in f"{one.fate} {one.name}"]
-        result = Result(name, len(trial.points), len({one.name for one in trial.points}), len(found))
-        for blow in sampled(found, count, random.Random(seed)):
-            try:
-                problems = trial.strike(blow)
-            except RuntimeError as error:
-                problems = [str(error)]
-            if problems is None:
-                result.missed.append(blow)
-                continue
-            result.tried += 1
-            if problems:
-                result.broken.append(Broken(blow, problems))
-                tqdm.write(f"{name}: {blow.fate} at {blow.name} ({blow.nth}): {problems[0][:600]}")
+    trial = Trial(operation, world)
+    found = [one for one in blows(trial.points) if only in f"{one.fate} {one.name}"]
+    result = Result(operation.name, len(trial.points), len({one.name for one in trial.points}), len(found))
+    for blow in sampled(found, count, random.Random(seed)):
+        try:
+            problems = trial.strike(blow)
+        except RuntimeError as error:
+            problems = [str(error)]
+        if problems is None:
+            result.missed.append(blow)
+            continue
+        result.tried += 1
+        if problems:
+            result.broken.append(Broken(blow, problems))
+            tqdm.write(f"{operation.name}: {blow.fate} at {blow.name} ({blow.nth}): {problems[0][:600]}")
     result.seconds = round(time.monotonic() - started, 1)
     return result
+
+
+def tried_alone(name: str, count: int | None, seed: int, only: str) -> Result:
+    """Interrupt one operation in a world of its own."""
+    (operation,) = [one for one in OPERATIONS if one.name == name]
+    with tempfile.TemporaryDirectory(prefix="tsal-crash-") as folder, running_world(Path(folder)) as world:
+        return tried(operation, world, count, seed, only)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -154,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     chosen = options.operation or names
     with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
-        under_way = [pool.submit(tried, name, options.sample, options.seed, options.only) for name in chosen]
+        under_way = [pool.submit(tried_alone, name, options.sample, options.seed, options.only) for name in chosen]
         results = [one.result() for one in tqdm(under_way, unit="operation", desc="crash points")]
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps([asdict(one) for one in results], indent=1) + "\n")

@@ -21,6 +21,7 @@ from ml_backend.store.pending import connect
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import choices_result
 from soak.crash import processes
+from soak.crash.deeds import Deed
 from soak.crash.processes import Blow, Ran
 from soak.stand_in.project import Project
 from soak.stand_in.server import StandIn, running_stand_in
@@ -48,7 +49,7 @@ class Snapshot:
 class World:
     """One project of `FRAMES` frames of `PATIENTS` patients; everything lies in ``place``.
 
-    ``annotators`` are the IDs of its users; ``changes`` are settings that differ.
+    ``annotators`` are the IDs of its users; ``changes`` are settings that differ; ``reached``: how it was, by stage.
     """
 
     place: Path
@@ -59,6 +60,7 @@ class World:
     number: int = 0
     annotators: tuple[int, ...] = ()
     changes: dict[str, object] = field(default_factory=dict)
+    reached: dict[str, Snapshot] = field(default_factory=dict)
 
     @property
     def settings(self) -> Settings:
@@ -101,16 +103,16 @@ class World:
         values["label_studio_token"] = self.settings.token()
         return {f"TSAL_{name.upper()}": str(value) for name, value in values.items()}
 
-    def run(self, deed: str, blow: Blow | None = None) -> Ran:
+    def run(self, deed: Deed, blow: Blow | None = None) -> Ran:
         """Do a deed in a process of its own."""
         return processes.run(deed, self.place, self.environment(), self.number, blow)
 
-    def done(self, *deeds: str) -> None:
+    def done(self, *deeds: Deed) -> None:
         """Do deeds that nothing interrupts."""
         for deed in deeds:
             ran = self.run(deed)
             if ran.code != 0:
-                raise RuntimeError(f"{deed} failed: {ran.error}")
+                raise RuntimeError(f"{deed.__name__} failed: {ran.error}")
 
     # What people do
 
