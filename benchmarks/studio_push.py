@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import httpx
 import numpy as np
 
 from benchmarks import workload
+from benchmarks.report import Report
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.scores import Scores
 from ml_backend.loop import order as ordering
@@ -19,7 +21,19 @@ from ml_backend.setup.label_configuration import render
 from ml_backend.tsal.acquisition import margin
 
 
-def measure(folder: Path, count: int) -> tuple[float, int, list[float]]:
+def push(report: Report, quick: bool, folder: Path) -> None:
+    """A new order to a real Label Studio on SQLite; the plain way is one call a task."""
+    count = 100 if quick else 10_000
+    seconds, requests, single = _measured(folder, count)
+    report.row(f"pushing a new order of {count:,} tasks", "s", [seconds])
+    report.row("requests for it", "", [float(requests)])
+    report.row("one prediction by a call of its own", "s", single)
+    report.row(f"{count:,} predictions one by one", "s", [statistics.median(single) * count], "scaled")
+    report.bar("pushing a new order, 10,000 tasks on SQLite, seconds", seconds, 30, at_least=False)
+    report.bar("pushing a new order, requests", float(requests), 60, at_least=False)
+
+
+def _measured(folder: Path, count: int) -> tuple[float, int, list[float]]:
     """Import ``count`` tasks into a fresh project and push two orders.
 
     Returns the seconds and the number of requests of the second, and the seconds of some predictions sent one by one.
