@@ -43,6 +43,12 @@ class Unauthorized(BackendError):
     http_status = 401
 
 
+class TooManyAttempts(BackendError):
+    """A request from where too many wrong passwords came."""
+
+    http_status = 429
+
+
 class ConfigurationUnusable(BackendError):
     """A labelling configuration that this backend cannot work with."""
 
@@ -181,3 +187,8 @@ class Busy(BackendError):
     """Too many requests at once."""
 
     http_status = 503
+
+
+def printable(text: str) -> str:
+    """Replace what a terminal would obey instead of show, such as an escape sequence in the name of a file."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)

@@ -6,8 +6,9 @@ import hmac
 
 from flask import Request
 
-from ml_backend.errors import Unauthorized
+from ml_backend.errors import TooManyAttempts, Unauthorized
 from ml_backend.settings import Settings, host_of, is_loopback
+from ml_backend.web.attempts import Attempts
 
 SECRET_HEADER = "X-TSAL-Secret"  # noqa: S105  the header's name, no secret
 # A proxy on this machine connects from a loopback address, whoever its own client is. Most send one of these; one that
@@ -20,21 +21,35 @@ def secret_header(settings: Settings) -> dict[str, str]:
     return {SECRET_HEADER: settings.webhook_secret.get_secret_value()} if settings.webhook_secret else {}
 
 
-def require_access(request: Request, settings: Settings) -> None:
+def require_access(request: Request, settings: Settings, attempts: Attempts) -> None:
     """Let a request in by our secret (webhooks), by name and password, or, where none is set, from this machine."""
     # Container health checks send no password, the right to see evidence is the signature in its address, and the
     # lead's page lets people in by itself.
     if request.endpoint not in ("health", "evidence", None) and request.blueprint != "lead":
-        _require_secrets(request, settings)
+        _require_in_time(request, settings, attempts)
 
 
-def has_access(request: Request, settings: Settings) -> bool:
+def has_access(request: Request, settings: Settings, attempts: Attempts) -> bool:
     """Whether the caller of an open page could also ask for the others."""
+    try:
+        _require_in_time(request, settings, attempts)
+    except (Unauthorized, TooManyAttempts):
+        return False
+    return True
+
+
+def _require_in_time(request: Request, settings: Settings, attempts: Attempts) -> None:
+    """Let nobody guess fast. Programs of this machine may, or one with an old password would lock out the others."""
+    guess = not is_local(request) and ("Authorization" in request.headers or SECRET_HEADER in request.headers)
+    address = request.remote_addr or ""
+    if guess and (wait := attempts.wait(address)):
+        raise TooManyAttempts(f"too many wrong passwords came from this address; try again in {wait:.0f} s")
     try:
         _require_secrets(request, settings)
     except Unauthorized:
-        return False
-    return True
+        if guess:
+            attempts.fail(address)
+        raise
 
 
 def _require_secrets(request: Request, settings: Settings) -> None:

@@ -22,6 +22,7 @@ from ml_backend.settings import Settings, load
 from ml_backend.store.embedded import redis_url
 from ml_backend.store.pending import connect, unanswered
 from ml_backend.web.access import has_access, require_access
+from ml_backend.web.attempts import Attempts
 from ml_backend.web.evidence import answer_evidence
 from ml_backend.web.health import Health
 from ml_backend.web.lead.views import answer_lead
@@ -71,8 +72,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     _measure(app, monitoring)
-    app.before_request(lambda: require_access(request, settings))
-    _answer_status(app, services, monitoring, health)
+    attempts = Attempts()
+    app.before_request(lambda: require_access(request, settings, attempts))
+    _answer_status(app, services, monitoring, health, attempts)
     answer_lead(app, services, health)
     _answer_label_studio(app, services, monitoring)
     answer_evidence(app, services)
@@ -95,14 +97,15 @@ def _measure(app: Flask, monitoring: Monitoring) -> None:
         return response
 
 
-def _answer_status(app: Flask, services: Services, monitoring: Monitoring, health: Health) -> None:
+def _answer_status(app: Flask, services: Services, monitoring: Monitoring, health: Health, attempts: Attempts) -> None:
     """Answer those who watch the backend."""
 
     @app.get("/", endpoint="health")
     @app.get("/health", endpoint="health")
     def answer_health() -> Response:
         # Label Studio takes any other status than 200 for a backend that is gone, and it can predict without Redis.
-        states = {"redis": _redis_state(services.settings), **health.known(has_access(request, services.settings))}
+        trusted = has_access(request, services.settings, attempts)
+        states = {"redis": _redis_state(services.settings), **health.known(trusted)}
         return jsonify(status="UP", model_class=LungUltrasoundModel.__name__, **states)
 
     @app.get("/metrics")

@@ -34,6 +34,7 @@ from ml_backend.store.versions import Manifest
 from ml_backend.studio.payloads import Checker
 from ml_backend.web.access import SECRET_HEADER
 from ml_backend.web.app import MAX_BODY_BYTES, create_app
+from ml_backend.web.attempts import FAILURES
 from tests.installation import (
     CONFIGURATION,
     PROJECT,
@@ -366,6 +367,33 @@ class TestAuthentication:
             (b"guess", USER.encode()),
             (PASSWORD.encode(), PASSWORD.encode()),
         ]
+
+    @pytest.mark.parametrize("page", ["/versions", "/metrics", "/health", "/webhook?project=7"])
+    def test_guesses_from_another_machine_have_to_wait_on_every_page(
+        self, tmp_path: Path, redis_url: str, page: str
+    ) -> None:
+        client = self.client(tmp_path, redis_url, **ALL)
+
+        def status(headers: dict[str, str], address: str = "203.0.113.9") -> int:
+            where = {"REMOTE_ADDR": address}
+            if page.startswith("/webhook"):
+                return client.post(page, json=annotated(1), headers=headers, environ_overrides=where).status_code
+            response = client.get(page, headers=headers, environ_overrides=where)
+            if page == "/health":  # it is open to all, and tells more to those who have the password
+                return 200 if len(response.get_json()) > 3 else 401
+            return response.status_code
+
+        wrong = SECRET_WRONG if page.startswith("/webhook") else WRONG_PASSWORD
+        assert status({}) == 401
+        assert [status(wrong) for _ in range(FAILURES)] == [401] * FAILURES
+        assert status(RIGHT) == (401 if page == "/health" else 429)
+        assert status(RIGHT, "203.0.113.10") == 200
+
+    def test_no_guess_locks_out_this_machine(self, tmp_path: Path, redis_url: str) -> None:
+        client = self.client(tmp_path, redis_url, **ALL)
+        for _ in range(2 * FAILURES):
+            assert client.get("/versions", headers=WRONG_PASSWORD).status_code == 401
+        assert client.get("/versions", headers=RIGHT).status_code == 200
 
     def test_no_server_for_other_machines_without_authentication(self, tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match="TSAL_WEBHOOK_SECRET"):

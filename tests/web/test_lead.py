@@ -27,7 +27,8 @@ from ml_backend.store.pending import Pending
 from ml_backend.store.pool_map import PoolMap
 from ml_backend.tsal.plane import LEAST
 from ml_backend.web.app import create_app
-from ml_backend.web.lead.access import FAILURES, KEY_FILE, log_in, signing_key
+from ml_backend.web.attempts import FAILURES
+from ml_backend.web.lead.access import KEY_FILE, log_in, signing_key
 from ml_backend.web.lead.clips import CLIPS, FRAMES, clip_of
 from ml_backend.web.lead.pool_map import COLOURS, OTHER
 from tests.installation import PROJECT, finish_of, manifest_of, settings_in, task_with_frame, write_no_weights

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import time
-from collections import deque
 from dataclasses import dataclass
-from threading import Lock
 from typing import Literal
 
 from flask import Request, session
@@ -17,10 +14,6 @@ from ml_backend.store.secret import kept_secret
 from ml_backend.web.access import is_local, same
 
 KEY_FILE = "lead-key"
-FAILURES = 10
-"""After this many wrong passwords, an address has to wait."""
-WAIT_SECONDS = 60.0
-_ADDRESSES = 1000
 Role = Literal["lead", "reader"]
 
 
@@ -74,31 +67,6 @@ def signing_key(settings: Settings) -> bytes:
     names = (settings.basic_auth_user or "", settings.lead_reader_user or "")
     passwords = (_plain(settings.basic_auth_password), _plain(settings.lead_reader_password))
     return hmac.new(secret, "\0".join(names + passwords).encode(), hashlib.sha256).digest()
-
-
-class Attempts:
-    """Count wrong passwords by address, to slow down guessing. Threads may share an instance."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._failed: dict[str, deque[float]] = {}
-
-    def wait(self, address: str) -> float:
-        """Return the seconds until this address may try again, 0 if it may try now."""
-        with self._lock:
-            failed = self._failed.get(address)
-            if not failed or len(failed) < FAILURES:
-                return 0.0
-            return max(0.0, failed[0] + WAIT_SECONDS - time.monotonic())
-
-    def fail(self, address: str) -> None:
-        """Record a wrong password. Where there are many addresses, the oldest are forgotten."""
-        with self._lock:
-            failed = self._failed.pop(address, deque(maxlen=FAILURES))
-            failed.append(time.monotonic())
-            self._failed[address] = failed
-            while len(self._failed) > _ADDRESSES:
-                self._failed.pop(next(iter(self._failed)))
 
 
 def _plain(secret: object) -> str:

@@ -22,9 +22,10 @@ from ml_backend.settings import Settings
 from ml_backend.store.census import Census
 from ml_backend.store.overviews import Overview
 from ml_backend.web.access import sent_names
+from ml_backend.web.attempts import Attempts
 from ml_backend.web.health import Health
 from ml_backend.web.lead import shown
-from ml_backend.web.lead.access import Attempts, Visitor, log_in, signing_key, visitor
+from ml_backend.web.lead.access import Visitor, log_in, signing_key, visitor
 
 SESSION = timedelta(hours=12)
 LARGEST_PROJECT = 2**31 - 1
