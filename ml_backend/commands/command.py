@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ml_backend.errors import BackendError, InvalidRequest, RedisUnavailable
+from ml_backend.errors import BackendError, InvalidRequest, RedisUnavailable, printable
 
 if TYPE_CHECKING:
     from ml_backend.services import Services
@@ -39,10 +39,10 @@ def run(main: Callable[[], int | None]) -> None:
     try:
         sys.exit(main())
     except BackendError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(BackendError.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

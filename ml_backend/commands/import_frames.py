@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ml_backend.errors import InvalidRequest, SettingsError
+from ml_backend.errors import InvalidRequest, SettingsError, printable
 
 if TYPE_CHECKING:
     from ml_backend.ingest.cut import Cut
@@ -216,7 +216,7 @@ def import_frames(
         else:
             report = _from_pacs(importer, settings, dicomweb, study or [], query or [], again)
     if report is not None:
-        print("\n".join(report.lines()))
+        print("\n".join(map(printable, report.lines())))
         if report.failed:
             raise typer.Exit(1)
 
@@ -226,7 +226,7 @@ def _from_files(importer: Importer, paths: list[Path]) -> Report:
         raise InvalidRequest("name files or folders to import, or a PACS with --dicomweb")
     plan = importer.plan(paths)
     if importer.dry_run:
-        print("\n".join(["dry run: nothing is written", *plan.lines()]), flush=True)
+        print("\n".join(["dry run: nothing is written", *map(printable, plan.lines())]), flush=True)
     return importer.carry_out(plan)
 
 
@@ -242,7 +242,7 @@ def _from_pacs(
     pacs = Pacs(address, settings)
     pull = plan_pull(importer, pacs, studies, queries, again)
     if importer.dry_run:
-        print("\n".join(["dry run: nothing is fetched or written", *pull.lines()]))
+        print("\n".join(["dry run: nothing is fetched or written", *map(printable, pull.lines())]))
         return None
     return carry_out_pull(importer, pacs, pull)
 

@@ -11,6 +11,7 @@ from ml_backend.export.pictures import FOLDER
 from ml_backend.export.rows import SOURCES, Row, count
 from ml_backend.export.table import columns
 from ml_backend.loop.certificate_page import summary_of
+from ml_backend.loop.markdown import in_markdown
 from ml_backend.tsal.reliability import Share
 from ml_backend.tsal.split import PARTS, VALIDATION
 
@@ -53,7 +54,7 @@ def _contents(dataset: Dataset) -> Iterator[str]:
     rows = dataset.rows.rows
     yield f"{_ONLY[dataset.only].capitalize()}."
     yield f"Formats: {', '.join(dataset.formats)}. Pictures: {'copied' if dataset.copied else 'referred to'}."
-    yield f"Symptoms, the one that means a healthy lung first: {', '.join(dataset.symptoms)}."
+    yield f"Symptoms, the one that means a healthy lung first: {', '.join(map(in_markdown, dataset.symptoms))}."
     yield f"Model version that served: {dataset.about.version or 'none'}."
     newest = max((one.label.at for one in rows), default="")
     if newest:
@@ -170,4 +171,4 @@ def _limits(dataset: Dataset) -> Iterator[str]:
 
 def _table(head: Sequence[str], body: Sequence[Sequence[Cell]]) -> list[str]:
     rows: list[Sequence[Cell]] = [head, ["---"] * len(head), *body]
-    return ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return ["| " + " | ".join(in_markdown(str(cell)) for cell in row) + " |" for row in rows]

@@ -12,6 +12,7 @@ from ml_backend.export.dataset import Dataset
 from ml_backend.export.rows import Row
 
 FILE = "labels.csv"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 LABEL = "label_"
 """How the names of the columns begin that hold labels."""
 Value = int | float | str | bool | None
@@ -54,7 +55,7 @@ def columns(symptoms: Sequence[str]) -> list[Column]:
 
 
 def write_csv(folder: Path, dataset: Dataset) -> None:
-    """Write the table as CSV, UTF-8, values that do not apply empty."""
+    """Write the table as CSV, UTF-8; values that do not apply are empty, texts like formulas get an apostrophe."""
     wanted = columns(dataset.symptoms)
     with (folder / FILE).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -71,4 +72,13 @@ def _label(place: int, name: str) -> Column:
 def _cells(wanted: Sequence[Column], row: Row) -> Iterator[Value]:
     for column in wanted:
         value = column.of(row)
-        yield str(value).lower() if column.type == "bool" else value
+        if column.type == "bool":
+            yield str(value).lower()
+        else:
+            yield _text(value) if isinstance(value, str) else value
+
+
+def _text(value: str) -> str:
+    """Return a text that no spreadsheet takes for a formula, to compute or fetch what it says."""
+    # A carriage return would end the row for many readers, and not every release of Python quotes it.
+    return ("'" if value.startswith(_FORMULA) else "") + value.replace("\r", " ")

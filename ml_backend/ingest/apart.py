@@ -17,7 +17,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ml_backend.errors import FrameUnreadable
+from ml_backend.errors import FrameUnreadable, printable
 from ml_backend.ingest.cut import WHOLE, Cut
 from ml_backend.ingest.decoding import BROKEN, HEAD, LATE
 from ml_backend.ingest.files import checked_kind
@@ -88,7 +88,7 @@ class FramesApart:
             told = json.loads(_take(answer, length))
             self.sampled = int(told.get("sampled", self.sampled))
             if "fault" in told:
-                return "".join(letter if letter.isprintable() else " " for letter in told["fault"] or "")
+                return printable(told["fault"] or "")
             picture = Image.frombytes(told["mode"], tuple(told["size"]), _take(answer, size))
             return ClipFrame(picture, int(told["frame"]), float(told["time"]))
         except TimeoutError:

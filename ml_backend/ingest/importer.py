@@ -18,7 +18,7 @@ from pathlib import Path, PurePath
 from PIL import Image
 from tqdm import tqdm
 
-from ml_backend.errors import InvalidRequest, NotWritten
+from ml_backend.errors import InvalidRequest, NotWritten, printable
 from ml_backend.ingest.apart import Limits, start_early
 from ml_backend.ingest.cut import Cut, cut_in_use, keep_cut
 from ml_backend.ingest.duplicates import DISTANCE
@@ -212,7 +212,7 @@ class Importer:
 def fail(report: Report, name: PurePath, reason: str) -> None:
     """Report a file that could not be imported, or not to its end."""
     report.failed.append((name, reason))
-    tqdm.write(f"{name}: {reason}", file=sys.stderr)  # keeps a bar whole
+    tqdm.write(printable(f"{name}: {reason}"), file=sys.stderr)  # keeps a bar whole
 
 
 def _data(keys: DataKeys, origin: Origin, frame: Kept) -> dict[str, object]:

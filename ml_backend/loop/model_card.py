@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ml_backend import __version__
 from ml_backend.loop.judge import NOT_UNIFORM, UNIFORM
+from ml_backend.loop.markdown import in_markdown
 from ml_backend.msml.exported import FILE_OF, OPSET, Format
 from ml_backend.store.versions import Manifest
 from ml_backend.tsal.judgement import Figure
@@ -123,7 +124,7 @@ def _head(manifest: Manifest, project: int, kind: Format) -> Iterator[str]:
     )
     yield ""
     for place, name in enumerate(manifest.label_names, start=1):
-        yield f"{place}. {_cell(name)}"
+        yield f"{place}. {in_markdown(name)}"
     yield ""
     form = f"ONNX, opset {OPSET}" if kind == "onnx" else "torch.export (a .pt2 archive)"
     writers = ("torch", "onnxscript") if kind == "onnx" else ("torch",)
@@ -268,7 +269,7 @@ def _limits(manifest: Manifest) -> Iterator[str]:
     yield "- Clips: it sees one still frame, and not what moves."
     yield "- Frames that cannot be judged, or that show no lung. It never learnt them, and answers all the same."
     yield "- Reading a probability as a chance: whether nine of ten frames with 0.9 show the label was not measured."
-    yield f"- Findings other than {', '.join(_cell(name) for name in manifest.label_names)}."
+    yield f"- Findings other than {', '.join(in_markdown(name) for name in manifest.label_names)}."
 
 
 def _figure(content: object) -> str:
@@ -294,9 +295,5 @@ def _share(share: Share) -> str:
 def _table(*rows: Sequence[str]) -> Iterator[str]:
     head, *others = rows
     for row in (head, ["---"] * len(head), *others):
-        yield f"| {' | '.join(map(_cell, row))} |"
+        yield f"| {' | '.join(map(in_markdown, row))} |"
     yield ""
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())

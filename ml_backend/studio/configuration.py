@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree
 from xml.parsers import expat
@@ -16,6 +17,10 @@ _EXAMPLE = (
     '<View><Image name="image" value="$image"/><Choices name="symptoms" toName="image" choice="multiple">'
     '<Choice value="Healthy"/><Choice value="Symptom"/></Choices></View>'
 )
+
+MAX_CHOICES = 1000
+LONGEST_NAME = 500
+_TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # the direction of what follows
 
 # Names of the controls other than the symptoms, and the values that Label Studio stores for their choices.
 CERTAINTY = "certainty"
@@ -73,6 +78,7 @@ class Configuration:
             )
         if healthy is not None:
             choices = _healthy_first(choices, healthy)
+        _check(choices, name)
         names, values = (tuple(column) for column in zip(*choices, strict=True))
         if len(set(values)) < len(values):
             raise ConfigurationUnusable(f'two choices of <Choices name="{name}"> have the same alias; make them differ')
@@ -176,6 +182,25 @@ def _healthy_first(choices: list[tuple[str, str]], healthy: str) -> list[tuple[s
         f"TSAL_HEALTHY_LABEL={healthy} is no choice of the labelling configuration; name one of "
         f"{', '.join(name for name, _ in choices)}"
     )
+
+
+def _check(choices: Sequence[tuple[str, str]], control: str) -> None:
+    """Refuse more choices than anybody could tell apart, and names that do something where they are shown."""
+    if len(choices) > MAX_CHOICES:
+        raise ConfigurationUnusable(
+            f'<Choices name="{control}"> has {len(choices)} <Choice> in it; write at most {MAX_CHOICES}'
+        )
+    for number, texts in enumerate(choices, start=1):
+        if any(len(text) > LONGEST_NAME or any(map(_commands, text)) for text in texts):
+            raise ConfigurationUnusable(
+                f'<Choice> number {number} of <Choices name="{control}"> has a line break, a control character or more '
+                f"than {LONGEST_NAME} letters in it; write a short name in one line"
+            )
+
+
+def _commands(letter: str) -> bool:
+    """Whether a character changes how others are shown instead of being one."""
+    return unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or letter in _TURNS
 
 
 def _image_key(image: ElementTree.Element) -> str:

@@ -316,6 +316,31 @@ def test_an_unreadable_file_costs_only_itself(place: Place, capsys: pytest.Captu
     assert f"{place.clips / 'broken.mp4'}: " in capsys.readouterr().err
 
 
+HOSTILE_NAMES = (
+    "\x1b[2J\x1b]0;owned\x07",
+    "two\nlines",
+    "\udcff",
+    "\u202egnp",
+    "<script>",
+    "=cmd",
+    "$(reboot)",
+    "a;b|c",
+    "%s",
+)
+
+
+@pytest.mark.parametrize("dry", [True, False])
+def test_names_of_files_do_nothing_in_a_terminal(command: Place, capsys: pytest.CaptureFixture[str], dry: bool) -> None:
+    for number, name in enumerate(HOSTILE_NAMES):
+        write_still(command.clips / f"{name}.png", number)
+        (command.clips / f"{name}.broken.mp4").write_text("broken")
+    code = call(command, *(["--dry-run"] if dry else []))
+    told = capsys.readouterr()
+    assert code == 1
+    assert (told.out + told.err).replace("\n", "").isprintable()
+    assert len(command.studio.rows) == (0 if dry else len(HOSTILE_NAMES))
+
+
 def test_a_damaged_clip_gives_its_sound_frames_and_is_reported(place: Place) -> None:
     path = write_gif(place.clips / "clip.gif", range(6))
     path.write_bytes(path.read_bytes()[:-2500])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
 import math
 from pathlib import Path
@@ -53,6 +54,21 @@ def test_csv_is_read_by_pandas(installed: Installation, written: tuple[Dataset, 
         assert (np.asarray(Image.open(written[1] / row["image"])) == pixels(installed, task)).all()
     assert table["audited"].dtype == bool
     assert table["annotator"].isna().tolist() == [PART_OF[task // 2] == "validation" for task in TASKS]
+
+
+@pytest.mark.parametrize("name", ["=cmd|'/C calc'!A0", "@SUM(1)", "+1+1", "-1+1", "\t=1", "\r=1"])
+def test_no_name_is_a_formula_in_a_spreadsheet(installed: Installation, tmp_path: Path, name: str) -> None:
+    made = of_patients(installed)
+    for task in TASKS:
+        installed.studio.task_data[task] = {**installed.studio.task_data[task], "patient": name}
+        answer(installed, task, TRUTH[task])
+    exported(made, tmp_path / "out", "csv", "parquet", as_in_tasks=True, names=True)
+    with (tmp_path / "out" / "labels.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    place = rows[0].index("patient")
+    assert {row[place] for row in rows[1:]} == {"'" + name.replace("\r", " ")}
+    assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for row in rows for cell in row)
+    assert set(parquet.read_table(tmp_path / "out" / "labels.parquet")["patient"].to_pylist()) == {name}
 
 
 def test_parquet_is_read_by_pyarrow_and_pandas(written: tuple[Dataset, Path]) -> None:

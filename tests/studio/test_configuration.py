@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+from contextlib import closing
+from xml.sax.saxutils import quoteattr
+
 import pytest
 
 from ml_backend.errors import ConfigurationUnusable
-from ml_backend.studio.configuration import Configuration
+from ml_backend.studio.configuration import MAX_CHOICES, Configuration
 
 IMAGE = '<Image name="image" value="$image"/>'
 CHOICES = '<Choices name="symptoms" toName="image" choice="multiple">{}</Choices>'
@@ -146,3 +150,83 @@ def test_a_first_choice_that_does_not_look_healthy_is_doubted_for_one_that_does(
 ) -> None:
     xml = labelled(*(f'value="{name}"'.replace(">", "&gt;") for name in names))
     assert Configuration.parse(xml).healthy_doubt == doubt
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "' OR 1=1 --",
+    '"quoted" & <b>',
+    "=cmd|'/C calc'!A0",
+    "@SUM(1+1)*cmd",
+    "+1",
+    "../../etc/passwd",
+    "C:\\Windows",
+    "a/b\\c",
+    "%s%n{0}{config.__class__}$image",
+    "(a+)+$",
+    "[x](http://example.com/)",
+    "| a | b |",
+    "`rm -rf`",
+    "none of these",
+    "not assessable",
+    "symptoms",
+    "__proto__",
+    "NULL",
+    "نبض\u200cها",
+)
+"""Names that do harm where they are taken for anything but text, and those of our own answers."""
+
+
+def test_names_are_text_whatever_they_say() -> None:
+    choices = "".join(f"<Choice value={quoteattr(name)}/>" for name in HOSTILE)
+    assert Configuration.parse(view(IMAGE, CHOICES.format(choices))).label_names == HOSTILE
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["B&#10;line", "B&#13;line", "B&#9;line", "\x9b31mred", "\u202egnp.exe", "a\u2028b", "\u2066a", "x" * 501],
+)
+@pytest.mark.parametrize("where", ["value", "alias"])
+def test_names_that_do_something_where_they_are_shown_are_refused(name: str, where: str) -> None:
+    choices = TWO + (f'<Choice value="{name}"/>' if where == "value" else f'<Choice value="C" alias="{name}"/>')
+    with pytest.raises(ConfigurationUnusable) as caught:
+        Configuration.parse(view(IMAGE, CHOICES.format(choices)))
+    assert str(caught.value).isprintable()
+    assert "number 3" in str(caught.value)
+
+
+def test_more_choices_than_anybody_could_tell_apart_are_refused() -> None:
+    def of(count: int) -> Configuration:
+        return Configuration.parse(
+            view(IMAGE, CHOICES.format("".join(f'<Choice value="c{number}"/>' for number in range(count))))
+        )
+
+    assert len(of(MAX_CHOICES).values) == MAX_CHOICES
+    with pytest.raises(ConfigurationUnusable, match=str(MAX_CHOICES)):
+        of(10_000)
+
+
+BOMB = "".join(f'<!ENTITY e{number} "{f"&e{number - 1};" * 10}">' for number in range(1, 10))
+ENTITIES = {
+    "a billion laughs": f'<!DOCTYPE View [<!ENTITY e0 "ha">{BOMB}]>',
+    "a file": '<!DOCTYPE View [<!ENTITY e9 SYSTEM "file:///etc/passwd">]>',
+    "an address": '<!DOCTYPE View SYSTEM "http://127.0.0.1:{port}/x.dtd">',
+    "a parameter": '<!DOCTYPE View [<!ENTITY % e SYSTEM "http://127.0.0.1:{port}/x.dtd"> %e;]>',
+}
+
+
+@pytest.mark.parametrize("kind", ENTITIES)
+def test_no_entity_expands_or_is_fetched(kind: str) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        listener.setblocking(False)
+        declared = ENTITIES[kind].replace("{port}", str(listener.getsockname()[1]))
+        with pytest.raises(ConfigurationUnusable, match="document type"):
+            Configuration.parse(declared + view(IMAGE, CHOICES.format(TWO + '<Choice value="&e9;"/>')))
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+def test_elements_within_elements_end() -> None:
+    deep = "<View>" * 200_000 + IMAGE + CHOICES.format(TWO) + "</View>" * 200_000
+    assert Configuration.parse(deep).label_names == ("A-line", "B-line")
