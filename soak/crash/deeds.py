@@ -15,17 +15,21 @@ from rq.serializers import JSONSerializer
 
 from ml_backend.errors import BackendError
 from ml_backend.export.export import Wanted, export
+from ml_backend.ingest.bucket import Bucket, BucketFolder
 from ml_backend.ingest.importer import Importer
 from ml_backend.ingest.origins import Rule
 from ml_backend.ingest.served import Folder
+from ml_backend.ingest.storage import Storage
 from ml_backend.loop import asked, jobs, watch
 from ml_backend.loop import finish as finishing
 from ml_backend.loop import order as ordering
 from ml_backend.services import Services
+from ml_backend.studio.storages import BucketAccess
 
 LOOKS = 10
 EPSILON, CONFIDENCE = 0.2, 0.8
 CLIPS = 3
+BUCKET = "crash-frames"
 Deed = Callable[[Services, int], None]
 
 
@@ -86,15 +90,18 @@ def bring(services: Services, project: int) -> None:
     """Do what `tsal import` does with a folder of clips."""
     root = services.settings.document_root
     assert root is not None
-    importer = Importer(
-        services.studio,
-        project,
-        Folder(root / "frames", root),
-        data_dir=services.settings.data_dir,
-        rule=Rule({}),
-        distance=-1,
-    )
-    report = importer.run([root.parent / "clips"])
+    _bring(services, project, Folder(root / "frames", root))
+
+
+def bring_to_bucket(services: Services, project: int) -> None:
+    """Do what `tsal import --storage` does with a folder of clips."""
+    _bring(services, project, Bucket(BucketFolder(BUCKET, "frames"), BucketAccess.of(services.settings)))
+
+
+def _bring(services: Services, project: int, storage: Storage) -> None:
+    data_dir = services.settings.data_dir
+    importer = Importer(services.studio, project, storage, data_dir=data_dir, rule=Rule({}), distance=-1)
+    report = importer.run([data_dir.parent / "clips"])
     if report.failed:
         raise BackendError(f"{len(report.failed)} files failed: {report.failed[0][1]}")
 

@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote
+from urllib.parse import urlsplit
 
-import botocore.httpsession  # type: ignore[import-untyped, unused-ignore]
+import aiobotocore.httpsession
 import httpx
 import redis.connection
 import redis.exceptions
@@ -127,7 +127,7 @@ class Watch:
         with (
             _patched(redis.connection.AbstractConnection, "send_packed_command", self._redis),
             _patched(httpx.HTTPTransport, "handle_request", self._studio),
-            _patched(botocore.httpsession.URLLib3Session, "send", self._bucket),
+            _patched(aiobotocore.httpsession.AIOHTTPSession, "send", self._bucket),
         ):
             self._on = True
             yield
@@ -238,15 +238,20 @@ class Watch:
 
     # Buckets
 
-    def _bucket(self, send: Callable[..., Any], session: Any, request: Any) -> Any:
+    async def _bucket(self, send: Callable[..., Any], session: Any, request: Any) -> Any:
+        what = (request.method, request.url)
+        if what == self._failing:
+            raise EndpointConnectionError(endpoint_url=request.url)
         changes = request.method not in ("GET", "HEAD")
-        name = f"bucket {request.method} {general(unquote(request.url).split('?')[0])} in {_caller()}"
+        name = f"bucket {request.method} {general(urlsplit(request.url).path)}"
         with self._gate:
             strikes = self._on and self._strikes("bucket", name, changes)
         if strikes and self.fate == "reset":
+            self._failing = what  # each try of the client library fails
             raise EndpointConnectionError(endpoint_url=request.url)
-        answer = send(session, request)
+        answer = await send(session, request)
         if strikes:
+            await answer.content
             raise ReadTimeoutError(endpoint_url=request.url)
         return answer
 

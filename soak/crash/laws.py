@@ -173,7 +173,13 @@ def imported_once(world: World) -> Iterator[str]:
     """Each picture has one task, and its file is whole."""
     counted = Counter(data["image"] for data in world.project.tasks.values())
     yield from (f"{image} has {times} tasks" for image, times in counted.items() if times > 1)
+    held = world.objects() if world.bucket else set()
+    yield from (
+        f"{image} is served and not there" for image in counted if image.startswith("s3:") and image not in held
+    )
     for image in counted:
+        if image.startswith("s3:"):
+            continue
         path = world.place / "files" / image.split("?d=")[1].replace("%2F", "/")
         try:
             with Image.open(path) as picture:

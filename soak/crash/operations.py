@@ -46,6 +46,11 @@ def _clips(world: World) -> None:
     deeds.make_clips(world.place / "clips")
 
 
+def _clips_and_bucket(world: World) -> None:
+    _clips(world)
+    world.open_bucket()
+
+
 def _answers(world: World) -> None:
     finish = world.services.finishes(world.number).newest()
     assert finish is not None
@@ -77,6 +82,7 @@ THREE = Stage("three", TWO, _more_answers)
 DRAWN = Stage("drawn", SERVED, lambda world: world.done(deeds.finish))
 COUNTABLE = Stage("countable", DRAWN, _answers)
 EXPORTED = Stage("exported", SERVED, lambda world: world.done(deeds.send_out))
+WITH_BUCKET = Stage("with a bucket", ORDERED, _clips_and_bucket)
 WITH_CLIPS = Stage("with clips", ORDERED, _clips)
 
 OPERATIONS = (
@@ -89,6 +95,7 @@ OPERATIONS = (
     Operation("finish: the count", COUNTABLE, deeds.look),
     Operation("finish: given up", DRAWN, deeds.give_up, (deeds.give_up, deeds.recover)),
     Operation("import", WITH_CLIPS, deeds.bring, (deeds.bring, deeds.recover)),
+    Operation("import into a bucket", WITH_BUCKET, deeds.bring_to_bucket, (deeds.bring_to_bucket, deeds.recover)),
     Operation("export", EXPORTED, deeds.send_out, (deeds.send_out, deeds.recover)),
     Operation("activation by a lead", TWO, deeds.ask_for_first, (deeds.recover, deeds.ask_for_first, deeds.recover)),
     Operation("prune of versions", THREE, deeds.prune_versions, (deeds.prune_versions, deeds.recover)),

@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 import traceback
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 from redis.exceptions import RedisError
+from tqdm import tqdm
 
 from ml_backend.errors import BackendError, StudioUnavailable
 from ml_backend.frames import activations
@@ -105,6 +107,7 @@ def _built(*arguments: Any, **options: Any) -> Network:
 def warm() -> None:
     """Do once, for all processes that are forked of this one, what takes each of them longest: build and import."""
     torch.set_num_threads(1)
+    tqdm.set_lock(threading.RLock())  # a lock between processes would outlive the one that is killed
     _network("efficientnet_lite0", LABELS, None, 0, "float32")
     importlib.import_module("torch._dynamo")  # the first step of a training imports it
     nobody = Studio(f"http://127.0.0.1:{free_port()}", "nobody")

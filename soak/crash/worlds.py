@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import numpy as np
+from moto.server import ThreadedMotoServer
 from PIL import Image
 from redis import Redis
 
@@ -21,7 +25,7 @@ from ml_backend.store.pending import connect
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import choices_result
 from soak.crash import processes
-from soak.crash.deeds import Deed
+from soak.crash.deeds import BUCKET, Deed
 from soak.crash.processes import Blow, Ran
 from soak.stand_in.project import Project
 from soak.stand_in.server import StandIn, running_stand_in
@@ -49,7 +53,8 @@ class Snapshot:
 class World:
     """One project of `FRAMES` frames of `PATIENTS` patients; everything lies in ``place``.
 
-    ``annotators`` are the IDs of its users; ``changes`` are settings that differ; ``reached``: how it was, by stage.
+    ``annotators`` are the IDs of its users; ``changes`` are settings that differ; ``reached``: how it was, by stage;
+    ``bucket``: the address of a server that speaks S3, once there is one. What is ``running`` ends with the world.
     """
 
     place: Path
@@ -61,6 +66,8 @@ class World:
     annotators: tuple[int, ...] = ()
     changes: dict[str, object] = field(default_factory=dict)
     reached: dict[str, Snapshot] = field(default_factory=dict)
+    bucket: str | None = None
+    running: ExitStack = field(default_factory=ExitStack)
 
     @property
     def settings(self) -> Settings:
@@ -113,6 +120,28 @@ class World:
             ran = self.run(deed)
             if ran.code != 0:
                 raise RuntimeError(f"{deed.__name__} failed: {ran.error}")
+
+    # The bucket
+
+    def open_bucket(self) -> None:
+        """Have an empty bucket, until the world goes back to another stage."""
+        if self.bucket is None:
+            logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it would tell of each request
+            server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+            server.start()
+            self.running.callback(server.stop)
+            self.bucket = "http://{}:{}".format(*server.get_host_and_port())
+            self.changes = {**self.changes, "s3_endpoint": self.bucket, "s3_key": "AKIA", "s3_secret": "phantom"}
+        self._empty_bucket()
+
+    def _empty_bucket(self) -> None:
+        httpx.post(f"{self.bucket}/moto-api/reset").raise_for_status()
+        httpx.put(f"{self.bucket}/{BUCKET}").raise_for_status()
+
+    def objects(self) -> set[str]:
+        """The addresses of what lies in the bucket."""
+        listed = httpx.get(f"{self.bucket}/{BUCKET}").raise_for_status().text
+        return {f"s3://{BUCKET}/{key}" for key in re.findall("<Key>(.*?)</Key>", listed)}
 
     # What people do
 
@@ -187,6 +216,8 @@ class World:
         for key, ttl, value in snapshot.redis:
             self.redis.restore(key, ttl, value, replace=True)
         self.stand_in.put(snapshot.studio)
+        if self.bucket is not None:
+            self._empty_bucket()
 
 
 @contextmanager
@@ -195,7 +226,9 @@ def running_world(folder: Path, **changes: object) -> Iterator[World]:
     command, url = embedded_redis(folder / "redis")
     with Processes(lambda name, line: None) as running, running_stand_in() as stand_in:
         running.start("redis", command, {})
-        yield World(folder / "world", folder / "cache", url, _answering(url), stand_in, changes=changes)
+        world = World(folder / "world", folder / "cache", url, _answering(url), stand_in, changes=changes)
+        with world.running:
+            yield world
 
 
 def _answering(url: str) -> Redis:
