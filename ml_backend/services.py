@@ -58,7 +58,7 @@ class Services:
     def __init__(self, settings: Settings, computes: bool = True) -> None:
         require_readable(settings.data_dir)
         self.settings = settings
-        self._computes = computes
+        self.computes = computes
         self._embeddings: dict[int, EmbeddingStore] = {}
 
     @cached_property
@@ -104,7 +104,7 @@ class Services:
         features = FeatureStore(
             settings.cache_dir or settings.data_dir / "features", int(settings.cache_gigabytes * 1e9)
         )
-        return Predictor(settings, self.fetcher, features, self._computes)
+        return Predictor(settings, self.fetcher, features, self.computes)
 
     def queue(self, name: str) -> Queue:
         """A queue of jobs; they travel as JSON, never as pickle."""
@@ -166,8 +166,14 @@ class Services:
 
     def probabilities(self, project: int, manifest: Manifest) -> KeptProbabilities:
         """A version's probabilities for the frames of a project."""
-        folder = self.folder(project) / "probabilities"
-        return KeptProbabilities(self.predictor, manifest, self.versions(project), folder)
+        return KeptProbabilities(self.predictor, manifest, self.versions(project), self._probabilities(project))
+
+    def has_scored(self, project: int, version: str) -> bool:
+        """Whether a version has been asked for probabilities of the project's frames before."""
+        return (self._probabilities(project) / version).is_dir()
+
+    def _probabilities(self, project: int) -> Path:
+        return self.folder(project) / "probabilities"
 
     def audits(self, project: int) -> AuditStore:
         """A project's audit draws."""

@@ -23,9 +23,17 @@ def refresh_if_needed(services: Services, project: int, look_for_frames: bool, l
     Raises what `order.refresh` raises, and BackendError if the process that had the network was killed.
     """
     try:
+        _require_scores(services, project)
         _refresh(services, project, look_for_frames, look_for_changes)
     except NetworkNeeded:
         call_aside(_refresh_here, project, look_for_frames, look_for_changes)
+
+
+def _require_scores(services: Services, project: int) -> None:
+    """Raise NetworkNeeded where a refresh would find after listing the whole pool that a new version is to be asked."""
+    version = services.versions(project).active()
+    if version is not None and not services.computes and not services.has_scored(project, version):
+        raise NetworkNeeded(f"nobody has asked {version} yet")
 
 
 def _refresh(services: Services, project: int, look_for_frames: bool, look_for_changes: bool) -> None:

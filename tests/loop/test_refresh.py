@@ -6,15 +6,16 @@ import pytest
 
 from ml_backend.launch import serve
 from ml_backend.loop import jobs
+from ml_backend.loop import order as ordering
 from ml_backend.loop import refresh as refreshing
 from ml_backend.loop.refresh import refresh_if_needed
 from ml_backend.services import Services
 from ml_backend.settings import Settings
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import choices_result
-from tests.commands.test_sidecar import FRAMES, empty, order, project, services, settings
+from tests.commands.test_sidecar import FRAMES, empty, order, project, services, settings, trained
 
-__all__ = ["empty", "project", "services", "settings"]
+__all__ = ["empty", "project", "services", "settings", "trained"]
 
 
 @pytest.fixture
@@ -57,3 +58,18 @@ def test_what_is_remembered_needs_no_network(without: Services, project: int, re
     assert len(second.tasks) == FRAMES - 2
     assert second.told is not None
     assert len(second.told.remembered) == 2
+
+
+def test_a_new_version_is_asked_in_a_process_of_its_own_before_anything_is_listed(
+    without: Services, trained: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("this process began to refresh")
+
+    monkeypatch.setattr(ordering, "refresh_if_needed", refuse)
+    version = without.versions(trained).active()
+    assert version is not None
+    assert not without.has_scored(trained, version)
+    refresh_if_needed(without, trained, look_for_frames=True, look_for_changes=True)
+    assert order(without, trained).about.version == version
+    assert without.has_scored(trained, version)
