@@ -30,6 +30,7 @@ from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 Kind = Literal["file", "redis", "studio", "bucket"]
 Fate = Literal["kill", "torn", "reset", "timeout", "ENOSPC", "EIO"]
 END = "the end"
+TRIES = 5  # more than any client library makes
 READS = frozenset(
     (
         "AUTH",
@@ -114,6 +115,7 @@ class Watch:
     struck: bool = False
     _counts: Counter[str] = field(default_factory=Counter)
     _failing: object = None
+    _tries: int = TRIES
     _torn: Path | None = None
     _full: bool = False
     _gate: Any = field(default_factory=threading.RLock)
@@ -148,6 +150,13 @@ class Watch:
         self.struck = True
         if self.fate == "kill":
             self._end()
+        return True
+
+    def _fails_again(self, call: object) -> bool:
+        """Whether a call is another try of the one that failed; after a few tries the connection is there again."""
+        if call != self._failing or self._tries == 0:
+            return False
+        self._tries -= 1
         return True
 
     def _end(self) -> None:
@@ -198,7 +207,7 @@ class Watch:
         words = list(_commands(packed))
         if not self._on or all(one[0] in HANDSHAKE for one in words):
             return send(connection, command, *rest, **options)
-        if packed == self._failing:
+        if self._fails_again(packed):
             raise redis.exceptions.ConnectionError("reset")
         names = "; ".join(dict.fromkeys(f"{one[0]} {one[1]}".strip() for one in words))
         changes = any(one[0] not in READS for one in words)
@@ -219,7 +228,7 @@ class Watch:
 
     def _studio(self, send: Callable[..., Any], transport: Any, request: httpx.Request) -> Any:
         what = (request.method, request.url)
-        if what == self._failing:
+        if self._fails_again(what):
             raise httpx.ReadError("reset", request=request)
         changes = request.method != "GET"
         action = request.url.params.get("id", "")
@@ -240,7 +249,7 @@ class Watch:
 
     async def _bucket(self, send: Callable[..., Any], session: Any, request: Any) -> Any:
         what = (request.method, request.url)
-        if what == self._failing:
+        if self._fails_again(what):
             raise EndpointConnectionError(endpoint_url=request.url)
         changes = request.method not in ("GET", "HEAD")
         name = f"bucket {request.method} {general(urlsplit(request.url).path)}"

@@ -8,7 +8,7 @@ import random
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from ml_backend.commands.command import run
 from ml_backend.loop.watch import sweep
+from ml_backend.store.files import write_aside
 from soak.crash.deeds import pass_time
 from soak.crash.effects import END, Point
 from soak.crash.laws import AT_ONCE, IN_THE_END, age, broken, state_of
@@ -47,6 +48,12 @@ class Result:
     missed: list[Blow] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
     seconds: float = 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.operation:28} {self.effects:4} effects, {self.tried:4} of {self.possible:4} points tried, "
+            f"{len(self.missed)} missed, {len(self.broken)} broke a law, {self.seconds:.0f} s"
+        )
 
 
 def blows(points: Iterable[Point]) -> Iterator[Blow]:
@@ -158,16 +165,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("runs/crash.json"), help="the figures (runs/crash.json)")
     options = parser.parse_args(arguments)
     chosen = options.operation or names
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    results: list[Result] = []
     with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
         under_way = [pool.submit(tried_alone, name, options.sample, options.seed, options.only) for name in chosen]
-        results = [one.result() for one in tqdm(under_way, unit="operation", desc="crash points")]
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps([asdict(one) for one in results], indent=1) + "\n")
-    for one in results:
-        print(
-            f"{one.operation:28} {one.effects:4} effects, {one.tried:4} of {one.possible:4} points tried, "
-            f"{len(one.missed)} missed, {len(one.broken)} broke a law, {one.seconds:.0f} s"
-        )
+        for one in tqdm(as_completed(under_way), total=len(chosen), unit="operation", desc="crash points"):
+            results.append(one.result())
+            write_aside(options.output, json.dumps([asdict(result) for result in results], indent=1) + "\n")
+            tqdm.write(str(results[-1]))
     return 1 if any(one.broken for one in results) else 0
 
 
