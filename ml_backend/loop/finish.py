@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_backend.errors import FinishStands, InvalidRequest, NotEnoughLabels
+from ml_backend.errors import FinishStands, InvalidRequest, NotEnoughLabels, NotWritten
 from ml_backend.logs import event
 from ml_backend.loop import order as ordering
 from ml_backend.loop.certificate_page import page_of
@@ -57,6 +57,7 @@ def offer(
     Raises:
         NotEnoughLabels: where nothing is confirmed yet, or everything is.
         InvalidRequest: for an error or a confidence that is no share between 0 and 1.
+        NotWritten: where the disk did not take what the labels rest on.
     """
     if not (0 < epsilon < 1 and 0 < confidence < 1):
         raise InvalidRequest("the error and the confidence must lie between 0 and 1, for example 0.03 and 0.95")
@@ -66,6 +67,11 @@ def offer(
     if order.told is None or not order.told.remembered:
         raise NotEnoughLabels(
             f"project {project}: nothing is remembered: confirm some frames, and set TSAL_VALIDATOR=memory"
+        )
+    if not services.grounds(project).path(order.about.name).exists():
+        # While a finish stands, no refresh would write it again.
+        raise NotWritten(
+            f"project {project}: what the labels rest on could not be written; mend the disk and run it again"
         )
     remembered = _answered_by_people(services, project, order.told.remembered)
     told = np.flatnonzero(~np.isnan(order.told.confidence))

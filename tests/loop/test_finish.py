@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 from threading import Thread
@@ -10,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ml_backend.errors import FinishStands, InvalidRequest, NotEnoughLabels
+from ml_backend.errors import FinishStands, InvalidRequest, NotEnoughLabels, NotWritten
 from ml_backend.loop import finish as finishing
 from ml_backend.loop import order as ordering
 from ml_backend.loop.collect import collect as read
 from ml_backend.services import Services
 from ml_backend.store.finishes import Finish
+from ml_backend.store.grounds import GroundsStore
 from ml_backend.studio.configuration import NOT_ASSESSABLE
 from ml_backend.studio.payloads import default_of
 from tests.installation import CONFIGURATION, NO_ANSWER, PROJECT
@@ -283,6 +285,24 @@ def test_where_fewer_frames_are_left_than_may_be_wrong_nothing_is_drawn_and_all_
     assert done.outcome is not None
     assert (done.outcome.by_people, done.outcome.by_machine, done.outcome.to_people) == (len(TASKS) - 2, 2, 0)
     assert done.outcome.at_most_wrong == 2
+
+
+def test_nothing_is_drawn_where_the_disk_does_not_take_what_the_labels_rest_on(
+    installed: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    installed.studio.confirm(FIRST, A)
+    made = services(installed)
+    with monkeypatch.context() as patched:
+        patched.setattr(GroundsStore, "save", broken)
+        with pytest.raises(NotWritten):
+            finishing.offer(made, PROJECT, 0.2, 0.8, None, silent)
+    finish = finishing.begin(made, PROJECT, finishing.offer(made, PROJECT, 0.2, 0.8, None, silent))
+    order = made.orders(PROJECT).current_name()
+    assert finish.number == 1
+    assert made.grounds(PROJECT).get(order or "") is not None
 
 
 def test_a_budget_buys_what_it_can(installed: Installation) -> None:
