@@ -10,7 +10,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from ml_backend.errors import InvalidRequest
-from ml_backend.ingest.apart import Limits
+from ml_backend.frames.networks import Networks
+from ml_backend.ingest.apart import Limits, start_early
 from ml_backend.ingest.importer import Importer
 from ml_backend.ingest.origins import Rule
 from ml_backend.ingest.served import Folder
@@ -18,7 +19,7 @@ from ml_backend.launch import serve
 from ml_backend.launch.annotator import ROUND_SECONDS, Annotator
 from ml_backend.launch.clips import Clips, held_out_clips, read_clips
 from ml_backend.launch.demo_state import DemoState, Options, alone_in, earlier, first
-from ml_backend.launch.label_studio import EMAIL, PASSWORD, answers, start_studio, wait_until
+from ml_backend.launch.label_studio import EMAIL, PASSWORD, answers, begin_studio, wait_for_studio, wait_until
 from ml_backend.launch.processes import Processes, require_free
 from ml_backend.phantom.clips import generate
 from ml_backend.services import Services
@@ -26,6 +27,7 @@ from ml_backend.settings import Settings, load
 from ml_backend.setup.connect import connect
 from ml_backend.setup.evidence import with_panel
 from ml_backend.setup.label_configuration import render
+from ml_backend.setup.machine import model_problem
 from ml_backend.studio.configuration import Configuration
 
 RUNS = Path("runs")
@@ -41,15 +43,14 @@ def run(options: Options) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)  # it holds the clips and the token of its Label Studio
     with alone_in(folder):
-        state = earlier(options, folder)
+        there = earlier(options, folder)
+        state = there or first(options, folder)
         clips = None
-        if state is None:
-            state = first(options, folder)
-            clips = _clips(state, folder, options.unattended)
-            if options.unattended:
-                state = replace(state, held_out=sorted(held_out_clips(clips, state.seed)))
-        elif options.unattended or not state.imported:
-            clips = _clips(state, folder, state.held_out is not None)
+        # Phantom frames need not be there before Label Studio is started, and nothing of them can be refused.
+        if options.unattended or (state.clips and not state.imported):
+            clips = _clips(state, folder, options.unattended or state.held_out is not None)
+        if clips and there is None and options.unattended:
+            state = replace(state, held_out=sorted(held_out_clips(clips, state.seed)))
         state.write()
         _run(options, state, clips)
     print(f"open it again with: tsal demo --folder {folder}", flush=True)
@@ -66,8 +67,15 @@ def _run(options: Options, state: DemoState, clips: Clips | None) -> None:
             print(f"{name:8} {line}", flush=True)
 
     with (folder / "demo.log").open("a", encoding="utf-8") as log, Processes(on_line) as processes:
-        start_studio(processes, settings, folder)
+        # Label Studio makes a database for half a minute, on one core: all that needs none of it goes on meanwhile.
+        begin_studio(processes, settings, folder)
         serve.start(processes, settings)
+        start_early()
+        if clips is None and not state.imported:
+            clips = _clips(state, folder, state.held_out is not None)
+        if not Networks(settings).were_built:
+            model_problem(settings)  # `connect` says what is wrong, if anything is
+        wait_for_studio(processes, settings)
         wait_until(lambda: answers(f"{settings.backend_url}/health"), 60, "the backend does not answer", processes)
         services = Services(settings)
         project = _project(services, state, clips)

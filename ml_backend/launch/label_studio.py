@@ -21,7 +21,16 @@ STUDIO_SECONDS = 480.0
 def start_studio(
     processes: Processes, settings: Settings, folder: Path, environment: Mapping[str, str] | None = None
 ) -> Child:
-    """Start the Label Studio that ``settings`` name, with its data in ``folder``, and wait until it answers.
+    """Start the Label Studio that ``settings`` name, as `begin_studio`, and wait until it answers."""
+    child = begin_studio(processes, settings, folder, environment)
+    wait_for_studio(processes, settings)
+    return child
+
+
+def begin_studio(
+    processes: Processes, settings: Settings, folder: Path, environment: Mapping[str, str] | None = None
+) -> Child:
+    """Start the Label Studio that ``settings`` name, with its data in ``folder``, and wait for nothing.
 
     ``environment`` adds to its variables, as for another database than its own SQLite.
     """
@@ -29,7 +38,7 @@ def start_studio(
     port = settings.label_studio_url.rsplit(":", 1)[1]
     print("starting Label Studio: its first start makes a database and takes about half a minute", flush=True)
     command = program(lambda line: print(f"install  {line}", flush=True))
-    child = processes.start(
+    return processes.start(
         "studio",
         [str(command), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", port],
         {
@@ -52,13 +61,16 @@ def start_studio(
             **(environment or {}),
         },
     )
+
+
+def wait_for_studio(processes: Processes, settings: Settings) -> None:
+    """Wait until the Label Studio that ``settings`` name answers."""
     wait_until(
         lambda: answers(f"{settings.label_studio_url}/health"),
         STUDIO_SECONDS,
-        f"Label Studio does not answer on port {port}",
+        f"Label Studio does not answer at {settings.label_studio_url}",
         processes,
     )
-    return child
 
 
 def answers(url: str) -> bool:

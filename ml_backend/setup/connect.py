@@ -38,7 +38,7 @@ def connect(services: Services, number: int, say: Say, *, dry_run: bool = False)
     configuration = services.configuration(info.label_config)
     tell(project.symptoms(configuration))
     address.require_dot(services.settings.backend_url)
-    tell(machine.model(services.settings))
+    tell(machine.model(services.settings, anew=False))
     tell([address.from_here(services.settings)])
     for check in checks(services, number, configuration).values():
         tell(check())

@@ -59,9 +59,9 @@ def _build(settings: Settings) -> None:
     Networks(settings).fresh(2)
 
 
-def model(settings: Settings) -> Iterator[Finding]:
-    """Say whether the network can be built."""
-    problem = model_problem(settings)
+def model(settings: Settings, anew: bool = True) -> Iterator[Finding]:
+    """Say whether the network can be built; unless ``anew``, it need not be built again where it was here before."""
+    problem = model_problem(settings) if anew or not Networks(settings).were_built else None
     if problem:
         yield Finding("model", "change", problem)
     else:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,14 @@ from hypothesis import strategies as st
 
 from ml_backend.__main__ import main
 from ml_backend.errors import InvalidRequest
+from ml_backend.frames.networks import Networks
+from ml_backend.launch import demo as demo_module
 from ml_backend.launch.clips import Clips, held_out_clips, read_clips
+from ml_backend.launch.demo import run
 from ml_backend.launch.demo_state import Options, alone_in, earlier, first
-from ml_backend.launch.processes import free_port
+from ml_backend.launch.processes import Processes, free_port
 from ml_backend.phantom.clips import generate
+from ml_backend.settings import Settings
 from ml_backend.setup.label_configuration import render
 from ml_backend.studio.configuration import Configuration
 
@@ -205,6 +210,57 @@ def test_a_port_in_use_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("arguments", [("--rounds", 0), ("--batch", 0), ("--batch", -1)], ids=str)
 def test_rounds_and_batches_must_be_positive(arguments: tuple[object, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert "--rounds and --batch must be 1 or more" in refused(capsys, *arguments)
+
+
+# What goes on while Label Studio makes its database
+
+
+class Waits(Exception):
+    """Nothing is left to do but to wait for Label Studio."""
+
+
+def test_all_that_needs_no_label_studio_is_done_before_it_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+
+    def few(folder: Path, patients: int, **rest: Any) -> Path:
+        steps.append("frames")
+        return generate(folder, 2, clips_per_patient=1, frames_per_clip=2, seed=0, size=(64, 64))
+
+    def start(processes: Processes, settings: Settings) -> None:
+        steps.append("backend")
+        settings.data_dir.mkdir()  # its Redis lies there
+
+    def wait(processes: Processes, settings: Settings) -> None:
+        steps.append("wait")
+        assert Networks(settings).were_built
+        raise Waits
+
+    monkeypatch.setattr(demo_module, "begin_studio", lambda *_: steps.append("studio"))
+    monkeypatch.setattr(demo_module.serve, "start", start)
+    monkeypatch.setattr(demo_module, "generate", few)
+    monkeypatch.setattr(demo_module, "wait_for_studio", wait)
+    with pytest.raises(Waits):
+        run(Options(None, None, False, True, 3, None, Path(), Fraction(1, 2), None, 0, tmp_path / "demo"))
+    assert steps == ["studio", "backend", "frames", "wait"]
+
+
+def test_a_demo_that_was_cut_off_before_its_frames_were_there_makes_them_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*_: object) -> None:
+        raise Waits
+
+    folder = tmp_path / "demo"
+    options = Options(None, None, False, True, 3, None, Path(), Fraction(1, 2), None, 0, folder)
+    monkeypatch.setattr(demo_module, "begin_studio", cut_off)
+    with pytest.raises(Waits):
+        run(options)
+    there = earlier(options, folder)
+    assert there is not None
+    assert not there.imported
+    assert there.held_out is None
 
 
 # An earlier demo's folder; test_demo_again opens one
