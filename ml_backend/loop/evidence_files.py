@@ -39,8 +39,11 @@ def write_pictures(services: Services, project: int, written: str | None) -> str
     Nothing is done if ``written`` is the current order. Returns the order whose pictures are in the folder now. Errors
     are logged; at worst, pictures are missing.
     """
-    settings, order = services.settings, services.orders(project).current()
-    if not (settings.evidence and settings.evidence_files) or order is None or order.about.name == written:
+    settings, orders = services.settings, services.orders(project)
+    if not (settings.evidence and settings.evidence_files) or orders.current_name() in (None, written):
+        return written
+    order = orders.current()
+    if order is None:
         return written
     grounds = services.grounds(project).get(order.about.name)
     if grounds is None:

@@ -259,5 +259,5 @@ def prune(services: Services, project: int, busy: bool = False) -> str | None:
 
 
 def _age(services: Services, project: int, name: str) -> tuple[str, str]:
-    order = services.orders(project).get(name)
-    return (order.about.created_at if order else "", name)
+    about = services.orders(project).about(name)
+    return (about.created_at if about else "", name)

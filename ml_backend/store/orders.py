@@ -118,7 +118,13 @@ class OrderStore:
         arrays: dict[str, Any] = {
             "tasks": order.tasks,
             "informativeness": order.informativeness,
-            "reasons": np.array(order.reasons, np.str_),
+        }
+        # A few reasons hold for all frames: as words they would take most of the file, and of the time to read it.
+        names = sorted(set(order.reasons))
+        place_of = {name: place for place, name in enumerate(names)}
+        arrays |= {
+            "reason_names": np.array(names, np.str_),
+            "reason_of": np.fromiter(map(place_of.__getitem__, order.reasons), np.int32, len(order.reasons)),
         }
         if order.told is not None:
             arrays |= {"labels": order.told.labels, "confidence": order.told.confidence}
@@ -143,23 +149,31 @@ class OrderStore:
         name = self.current_name()
         return self.get(name) if name else None
 
+    def about(self, name: str) -> About | None:
+        """What an order is, without its frames; None where it is not there or cannot be read."""
+        try:
+            content = read_json(self._orders / f"{name}.json")
+            return About.model_validate(content) if content is not None else None
+        except ValueError:
+            _tell_of_damage(self._orders / name)
+            return None
+
     def get(self, name: str) -> Order | None:
         """One order by name, None where it is not there or cannot be read."""
+        about = self.about(name)
+        if about is None:
+            return None
         try:
-            about = read_json(self._orders / f"{name}.json")
-            if about is None:
-                return None
             # Read whole: what goes wrong from there on is the content's fault and not the disk's.
             content = io.BytesIO((self._orders / f"{name}.npz").read_bytes())
             with np.load(content, allow_pickle=False) as arrays:
-                reasons = tuple(arrays["reasons"].tolist()) if "reasons" in arrays else ()  # 0.1.0 kept none
                 told = None
                 if "remembered" in arrays:
                     told = Told(arrays["labels"], arrays["confidence"], dict(arrays["remembered"].tolist()))
-                return Order(About.model_validate(about), arrays["tasks"], arrays["informativeness"], reasons, told)
+                return Order(about, arrays["tasks"], arrays["informativeness"], _reasons(arrays), told)
         except FileNotFoundError:  # forgotten since we read what it is
             return None
-        except (EOFError, BadZipFile, ValueError, KeyError, RuntimeError):
+        except (EOFError, BadZipFile, ValueError, LookupError, RuntimeError):
             _tell_of_damage(self._orders / name)
             return None
 
@@ -173,6 +187,13 @@ class OrderStore:
                 (self._orders / f"{name}.json").unlink(missing_ok=True)
                 (self._orders / f"{name}.grounds").unlink(missing_ok=True)
                 path.unlink()
+
+
+def _reasons(arrays: Any) -> tuple[str, ...]:
+    if "reason_of" in arrays:
+        names = arrays["reason_names"].tolist()
+        return tuple(names[place] for place in arrays["reason_of"].tolist())
+    return tuple(arrays["reasons"].tolist()) if "reasons" in arrays else ()  # 0.1.0 kept none
 
 
 @lru_cache(maxsize=64)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -139,3 +140,37 @@ def test_an_order_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypa
     monkeypatch.setattr(os, "fsync", noted)
     OrderStore(tmp_path).save(order("diversity.1"))
     assert flushed == [(tmp_path / "orders" / "diversity.1.npz").stat().st_size]
+
+
+def test_reasons_are_kept_frame_by_frame(tmp_path: Path) -> None:
+    store = OrderStore(tmp_path)
+    reasons = ("audit", "likeness", "audit")
+    made = replace(order("diversity.1"), tasks=np.arange(3), informativeness=np.zeros(3), reasons=reasons)
+    store.save(made)
+    kept = store.get("diversity.1")
+    assert kept is not None
+    assert kept.reasons == reasons
+    # As they were kept before: one word a frame.
+    np.savez(tmp_path / "orders" / "diversity.1.npz", tasks=made.tasks, informativeness=np.zeros(3), reasons=reasons)
+    kept = store.get("diversity.1")
+    assert kept is not None
+    assert kept.reasons == reasons
+
+
+def test_the_file_of_an_order_does_not_grow_with_the_length_of_reasons(tmp_path: Path) -> None:
+    sizes = []
+    for word in ("a", "a" * 100):
+        made = replace(order("diversity.1"), tasks=np.arange(1000), informativeness=np.zeros(1000))
+        OrderStore(tmp_path).save(replace(made, reasons=(word,) * 1000))
+        sizes.append((tmp_path / "orders" / "diversity.1.npz").stat().st_size)
+    assert sizes[1] - sizes[0] < 1000
+
+
+def test_what_an_order_is_can_be_read_without_its_frames(tmp_path: Path) -> None:
+    store = OrderStore(tmp_path)
+    made = order("diversity.1")
+    store.save(made)
+    (tmp_path / "orders" / "diversity.1.npz").unlink()
+    assert store.about("diversity.1") == made.about
+    assert store.about("diversity.2") is None
+    assert store.get("diversity.1") is None
