@@ -33,6 +33,7 @@ from benchmarks import (
     serving,
     studio_push,
     whole_loop,
+    year,
 )
 from benchmarks.report import Report
 
@@ -63,6 +64,7 @@ def main() -> int:
         "refresh": memory_refresh.refresh,
         "import": importing.importing,
         "command": command.command,
+        "year": year.year,
         "whole-loop": whole_loop.whole_loop,
     }
     for name, part in parts.items():

@@ -17,6 +17,7 @@ from ml_backend.__main__ import main
 from ml_backend.errors import InvalidRequest
 from ml_backend.frames.networks import Networks
 from ml_backend.launch import demo as demo_module
+from ml_backend.launch import serve
 from ml_backend.launch.clips import Clips, held_out_clips, read_clips
 from ml_backend.launch.demo import run
 from ml_backend.launch.demo_state import Options, alone_in, earlier, first
@@ -238,7 +239,7 @@ def test_all_that_needs_no_label_studio_is_done_before_it_answers(
         raise Waits
 
     monkeypatch.setattr(demo_module, "begin_studio", lambda *_: steps.append("studio"))
-    monkeypatch.setattr(demo_module.serve, "start", start)
+    monkeypatch.setattr(serve, "start", start)
     monkeypatch.setattr(demo_module, "generate", few)
     monkeypatch.setattr(demo_module, "wait_for_studio", wait)
     with pytest.raises(Waits):
