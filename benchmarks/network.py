@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import workload
+from benchmarks.rates import has_bfloat16, matrix_rate
 from benchmarks.report import Report
 from benchmarks.timing import repeat
 from ml_backend.frames.predictor import Predictor
@@ -30,7 +31,7 @@ POOL = 6836  # frames, as many as the paper's data set
 def network_parts(report: Report, quick: bool, folder: Path) -> None:
     """First pass, rescoring and a whole iteration with ResNet50, cached against uncached, in float32 and bfloat16."""
     contents = workload.pictures(16 if quick else 64, 0)
-    precisions: tuple[Precision, ...] = ("float32", "bfloat16") if _has_bfloat16() else ("float32",)
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16") if has_bfloat16() else ("float32",)
     rescoring = {
         precision: OnePrecision(report, quick, folder / precision, contents, precision).measure()
         for precision in precisions
@@ -74,7 +75,7 @@ class OnePrecision:
 
     def first_pass(self) -> None:
         """Fetch, decode, trunk, quantise, store; against what the machine's matrix products allow."""
-        ceiling = self.row("matrix products", "GFLOP/s", _matrix_rate(self.precision, self.quick)) / GFLOP_A_FRAME
+        ceiling = self.row("matrix products", "GFLOP/s", matrix_rate(self.precision, self.quick)) / GFLOP_A_FRAME
         count, numbers = 32 if self.quick else 256, itertools.count()
         list(self.predictor.activations(workload.frames(16, "warm"), 4))
         seconds = repeat(
@@ -146,17 +147,3 @@ def _as_the_library_has_it(precision: Precision) -> Network:
     """ResNet50 with random weights, untouched: no normalisation folded into the convolutions before it."""
     backbone, trunk, body = backbones.load("resnet50", backbones.RANDOM)
     return Network(backbone, trunk, Tail(body, backbone.features, 4), precision).to(memory_format=torch.channels_last)
-
-
-def _matrix_rate(precision: str, quick: bool) -> list[float]:
-    """GFLOP/s of large matrix products."""
-    size = 1024 if quick else 2048
-    kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    first, second = torch.randn(size, size).to(kind), torch.randn(size, size).to(kind)
-    first @ second
-    return [2 * size**3 / one / 1e9 for one in repeat(lambda: first @ second, 5 if quick else 15)]
-
-
-def _has_bfloat16() -> bool:
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))

@@ -41,9 +41,8 @@ def run() -> None:
 
 
 def _require_model(settings: Settings) -> None:
-    from ml_backend.setup.machine import (
-        model_problem,
-    )  # with it come all our modules, which a restart need not wait for
+    # With it come all our modules, which a restart need not wait for.
+    from ml_backend.setup.machine import model_problem
 
     problem = model_problem(settings)
     if problem:

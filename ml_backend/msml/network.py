@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -84,6 +85,7 @@ class Network(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(backbone.std).view(3, 1, 1), persistent=False)
         self._trunk_key: str | None = None
         self._earlier_keys: tuple[str, ...] = ()
+        self._converted: tuple[nn.Module] | None = None  # in a tuple, or it would be a part of this network
         self.requires_grad_(False)
         for layer in _trained_layers(tail, trained):
             layer.requires_grad_(True)
@@ -130,8 +132,10 @@ class Network(nn.Module):
         if images.dtype != np.uint8 or images.shape[1:] != frames.SHAPE:
             raise ValueError(f"frames must be uint8 (n, 224, 224, 3), not {images.dtype} {images.shape}")
 
+        trunk = self._computing_trunk()
+
         def forward(batch: NDArray[Any]) -> NDArray[np.float16]:
-            result = self.trunk(self._normalised(torch.tensor(batch)))
+            result = trunk(self._normalised(torch.tensor(batch)))
             return _array(result.float().clamp(-_LARGEST_FLOAT16, _LARGEST_FLOAT16).half())
 
         result = np.empty((len(images), *self.activation_shape), np.float16)
@@ -243,6 +247,14 @@ class Network(nn.Module):
                     own[name][place] = state[name][column]
             grown[name] = own[name]
         return grown
+
+    def _computing_trunk(self) -> nn.Module:
+        """The trunk as it computes: in bfloat16 a copy with such weights, which autocast would convert each time."""
+        if self.trunk_precision != "bfloat16":
+            return self.trunk
+        if self._converted is None:
+            self._converted = (copy.deepcopy(self.trunk).to(torch.bfloat16),)
+        return self._converted[0]
 
     def _trainable(self) -> Iterable[tuple[str, Tensor]]:
         return ((name, value) for name, value in self.named_parameters() if value.requires_grad)

@@ -213,6 +213,16 @@ def test_classifier_comes_from_the_seed() -> None:
     assert np.array_equal(first["tail.body.1.weight"], other["tail.body.1.weight"])
 
 
+def test_weights_converted_once_give_the_bits_of_weights_converted_each_time() -> None:
+    network = build("resnet34", 4, "random", precision="bfloat16")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
+    computed = network.activations(pixels)
+    with torch.inference_mode(), network._autocast("bfloat16"):
+        expected = network.trunk(network._normalised(torch.tensor(pixels))).float().half().numpy()
+    np.testing.assert_array_equal(computed, expected)
+    assert {parameter.dtype for parameter in network.trunk.parameters()} == {torch.float32}
+
+
 def test_bfloat16_gives_nearly_the_same_probabilities(lite: Network, images: NDArray[np.uint8]) -> None:
     fast = build("efficientnet_lite0", 4, precision="bfloat16")
     expected = lite.probabilities(lite.activations(images))
