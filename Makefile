@@ -53,8 +53,10 @@ study: $(VENV)/.installed ## the paper's study: make study DATA="DIR DIR" [OUT=D
 	$(BIN)/python scripts/study.py $(DATA) $(if $(OUT),--output "$(OUT)") $(if $(PRESET),--preset $(PRESET)) \
 		$(if $(COMPARE),--compare $(COMPARE)) $(if $(QUICK),--quick) $(PART)
 
-soak: install ## broken files, then a team at work while every fault happens that we know: make soak [ROUNDS=20] [MINUTES=0] [SEED=0]
+soak: install ## broken files, events in any order, then a team at work while every fault happens that we know: make soak [ROUNDS=20] [MINUTES=0] [SEED=0]
 	$(BIN)/python -m soak.fuzz $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m soak.events.run $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m soak.events.run --real --steps 300 --output runs/events-real.json $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m soak.run $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 studios: install ## the tests against several releases of Label Studio, on both databases: make studios [VERSIONS="1.20.0 1.23.2"]

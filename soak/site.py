@@ -257,21 +257,26 @@ class Site:
     def annotator(self, name: str) -> Studio:
         """Label Studio as somebody who signs up by the project's invite link."""
         url = self.settings.label_studio_url
-        signed = {"Authorization": f"Token {self.settings.token()}"}
-        with httpx.Client(base_url=url, timeout=60, follow_redirects=True) as browser:
-            link = browser.get("/api/invite", headers=signed).raise_for_status().json()["invite_url"]
-            page = browser.get(link).raise_for_status().text
-            form = CSRF.search(page)
-            if form is None:
-                raise SoakFailed("Label Studio's page for signing up has no form")
-            fields = {"email": f"{name}@example.com", "password": secrets.token_hex(12)}
-            answer = browser.post(
-                link, data={"csrfmiddlewaretoken": form[1], **fields}, headers={"Referer": f"{url}{link}"}
-            ).raise_for_status()
-            token = browser.get("/api/current-user/token").json().get("token")
-        if not token:
-            raise SoakFailed(f"{name} could not sign up: {answer.url}")
-        return Studio(url, token)
+        return Studio(url, sign_up(url, self.settings.token(), name))
+
+
+def sign_up(url: str, token: str, name: str) -> str:
+    """Sign up by the invite link that the owner of ``token`` sees; returns the new user's token."""
+    signed = {"Authorization": f"Token {token}"}
+    with httpx.Client(base_url=url, timeout=60, follow_redirects=True) as browser:
+        link = browser.get("/api/invite", headers=signed).raise_for_status().json()["invite_url"]
+        page = browser.get(link).raise_for_status().text
+        form = CSRF.search(page)
+        if form is None:
+            raise SoakFailed("Label Studio's page for signing up has no form")
+        fields = {"email": f"{name}@example.com", "password": secrets.token_hex(12)}
+        answer = browser.post(
+            link, data={"csrfmiddlewaretoken": form[1], **fields}, headers={"Referer": f"{url}{link}"}
+        ).raise_for_status()
+        theirs = browser.get("/api/current-user/token").json().get("token")
+    if not theirs:
+        raise SoakFailed(f"{name} could not sign up: {answer.url}")
+    return str(theirs)
 
 
 @contextmanager

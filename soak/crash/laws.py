@@ -223,7 +223,7 @@ def nothing_left(world: World) -> Iterator[str]:
         yield f"{len(others)} old orders have predictions in Label Studio"
     if len(kept) > len(others) + 4:
         yield f"{len(kept)} orders are kept"
-    yield from _keys_left(world)
+    yield from keys_left(world)
 
 
 def leftovers(place: Path) -> list[Path]:
@@ -233,7 +233,8 @@ def leftovers(place: Path) -> list[Path]:
     )
 
 
-def _keys_left(world: World) -> Iterator[str]:
+def keys_left(world: World) -> Iterator[str]:
+    """Keys of Redis that stay for ever, and workers that are listed and dead."""
     redis = world.redis
     under_way = set()
     for name in ("tsal", "tsal-lead"):

@@ -124,6 +124,10 @@ def add_routes(app: Flask, state: Callable[[], State], handled: Callable[[Callab
         state().of_annotation(number).delete_annotation(number)
         return "", 204
 
+    @route("/api/predictions/", "GET")
+    def predictions() -> Answer:
+        return [one.shown() for one in state().project(int(request.args["project"])).predictions.values()], 200
+
     @route("/api/predictions/<int:number>/", "GET")
     def prediction(number: int) -> Answer:
         return state().of_prediction(number).predictions[number].shown(), 200

@@ -1,0 +1,114 @@
+"""Let everything happen to the loop in any order, on a stand-in or on a real Label Studio, and check the laws."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from hypothesis import HealthCheck, Phase, reproduce_failure, seed, settings
+from hypothesis import __version__ as hypothesis_version
+from hypothesis.stateful import run_state_machine_as_test
+from tqdm import tqdm
+
+from ml_backend.commands.command import run
+from soak.events import clock
+from soak.events.machine import Machine
+from soak.events.scene import IN_BETWEEN, Stage
+from soak.events.stages import on_label_studio, on_stand_in
+
+STEPS_A_RUN, RUNS_A_PART = 40, 10
+PARTS = 10_000
+"""Parts that a seed has at most: each has a seed of its own."""
+
+
+@dataclass
+class Result:
+    """What `runs/events.json` holds: how often each event came, and by the seed of its part what broke a law."""
+
+    seed: int
+    steps: int = 0
+    events: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    problems: dict[int, str] = field(default_factory=dict)
+
+
+MODULE = "soak.events.run"
+
+
+def play(stage: Stage, steps: int, chance: int, shrink: bool = True, replay: str | None = None) -> Result:
+    """Run so many steps at least, in parts of their own seeds, the last one cut short by none."""
+    started, result = time.monotonic(), Result(seed=chance)
+    stage.counted.clear()
+    part = chance * PARTS
+    with tqdm(total=steps, unit="step", desc="events", mininterval=5) as bar:
+        stage.tick = bar.update
+        while result.steps < steps:
+            problem = play_part(stage, min(RUNS_A_PART * STEPS_A_RUN, steps - result.steps), part, shrink, replay)
+            if problem:
+                result.problems[part] = problem
+                tqdm.write(f"part {part}: {problem}")
+            result.events = dict(sorted(stage.counted.items()))
+            result.steps = sum(result.events.values()) - result.events.get(IN_BETWEEN, 0)
+            result.seconds = round(time.monotonic() - started, 1)
+            part += 1
+            if replay:
+                break
+    return result
+
+
+def play_part(stage: Stage, steps: int, part: int, shrink: bool = True, replay: str | None = None) -> str:
+    """Run about so many steps; returns the shortest way to a law that was broken, empty where none was."""
+    machine: Any = type("Machine", (Machine,), {"stage": stage})
+    chosen = settings(
+        max_examples=1 + -(-steps // STEPS_A_RUN),
+        stateful_step_count=STEPS_A_RUN,
+        deadline=None,
+        database=None,
+        print_blob=True,
+        report_multiple_bugs=False,
+        phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
+        suppress_health_check=list(HealthCheck),
+    )
+    with_events = reproduce_failure(hypothesis_version, replay.encode()) if replay else seed(part)
+    try:
+        run_state_machine_as_test(with_events(machine), settings=chosen)  # type: ignore[no-untyped-call]
+    except Exception as error:
+        return "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+    return ""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Let everything happen to the loop in any order; ends with 1 where a law was broken."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--steps", type=int, default=5000, help="events (5000)")
+    parser.add_argument("--real", action="store_true", help="on a real Label Studio instead of the stand-in")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the events (0)")
+    parser.add_argument("--replay", help="the failure that a run has printed the text of, and no other events")
+    parser.add_argument("--no-shrink", action="store_true", help="do not look for fewer steps that fail too")
+    parser.add_argument("--output", type=Path, default=Path("runs/events.json"), help="figures (runs/events.json)")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="tsal-events-") as place:
+        folder = Path(place)
+        if not clock.can_be_set():
+            again = clock.restart_with_clock(folder, MODULE, arguments if arguments is not None else sys.argv[1:])
+            if again is not None:
+                return again
+        torch.set_num_threads(1)
+        (folder / "world").mkdir()
+        with (on_label_studio if options.real else on_stand_in)(folder / "world") as stage:
+            result = play(stage, options.steps, options.seed, not options.no_shrink, options.replay)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text((text := json.dumps(asdict(result), indent=1)) + "\n")
+    print(text)
+    return 1 if result.problems else 0
+
+
+if __name__ == "__main__":
+    run(main)
