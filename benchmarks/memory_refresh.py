@@ -75,8 +75,8 @@ def refresh(report: Report, quick: bool, folder: Path) -> None:
         assert len(order.tasks) == count - confirmed
         assert not order.about.unreadable
         services.studio = AnsweredOnce(services.studio)  # type: ignore[assignment]
-        _compute(services, project)
-        own = timeit.repeat(lambda: _compute(services, project), number=1, repeat=1 if quick else 5)
+        compute(services, project)
+        own = timeit.repeat(lambda: compute(services, project), number=1, repeat=1 if quick else 5)
     what = f"refresh from memory alone, {count:,} frames, {confirmed:,} of them confirmed"
     report.row(f"{what}: pushing", "s", [order.about.seconds["push"]])
     alone = report.row(f"{what}: without Label Studio", "s", own)
@@ -103,7 +103,7 @@ class AnsweredOnce:
         return answer
 
 
-def _compute(services: Services, project: int) -> None:
+def compute(services: Services, project: int) -> None:
     """What a refresh does before it pushes."""
     configuration = services.configuration(services.studio.project(project).label_config)
     tasks = services.studio.tasks(project, only_unlabelled=True)

@@ -23,6 +23,7 @@ from benchmarks import (
     augmentation,
     command,
     evidence,
+    growth,
     importing,
     large_pools,
     lead_page,
@@ -67,6 +68,7 @@ def main() -> int:
         "import": importing.importing,
         "command": command.command,
         "year": year.year,
+        "growth": growth.growth,
         "whole-loop": whole_loop.whole_loop,
     }
     for name, part in parts.items():
