@@ -52,7 +52,7 @@ class OnePrecision:
         self.features = FeatureStore(folder / "features", 40_000_000_000)
         self.predictor = Predictor(self.settings, workload.Files(contents), self.features)
         self.network = self.predictor.network(4)
-        self.plain = _as_the_library_has_it(precision)
+        self.plain = as_the_library_has_it(precision)
         self.plain_frames = 16 if quick else 128
         self.pool = workload.frames(64 if quick else POOL, "pool")
         self.store = VersionStore(folder / "project")
@@ -143,7 +143,7 @@ class OnePrecision:
         return self.row("one iteration, uncached", "s", [whole], note)
 
 
-def _as_the_library_has_it(precision: Precision) -> Network:
+def as_the_library_has_it(precision: Precision) -> Network:
     """ResNet50 with random weights, untouched: no normalisation folded into the convolutions before it."""
     backbone, trunk, body = backbones.load("resnet50", backbones.RANDOM)
     return Network(backbone, trunk, Tail(body, backbone.features, 4), precision).to(memory_format=torch.channels_last)

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
+    alternatives,
     augmentation,
     command,
+    demo,
     evidence,
     growth,
     importing,
@@ -67,8 +69,10 @@ def main() -> int:
         "refresh": memory_refresh.refresh,
         "import": importing.importing,
         "command": command.command,
+        "alternatives": alternatives.alternatives,
         "year": year.year,
         "growth": growth.growth,
+        "demo": demo.demo,
         "whole-loop": whole_loop.whole_loop,
     }
     for name, part in parts.items():

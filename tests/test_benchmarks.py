@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import large_pools, run, workload
+from benchmarks import growth, large_pools, run, workload, year_store
 from benchmarks.report import Report
 from ml_backend.frames.predictor import Predictor
 from ml_backend.frames.scores import concatenate
 from ml_backend.phantom.clips import generate
+from ml_backend.services import Services
 from ml_backend.settings import load
 from ml_backend.store.features import FeatureStore
 from ml_backend.store.versions import VersionStore
@@ -140,3 +141,30 @@ class TestLargePools:
         assert alike[same].min() > alike[~same].max()
         again = large_pools.mapped(tmp_path / "vectors", 150)
         np.testing.assert_array_equal(again.embeddings, pool.embeddings)
+
+
+class TestGrowth:
+    @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+    def test_the_exponent_is_that_of_the_seconds(self, power: float) -> None:
+        sizes = (1000, 10_000, 100_000)
+        assert growth.exponent(sizes, [3 * size**power for size in sizes]) == pytest.approx(power)
+
+    def test_a_step_that_bends_upwards_has_a_larger_exponent(self) -> None:
+        assert growth.exponent((1000, 10_000, 100_000), [1.0, 10.0, 200.0]) > 1.05
+
+
+class TestYear:
+    def test_each_version_has_learnt_a_batch_more(self, tmp_path: Path) -> None:
+        year_store.write(tmp_path, 500, 2)
+        services = Services(year_store.year_settings(tmp_path))
+        store, order = services.versions(year_store.PROJECT), services.orders(year_store.PROJECT).current()
+        first, second = (store.get(name) for name in store.names())
+        assert set(first.seen) < set(second.seen)
+        assert [len(one.seen) for one in (first, second)] == [100, 200]
+        assert second.parent == first.version
+        assert order is not None
+        assert sorted(order.tasks.tolist()) == list(range(201, 501))
+        assert order.about.version == second.version
+        grounds = services.grounds(year_store.PROJECT).get(order.about.name)
+        assert grounds is not None
+        assert len(grounds.frames) == 500
