@@ -21,10 +21,12 @@ class Report:
         print(f"  {what:<66} {median:>12,.3f} {unit:<9} ±{spread / 2:,.3f}  {note}", flush=True)
         return median
 
-    def bar(self, name: str, value: float, bar: float, *, at_least: bool) -> None:
-        """Keep a bar and whether it holds."""
+    def bar(self, name: str, value: float, bar: float, *, at_least: bool, earlier: float | None = None) -> None:
+        """Keep a bar and whether it holds; ``earlier`` is what release 0.1.0 reached in the same run."""
         holds = value >= bar if at_least else value <= bar
-        self.bars.append({"name": name, "value": value, "bar": bar, "holds": holds})
+        self.bars.append(
+            {"name": name, "value": value, "bar": bar, "at_least": at_least, "holds": holds, "earlier": earlier}
+        )
         print(
             f"{'HOLDS' if holds else 'MISSED'}  {name}: {value:,.3f} ({'≥' if at_least else '≤'} {bar:,.3f})",
             flush=True,

@@ -29,20 +29,21 @@ def whole_loop(report: Report, quick: bool, folder: Path) -> None:
 
 def _bars(report: Report, backbone: str, found: dict[str, Found], share: float, seconds: float | None) -> None:
     now, before = found["now"], found.get("0.1.0")
+
+    def bar(name: str, field: str, most: float) -> None:
+        earlier = getattr(before, field) if before else None
+        report.bar(name, getattr(now, field), most, at_least=False, earlier=earlier)
+
     if before:
         ratio = now.retrained / before.retrained
         report.bar(f"{backbone}: last confirmation until the new order, against 0.1.0", ratio, share, at_least=False)
     if seconds:
-        report.bar(
-            f"{backbone}: last confirmation until the new order, seconds", now.retrained, seconds, at_least=False
-        )
-        report.bar("memory of the three parts, idle, MB", now.idle, 1000, at_least=False)
-        report.bar("memory of the three parts, at work, MB", now.peak, 2000, at_least=False)
+        bar(f"{backbone}: last confirmation until the new order, seconds", "retrained", seconds)
+        bar("memory of the three parts, idle, MB", "idle", 1000)
+        bar("memory of the three parts, at work, MB", "peak", 2000)
         assert now.remembered is not None
-        report.bar(
-            "25th confirmation until its neighbours' ticks are right, seconds", now.remembered, 15, at_least=False
-        )
-    report.bar(f"{backbone}: `tsal serve` until healthy, seconds", now.healthy, 5, at_least=False)
+        bar("25th confirmation until its neighbours' ticks are right, seconds", "remembered", 15)
+    bar(f"{backbone}: `tsal serve` until healthy, seconds", "healthy", 5)
 
 
 @dataclass(frozen=True)

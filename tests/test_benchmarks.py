@@ -55,8 +55,9 @@ class TestReport:
         self, value: float, at_least: bool, holds: bool, capsys: pytest.CaptureFixture[str]
     ) -> None:
         report = Report()
-        report.bar("times faster", value, 10, at_least=at_least)
+        report.bar("times faster", value, 10, at_least=at_least, earlier=2.0)
         (bar,) = report.bars
+        assert (bar["at_least"], bar["earlier"]) == (at_least, 2.0)
         assert (bar["name"], bar["bar"], bar["holds"]) == ("times faster", 10, holds)
         assert capsys.readouterr().out.startswith("HOLDS" if holds else "MISSED")
 
@@ -80,7 +81,7 @@ def test_a_quick_run_of_the_selection_writes_its_file(
         "mlm-diverse: 100 of 5,000",
     ]
     slowest, nearest, diverse = written["bars"]
-    assert set(slowest) == set(nearest) == set(diverse) == {"name", "value", "bar", "holds"}
+    assert set(slowest) == set(nearest) == set(diverse) == {"name", "value", "bar", "at_least", "holds", "earlier"}
     assert slowest["value"] == max(row["median"] for row in written["measured"][:4])
     assert nearest["value"] == written["measured"][4]["median"]
     assert diverse["value"] == written["measured"][5]["median"]

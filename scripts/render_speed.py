@@ -1,0 +1,126 @@
+"""Put the figures of `runs/bench.json` into the page on speed, between two marks, and draw the curves of growth.
+
+`make docs` runs it. Without that file, or after a quick run, whose figures mean little, the page stays as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from studies.figures import LOOK
+
+ROOT = Path(__file__).resolve().parents[1]
+BEGIN, END = "<!-- figures: begin, from runs/bench.json -->", "<!-- figures: end -->"
+PICTURE = Path("images") / "speed-growth.png"
+STEP = re.compile(r"^(import|first pass|refresh|fine-tune) of ([\d,]+) frames$")
+MARKERS = ("o", "s", "^", "D")
+Bench = Mapping[str, Any]
+Curves = Mapping[str, Sequence[tuple[int, float]]]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Render the page and its picture."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--bench", type=Path, default=ROOT / "runs" / "bench.json", help="what `make bench` wrote")
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of the page speed.md")
+    options = parser.parse_args(arguments)
+    if not options.bench.is_file():
+        print(f"docs/speed.md stays as it is: {options.bench} is not there")
+        return 0
+    bench = json.loads(options.bench.read_text(encoding="utf-8"))
+    if bench["quick"]:
+        print("docs/speed.md stays as it is: the figures are those of a quick run")
+        return 0
+    found = curves(bench)
+    if found:
+        picture = options.docs / PICTURE
+        picture.parent.mkdir(exist_ok=True)
+        with rc_context(LOOK):
+            drawn(found).savefig(picture, dpi=110)
+    page = options.docs / "speed.md"
+    page.write_text(filled(page.read_text(encoding="utf-8"), bench), encoding="utf-8")
+    return 0
+
+
+def filled(page: str, bench: Bench) -> str:
+    """The page with the figures between its marks; what is written by hand stays."""
+    before, rest = page.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}\n{section(bench)}\n{END}{after}"
+
+
+def section(bench: Bench) -> str:
+    """The figures as text: which machine, the bars, the curves, and everything that was measured."""
+    machine, versions = bench["machine"], bench["versions"]
+    named = ", ".join(f"{name} {release}" for name, release in versions.items())
+    parts = [
+        f"Measured on {bench['when'][:10]} with {machine['cores']} cores of {machine['processor']}, {named}.",
+        "\n".join(_bars(bench["bars"])),
+    ]
+    if curves(bench):
+        parts.append(f"![Seconds of each step by the number of frames]({PICTURE.as_posix()})")
+    parts += ["### Everything that was measured", "\n".join(_rows(bench["measured"]))]
+    return "\n\n".join(parts)
+
+
+def _bars(bars: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    yield "| what | 0.1.0 | now | bar | holds |\n|---|---|---|---|---|"
+    for one in bars:
+        earlier = "" if one["earlier"] is None else number(one["earlier"])
+        sign = "≥" if one["at_least"] else "≤"
+        holds = "yes" if one["holds"] else "**no**"
+        yield f"| {one['name']} | {earlier} | {number(one['value'])} | {sign} {number(one['bar'])} | {holds} |"
+
+
+def _rows(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    yield "| what | median | ± | unit | note |"
+    yield "|---|---|---|---|---|"
+    for one in rows:
+        spread = number(one["spread"] / 2) if one["spread"] else ""
+        yield f"| {one['what']} | {number(one['median'])} | {spread} | {one['unit']} | {one['note']} |"
+
+
+def number(value: float) -> str:
+    """A figure with three digits that count, or all before the point."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def curves(bench: Bench) -> Curves:
+    """The seconds of each step by frames, as the part ``growth`` measured them."""
+    found: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for one in bench["measured"]:
+        match = STEP.match(one["what"])
+        if match:
+            found[match[1]].append((int(match[2].replace(",", "")), one["median"]))
+    return {name: sorted(points) for name, points in found.items()}
+
+
+def drawn(found: Curves) -> Figure:
+    """The curves, with a line beside them along which twice the frames take twice the time."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for (name, points), marker in zip(found.items(), MARKERS, strict=False):
+        frames, seconds = zip(*points, strict=True)
+        axes.plot(frames, seconds, marker=marker, label=name)
+    lowest = min(point for points in found.values() for point in points)
+    ends = [lowest[0], max(point[0] for points in found.values() for point in points)]
+    axes.plot(ends, [lowest[1] * end / lowest[0] for end in ends], ":", color="0.4", label="proportional")
+    axes.set(xscale="log", yscale="log", xlabel="frames", ylabel="seconds")
+    axes.legend(frameon=False)
+    return figure
+
+
+if __name__ == "__main__":
+    sys.exit(main())
