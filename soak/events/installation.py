@@ -20,8 +20,9 @@ from rq.exceptions import DuplicateJobError
 
 from ml_backend import errors
 from ml_backend.errors import BackendError
-from ml_backend.frames import activations
 from ml_backend.loop import asked, jobs, watch
+from ml_backend.loop import refresh as refreshing
+from ml_backend.msml import network
 from ml_backend.msml.network import Network, build
 from ml_backend.services import Services
 from ml_backend.studio import calls
@@ -87,7 +88,7 @@ class Installation:
 
     def start_sidecar(self) -> None:
         """Start the sidecar anew."""
-        self.sidecar, self.watched = Services(self.settings), watch.Watched()
+        self.sidecar, self.watched = Services(self.settings, computes=False), watch.Watched()
 
     @property
     def services(self) -> Services:
@@ -189,8 +190,10 @@ def running(world: World) -> Iterator[Installation]:
     fates = Fates(world.place)
     told = _Errors(fates)
     replaced: list[tuple[dict[str, Any], str, object]] = [
-        (vars(activations), "build", _built),
+        (vars(network), "build", _built),
         (vars(web), "configure", lambda: None),
+        (vars(refreshing), "configure", lambda: None),
+        (vars(refreshing), "call_aside", lambda do, *arguments: do(*arguments)),
         (vars(calls), "_WAITS", (0.0, 0.0)),
         (vars(redis.retry), "sleep", lambda seconds: None),
     ]

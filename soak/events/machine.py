@@ -33,9 +33,9 @@ FATES = st.one_of(
 class Machine(Scene):
     """People, processes and faults around one project."""
 
-    @initialize()
-    def begin(self) -> None:
-        """A project with a few frames, that the loop has put in order."""
+    @initialize(trained=st.booleans())
+    def begin(self, trained: bool = False) -> None:
+        """A project with a few frames, that the loop has put in order, perhaps with a first version."""
         self.stage.begin()
         self.people.begin("Events", USUAL, self.stage.webhook, self.stage.actions)
         self.loop.world.number = self.people.project
@@ -43,18 +43,29 @@ class Machine(Scene):
         (self.loop.settings.data_dir / "projects" / str(self.people.project)).mkdir(parents=True, exist_ok=True)
         self.import_frames(FRAMES)
         self.loop.settle()
+        if trained:
+            for user in (1, 2, 3, 1):
+                self.answer_next(user, 0)
+            self.act(self.judge)
 
     # People
 
-    @rule(user=st.integers(1, ANNOTATORS), answer=PLACES, times=st.integers(1, 3))
+    @rule(user=st.integers(1, ANNOTATORS), answer=PLACES, times=st.integers(1, 4))
     def annotate(self, user: int, answer: int, times: int) -> None:
         """Somebody answers the next frames."""
         self.count("annotate")
-        for turn in range(times):
-            found = self.next(user)
-            if found is not None:
-                task, shown = found
-                self.model.answered(self.people.answer(user, task, self.answer_to(answer + turn), shown))
+        for _ in range(times):
+            self.answer_next(user, answer)
+
+    @rule(users=st.lists(st.integers(1, ANNOTATORS), min_size=2, max_size=8), answer=PLACES)
+    def session(self, users: list[int], answer: int) -> None:
+        """The team is at work, and the loop with it."""
+        self.count("session")
+        for user in users:
+            self.answer_next(user, answer)
+            while self.loop.mail:
+                self.loop.receive(0)
+            self.loop.look(due=False)
 
     @rule(user=st.integers(1, ANNOTATORS))
     def open_next(self, user: int) -> None:
@@ -76,7 +87,7 @@ class Machine(Scene):
         """Somebody answers a frame that the queue did not give, perhaps beside another answer."""
         self.count("annotate any")
         chosen = pick(sorted(self.model.tasks), task)
-        self.model.answered(self.people.answer(user, chosen, self.answer_to(answer), None))
+        self.model.answered(self.people.answer(user, chosen, self.answer_to(answer + chosen), None))
 
     @precondition(lambda self: self.model.answers)
     @rule(user=st.integers(1, ANNOTATORS), place=PLACES, answer=PLACES)
@@ -233,11 +244,12 @@ class Machine(Scene):
         self.count("kill idle")
         (self.loop.start_backend if who == "backend" else self.loop.start_sidecar)()
 
-    @rule(what=st.sampled_from(["redis", "studio"]))
-    def cut(self, what: Any) -> None:
-        """Redis or Label Studio does not answer the loop, or does again."""
-        self.count("cut or mend")
-        self.loop.fates.cut ^= {what}
+    @rule(what=st.sampled_from(["redis", "studio"]), acts=st.integers(1, 3))
+    def cut(self, what: Any, acts: int) -> None:
+        """Redis or Label Studio does not answer the loop for as long as processes act so often."""
+        self.count("cut off")
+        self.loop.fates.cut.add(what)
+        self.cut_for = acts
 
     @precondition(lambda self: clock.can_be_set())
     @rule(seconds=st.sampled_from([0, 0, 3600, -3600, 2 * DAY, -2 * DAY]))
@@ -246,10 +258,24 @@ class Machine(Scene):
         self.count("set clock")
         clock.set_to(seconds)
 
-    @rule()
-    def rest(self) -> None:
+    @rule(fates=st.tuples(FATES, FATES, FATES), lost=st.integers(0, 3))
+    def minute(self, fates: tuple[Fate | None, Fate | None, Fate | None], lost: int) -> None:
+        """A minute passes: webhooks arrive but for some that are late, the sidecar looks, a worker works."""
+        self.count("a minute")
+        while len(self.loop.mail) > lost:
+            self.act(lambda: self.loop.receive(0, fate=fates[0]))
+        self.act(lambda: self.loop.look(True, fates[1]))
+        self.act(lambda: self.loop.work(fates[2]))
+
+    @rule(restarted=st.booleans(), late=st.booleans())
+    def rest(self, restarted: bool, late: bool) -> None:
         """Nothing happens for a while: everything must come right."""
         self.count("rest")
+        if restarted:
+            self.loop.start_sidecar()
+        if not late:
+            while self.loop.mail:
+                self.loop.receive(0)
         self.judge()
 
     @invariant()

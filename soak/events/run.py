@@ -20,21 +20,27 @@ from tqdm import tqdm
 from ml_backend.commands.command import run
 from soak.events import clock
 from soak.events.machine import Machine
-from soak.events.scene import IN_BETWEEN, Stage
+from soak.events.scene import Stage
 from soak.events.stages import on_label_studio, on_stand_in
 
 STEPS_A_RUN, RUNS_A_PART = 40, 10
+MOST_PROBLEMS = 5
 PARTS = 10_000
 """Parts that a seed has at most: each has a seed of its own."""
 
 
 @dataclass
 class Result:
-    """What `runs/events.json` holds: how often each event came, and by the seed of its part what broke a law."""
+    """What `runs/events.json` holds.
+
+    ``events``: how often each came; ``came``: what has come of them; ``problems``: what broke a law, by the seed
+    of its part.
+    """
 
     seed: int
     steps: int = 0
     events: dict[str, int] = field(default_factory=dict)
+    came: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     problems: dict[int, str] = field(default_factory=dict)
 
@@ -46,6 +52,7 @@ def play(stage: Stage, steps: int, chance: int, shrink: bool = True, replay: str
     """Run so many steps at least, in parts of their own seeds, the last one cut short by none."""
     started, result = time.monotonic(), Result(seed=chance)
     stage.counted.clear()
+    stage.came.clear()
     part = chance * PARTS
     with tqdm(total=steps, unit="step", desc="events", mininterval=5) as bar:
         stage.tick = bar.update
@@ -54,11 +61,11 @@ def play(stage: Stage, steps: int, chance: int, shrink: bool = True, replay: str
             if problem:
                 result.problems[part] = problem
                 tqdm.write(f"part {part}: {problem}")
-            result.events = dict(sorted(stage.counted.items()))
-            result.steps = sum(result.events.values()) - result.events.get(IN_BETWEEN, 0)
+            result.events, result.came = dict(sorted(stage.counted.items())), dict(sorted(stage.came.items()))
+            result.steps = stage.counted.total()
             result.seconds = round(time.monotonic() - started, 1)
             part += 1
-            if replay:
+            if replay or (problem and len(result.problems) >= MOST_PROBLEMS):
                 break
     return result
 

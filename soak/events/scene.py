@@ -18,7 +18,6 @@ from soak.events.model import Model, Ticks
 from soak.events.people import People
 
 PATIENTS, ANNOTATORS = 4, 3
-IN_BETWEEN = "in the middle of another"
 
 
 class LawBroken(AssertionError):
@@ -27,7 +26,10 @@ class LawBroken(AssertionError):
 
 @dataclass
 class Stage:
-    """Where a machine plays: an installation, whose world ``begin`` makes anew, and people; each step is a ``tick``."""
+    """Where a machine plays: an installation, whose world ``begin`` makes anew, and people.
+
+    Each step is ``counted`` by its name and is a ``tick``; ``came``: what has come of the steps.
+    """
 
     installation: Installation
     people: People
@@ -35,6 +37,7 @@ class Stage:
     webhook: str
     actions: Sequence[str]
     counted: Counter[str] = field(default_factory=Counter)
+    came: Counter[str] = field(default_factory=Counter)
     tick: Callable[[], object] = lambda: None
 
 
@@ -51,7 +54,7 @@ class Scene(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.model = Model()
-        self.frames = 0
+        self.frames = self.cut_for = 0
 
     # Reached from rules
 
@@ -104,6 +107,13 @@ class Scene(RuleBasedStateMachine):
         self.model.held.add((task, user))
         return task, shown[0].get("id")
 
+    def answer_next(self, user: int, answer: int) -> None:
+        """Let somebody answer the next frame, if there is one."""
+        found = self.next(user)
+        if found is not None:
+            task, shown = found
+            self.model.answered(self.people.answer(user, task, self.answer_to(answer + task), shown))
+
     def first(self, version: str | None, free: set[int]) -> int | None:
         """What comes first of the free frames in an order; None where that is not kept."""
         order = self.loop.services.orders(self.people.project).get(version) if version else None
@@ -116,14 +126,22 @@ class Scene(RuleBasedStateMachine):
         finishes = self.loop.services.finishes(self.loop.world.number)
         before = self.model.now()
         self.loop.meanwhile = self.interfere
+        versions = len(self.loop.services.versions(self.loop.world.number).names())
         act()
+        self.cut_for -= 1
+        if self.cut_for <= 0:
+            self.loop.fates.cut.clear()
+        self.stage.came["killed"] += self.loop.fates.dead
+        made = len(self.loop.services.versions(self.loop.world.number).names()) - versions
+        self.stage.came["versions"] += max(made, 0)
         number = finishes.count()
         if number and number not in self.model.draws:
+            self.stage.came["certificates"] += 1
             self.model.draws[number] = (before, self.model.now())
 
     def interfere(self) -> None:
         """What people do in the middle of an action: another thing each time."""
-        self.count(IN_BETWEEN)
+        self.stage.came["people acted in the middle"] += 1
         turn = self.frames + len(self.model.answers)
         if turn % 5 == 0 and self.model.tasks:
             self.remove_one(turn)
@@ -134,10 +152,7 @@ class Scene(RuleBasedStateMachine):
             at = self.people.change(1, one.number, self.answer_to(turn))
             self.model.answered(replace(one, ticks=self.answer_to(turn), at=at, skipped=False, unseen=False))
         else:
-            found = self.next(1 + turn % ANNOTATORS)
-            if found is not None:
-                user = 1 + turn % ANNOTATORS
-                self.model.answered(self.people.answer(user, found[0], self.answer_to(turn), found[1]))
+            self.answer_next(1 + turn % ANNOTATORS, turn)
 
     def remove_one(self, place: int) -> None:
         """Delete one frame."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from werkzeug.serving import make_server
 
 from ml_backend.launch.label_studio import start_studio
 from ml_backend.launch.processes import Processes, free_port
-from ml_backend.loop.confirm import ACTIONS
+from ml_backend.loop.confirm import ADDED, DELETED, NEWS
 from ml_backend.settings import load
 from soak.crash.worlds import running_world
 from soak.events.installation import Installation, running
@@ -23,6 +24,7 @@ from soak.postgresql import postgresql
 from soak.site import sign_up
 
 BATCH = 3
+ACTIONS = (*ADDED, DELETED, *NEWS)
 NOBODY = "http://127.0.0.1:9"
 
 
@@ -69,6 +71,7 @@ def _write(write: Callable[[str], object], name: str, line: str) -> None:
 def _receiver(installation: Installation) -> Iterator[str]:
     """Receive what Label Studio sends, and keep it until somebody delivers it; gives the address."""
     app = Flask(__name__)
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
 
     @app.post("/webhook")
     def webhook() -> str:
