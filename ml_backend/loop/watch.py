@@ -171,18 +171,18 @@ def look(services: Services, project: int, state: Watched) -> None:
 def _refresh(
     services: Services, project: int, state: Watched, counts: Counts, changes: bool, prunes: bool, busy: bool
 ) -> None:
-    """Put the queue in order if that is needed; else remove old orders if it ``prunes``.
+    """Put the queue in order if that is needed and frames are left; else remove old orders if it ``prunes``.
 
     ``changes``: answers may have been changed since the last look.
     """
     # A frame joins the pool by import, or because its annotation was deleted.
     more = state.counts is None or counts.tasks != state.counts.tasks or counts.annotated < state.counts.annotated
     reason = ordering.needs_refresh(services, project, look_for_frames=more, look_for_changes=changes)
-    if reason and counts.unlabelled:
+    if reason and counts.unlabelled:  # with every frame answered there is nothing to put in order
         if state.trouble is None:
             event(logger, "refreshing", project=project, reason=reason)
         refresh_if_needed(services, project, look_for_frames=more, look_for_changes=changes)
-    if prunes and not reason:
+    elif prunes:
         ordering.prune(services, project, busy=busy)
 
 

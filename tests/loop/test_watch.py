@@ -106,6 +106,22 @@ def test_an_answer_that_was_skipped_afterwards_is_forgotten(
     assert ticks(installed) == {None}
 
 
+def test_old_orders_are_removed_also_when_every_frame_is_answered(
+    installed: Installation, watching: Services, state: Watched
+) -> None:
+    first = watching.orders(PROJECT).current_name()
+    for task in TASKS[1:4]:
+        installed.studio.confirm(task, B)
+    polled(watching, state)
+    assert watching.orders(PROJECT).current_name() != first
+    for task in TASKS[4:]:
+        installed.studio.confirm(task, B)
+    watching.settings = watching.settings.model_copy(update={"keep_pushed": 1, "strategy": "mlm"})
+    for _ in range(2):  # the first one is busy: answers have come
+        polled(watching, state)
+    assert watching.studio.model_versions(PROJECT) == [watching.orders(PROJECT).current_name()]
+
+
 def test_of_several_changes_between_two_looks_the_last_counts(
     installed: Installation, watching: Services, state: Watched
 ) -> None:
