@@ -37,6 +37,7 @@ SERVERS = {"orthanc_server", "redis_url", "running_redis", "studio_server"}
 # The files that take minutes begin first, so that no worker is left alone with one of them at the end.
 LONGEST = (
     "soak/test_faults.py",
+    "soak/events/test_machine.py",
     "soak/crash/test_run.py",
     "launch/test_demo_again.py",
     "commands/test_sidecar.py",

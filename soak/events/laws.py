@@ -78,6 +78,21 @@ def nothing_lost_or_doubled(quiet: Quiet) -> Iterator[str]:
         yield f"{wrong} wait, and count for nothing"
 
 
+def learnt_what_was_said(quiet: Quiet) -> Iterator[str]:
+    """The newest version learnt from what people said, unless that was changed since."""
+    model, newest = quiet.model, quiet.services.versions(quiet.number).newest()
+    if newest is None or newest.label_names != model.labels.names:
+        return
+    rows = (*newest.trained_on, *newest.held_out)
+    answers = [model.answers.get(row.annotation) for row in rows]
+    if any(one is None or one.at != row.updated_at for one, row in zip(answers, rows, strict=True)):
+        return
+    said = Counter(model.labels.choices.get(tick) for one in answers if one for tick in one.ticks)
+    wrong = {name: count for name, count in newest.positives.items() if count != said[name]}
+    if wrong:
+        yield f"{newest.version} learnt {newest.positives}, and people said {dict(said)}"
+
+
 def batches_are_full(quiet: Quiet) -> Iterator[str]:
     """What is due is trained on, and nothing else is."""
     services, settings = quiet.services, quiet.installation.settings
@@ -204,6 +219,7 @@ LAWS: tuple[Law, ...] = (
     nothing_unexpected,
     label_studio_has_it,
     nothing_lost_or_doubled,
+    learnt_what_was_said,
     batches_are_full,
     order_is_right,
     certificate_is_honest,
