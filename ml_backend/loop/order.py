@@ -7,6 +7,8 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+
 from ml_backend.errors import FinishStands, RedisUnavailable
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.scores import Scores, validator_of
@@ -159,9 +161,12 @@ def needs_refresh(
         if changed:
             return f"{changed} remembered answers were changed or deleted"
     if look_for_frames:
-        known = set(order.tasks.tolist()) if order else set()
-        known -= set(order.told.remembered) if order and order.told else set()
-        unknown = sum(task.id not in known for task in services.studio.tasks(project, only_unlabelled=True))
+        # As arrays: with a million frames sets would take seconds, and memory that the sidecar never gives back.
+        known = order.tasks if order else np.zeros(0, np.int64)
+        if order and order.told:
+            known = np.setdiff1d(known, np.fromiter(order.told.remembered, np.int64, len(order.told.remembered)))
+        pool = np.fromiter((task.id for task in services.studio.tasks(project, only_unlabelled=True)), np.int64)
+        unknown = int((~np.isin(pool, known)).sum())
         if unknown:
             return f"{unknown} new frames"
     return None

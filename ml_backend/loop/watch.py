@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from ml_backend.errors import BackendError
 from ml_backend.logs import changed, event, place
-from ml_backend.loop import asked, confirm, jobs, missed, pool_map
+from ml_backend.loop import asked, confirm, jobs, lead_page, missed, pool_map
 from ml_backend.loop import finish as finishing
 from ml_backend.loop import order as ordering
 from ml_backend.loop import overview as overviews
@@ -53,6 +53,7 @@ class Watched:
     overview_again: float = float("-inf")
     written: str | None = None
     drawing: subprocess.Popen[bytes] | None = None
+    page: subprocess.Popen[bytes] | None = None
 
 
 def watch(services: Services, projects: list[int] | None) -> None:
@@ -190,14 +191,19 @@ def _overview(services: Services, project: int, state: Watched, counts: Counts, 
     """Update the lead's page if something has changed; for new answers alone, at most once per poll and after a rest.
 
     This is the last step of a look, because it reads everything anew: nothing waits for it, and a failure affects only
-    the page.
+    the page. Of a large project the page is made by a process of its own, one at a time.
     """
+    if state.page is not None and not _page_ended(services, project, state, state.page):
+        return
     order, active = services.orders(project).current_name(), services.versions(project).active()
     finish = services.finishes(project).newest()
     now = (counts, ended, order, active, services.versions(project).names(), finish.state if finish else None)
     old = state.overviewed
     due = due and time.monotonic() >= state.overview_again
     if now == old or not (due or old[2:] != now[2:]):
+        return
+    if counts.tasks >= lead_page.LARGE:
+        state.page, state.overviewed = lead_page.begin(project, ended), now
         return
     try:
         made = overviews.write(services, project, ended)
@@ -207,6 +213,21 @@ def _overview(services: Services, project: int, state: Watched, counts: Counts, 
     else:
         state.overviewed = now
         state.overview_again = time.monotonic() + OVERVIEW_REST * made.seconds
+
+
+def _page_ended(services: Services, project: int, state: Watched, page: subprocess.Popen[bytes]) -> bool:
+    """Whether the process that makes the page has ended; then the page rests, or is made again if it failed."""
+    status = page.poll()
+    if status is None:
+        return False
+    state.page = None
+    made = services.overviews(project).read()
+    if status or made is None:
+        state.overviewed = ()
+        changed(logger, "overview failed", level=logging.WARNING, project=project, reason=f"status {status}")
+    else:
+        state.overview_again = time.monotonic() + OVERVIEW_REST * made.seconds
+    return True
 
 
 def _caught_up(services: Services, project: int, state: Watched, counts: Counts) -> bool:
