@@ -252,7 +252,10 @@ def prune(services: Services, project: int, busy: bool = False) -> str | None:
         served = studio.project(project).model_version
         finish = services.finishes(project).standing()
         needed = {current, served, finish.order if finish else None}
-        ours = [name for name in studio.model_versions(project) if NAME.match(name) and name not in needed]
+        pushed = studio.model_versions(project)
+        if served not in (None, *pushed):  # its frames were all deleted: the next order makes room
+            return None
+        ours = [name for name in pushed if NAME.match(name) and name not in needed]
         ours.sort(key=lambda name: _age(services, project, name))
         surplus = 1 + len(ours) - keep
         if surplus <= (PILE if busy else 0):

@@ -205,10 +205,19 @@ def is_accepted_unseen(annotation: Mapping[str, Any]) -> bool:
 
     The Data Manager's "Create Annotations From Predictions" notes the prediction and neither a time nor an editor. A
     submit or an update, in the browser or through the API, always notes who made it (``updated_by``), and the browser
-    also how long it took (``lead_time``). Imported annotations have no parent prediction.
+    also how long it took (``lead_time``). Imported annotations have no parent prediction. When a prediction is
+    deleted, Label Studio forgets that it was the parent; what a prediction says, and nothing else says, stays.
     """
-    fields = (annotation.get(name) for name in ("lead_time", "updated_by"))
-    return annotation.get("parent_prediction") is not None and all(value is None for value in fields)
+    if any(annotation.get(name) is not None for name in ("lead_time", "updated_by")):
+        return False
+    return annotation.get("parent_prediction") is not None or _says_what_predictions_say(annotation.get("result"))
+
+
+def _says_what_predictions_say(result: object) -> bool:
+    """Whether a result has what only our predictions have, or nothing at all, like one without ticks."""
+    items = [item for item in result if isinstance(item, Mapping)] if isinstance(result, list | tuple) else []
+    ours = any(AUDIT in item or item.get("from_name") == CERTAINTY for item in items)
+    return result == [] or (ours and origin_of(result) is None)
 
 
 class Checker:

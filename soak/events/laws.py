@@ -199,9 +199,9 @@ def nothing_grows(quiet: Quiet) -> Iterator[str]:
     finish = services.finishes(number).standing()
     shown = quiet.studio.project["model_version"]
     needed = {shown, services.orders(number).current_name(), finish.order if finish else None}
-    pushed = {one["model_version"] for one in quiet.studio.predictions} - needed
-    old = [name for name in pushed if NAME.match(name)]
-    if len(old) > quiet.installation.settings.keep_pushed:
+    pushed = {one["model_version"] for one in quiet.studio.predictions}
+    old = [name for name in pushed - needed if NAME.match(name)]
+    if shown in pushed and len(old) > quiet.installation.settings.keep_pushed:
         yield f"{len(old)} old orders have predictions in Label Studio: {old}"
     kept = list((world.place / "data" / "projects" / str(number) / "orders").glob("*.npz"))
     if len(kept) > len(old) + PAST_ORDERS:

@@ -7,6 +7,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ from hypothesis.stateful import run_state_machine_as_test
 from tqdm import tqdm
 
 from ml_backend.commands.command import run
+from ml_backend.store.files import write_aside
 from soak.events import clock
 from soak.events.machine import Machine
 from soak.events.scene import Stage
 from soak.events.stages import on_label_studio, on_stand_in
 
+MODULE = "soak.events.run"
 STEPS_A_RUN, RUNS_A_PART = 40, 10
 MOST_PROBLEMS = 10
 PARTS = 10_000
@@ -46,11 +49,15 @@ class Result:
     problems: dict[int, str] = field(default_factory=dict)
 
 
-MODULE = "soak.events.run"
-
-
-def play(stage: Stage, steps: int, chance: int, shrink: bool = True, replay: str | None = None) -> Result:
-    """Run so many steps at least, in parts of their own seeds, the last one cut short by none."""
+def play(
+    stage: Stage,
+    steps: int,
+    chance: int,
+    shrink: bool = True,
+    replay: str | None = None,
+    note: Callable[[Result], None] = lambda result: None,
+) -> Result:
+    """Run so many steps at least, in parts of their own seeds; ``note`` is given what has come of them after each."""
     started, result = time.monotonic(), Result(seed=chance)
     stage.counted.clear()
     stage.came.clear()
@@ -65,6 +72,7 @@ def play(stage: Stage, steps: int, chance: int, shrink: bool = True, replay: str
             result.events, result.came = dict(sorted(stage.counted.items())), dict(sorted(stage.came.items()))
             result.steps = stage.counted.total()
             result.seconds = round(time.monotonic() - started, 1)
+            note(result)
             part += 1
             if replay or (problem and len(result.problems) >= MOST_PROBLEMS):
                 break
@@ -113,11 +121,21 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(1)
         (folder / "world").mkdir()
         with (on_label_studio if options.real else on_stand_in)(folder / "world") as stage:
-            result = play(stage, options.steps, options.seed, not options.no_shrink, options.replay)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text((text := json.dumps(asdict(result), indent=1)) + "\n")
-    print(text)
+            result = play(
+                stage,
+                options.steps,
+                options.seed,
+                not options.no_shrink,
+                options.replay,
+                lambda result: _write(options.output, result),
+            )
+    print(json.dumps(asdict(result), indent=1))
     return 1 if result.problems else 0
+
+
+def _write(path: Path, result: Result) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_aside(path, json.dumps(asdict(result), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -201,6 +201,9 @@ class Project:
         gone = [number for number, one in self.predictions.items() if one.model_version == version]
         for number in gone:
             del self.predictions[number]
+        for one in self.annotations.values():
+            if one.parent_prediction in gone:
+                one.parent_prediction = None
         if self.fields["model_version"] == version:
             self.fields["model_version"] = ""
         return len(gone)

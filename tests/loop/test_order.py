@@ -661,6 +661,13 @@ class TestPrune:
         assert services.orders(PROJECT).get(names[0]) is not None
         assert services.orders(PROJECT).get(names[1]) is not None
 
+    def test_nothing_is_removed_while_the_shown_order_has_no_frames_left(self, installed: Installation) -> None:
+        names = self.pushed(installed, 4)
+        shown = installed.studio.model_version
+        installed.studio.predictions = [one for one in installed.studio.predictions if one["model_version"] != shown]
+        assert ordering.prune(installed.services(keep_pushed=1), PROJECT) is None
+        assert set(installed.studio.model_versions(PROJECT)) == set(names) - {shown}
+
     def test_predictions_of_others_are_not_touched(self, installed: Installation) -> None:
         self.pushed(installed, 1)
         for name in ("someone else's", "msml-0001", "diversity", "untrained"):

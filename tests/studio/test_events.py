@@ -21,6 +21,12 @@ BULK_COPY = {"id": 5, "task": 3, "was_cancelled": False, "parent_prediction": 9,
         ({"updated_by": 1}, False),
         ({"lead_time": 2.5, "updated_by": 1}, False),
         ({"parent_prediction": None}, False),
+        # The prediction was deleted since.
+        ({"parent_prediction": None, "result": [{"value": {}, "tsal": {"reason": "later"}}]}, True),
+        ({"parent_prediction": None, "result": []}, True),
+        ({"parent_prediction": None, "result": [], "updated_by": 1}, False),
+        ({"parent_prediction": None, "result": [{"value": {"choices": ["B-line"]}}]}, False),
+        ({"parent_prediction": None, "result": [{"value": {}, "tsal": {"imported": {"file": "a"}}}]}, False),
     ],
 )
 def test_accepted_unseen_means_a_copied_prediction_that_nobody_opened(changes: dict[str, Any], unseen: bool) -> None:
