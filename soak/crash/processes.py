@@ -21,8 +21,8 @@ from redis.exceptions import RedisError
 from tqdm import tqdm
 
 from ml_backend.errors import BackendError, StudioUnavailable
-from ml_backend.frames import activations
 from ml_backend.launch.processes import free_port
+from ml_backend.msml import network
 from ml_backend.msml.network import Network, build
 from ml_backend.services import Services
 from ml_backend.settings import load
@@ -86,7 +86,7 @@ def _do(deed: Deed, place: Path, environment: dict[str, str], project: int, blow
     def note(content: dict[str, Any]) -> None:
         os.write(told, json.dumps(content).encode() + b"\n")
 
-    vars(activations)["build"] = _built
+    vars(network)["build"] = _built
     services = Services(load())
     watch = Watch(place, (blow.name, blow.nth) if blow else None, blow.fate if blow else "kill")
     try:
