@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
-from typing import Generic, TypeVar
+from threading import Lock
+from typing import Generic, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
 from ml_backend.store.files import write_aside
 
 Model = TypeVar("Model", bound=BaseModel)
+FILES = 16  # whose content is held
 
 
 class Kept(Generic[Model]):
@@ -23,8 +24,7 @@ class Kept(Generic[Model]):
         """Return what was last written, None before that or if it cannot be read (the next one replaces it)."""
         try:
             state = self._path.stat()
-            content: Model = _read(self._model, self._path, state.st_mtime_ns, state.st_size)
-            return content
+            return _read(self._model, self._path, state.st_mtime_ns, state.st_size)
         except (FileNotFoundError, ValidationError):
             return None
 
@@ -33,7 +33,18 @@ class Kept(Generic[Model]):
         write_aside(self._path, content.model_dump_json())
 
 
-@lru_cache(maxsize=16)
 def _read(model: type[Model], path: Path, written_ns: int, size: int) -> Model:
     """Parse the file once for each time it is written, not for each reload of the page."""
-    return model.model_validate_json(path.read_bytes())
+    with _GATE:
+        known = _LAST.pop(path, None)
+        if known is None or known[0] != (written_ns, size):
+            known = (written_ns, size), model.model_validate_json(path.read_bytes())
+        _LAST[path] = known
+        if len(_LAST) > FILES:
+            _LAST.pop(next(iter(_LAST)))
+    return cast(Model, known[1])
+
+
+# What was last read of each file, the longest unasked first. Nothing older: the census of a large project takes 100 MB.
+_LAST: dict[Path, tuple[tuple[int, int], BaseModel]] = {}
+_GATE = Lock()
