@@ -74,11 +74,11 @@ def settle(site: Site) -> None:
 
 
 def unseen(site: Site) -> set[int]:
-    """Annotations in Label Studio that the newest version has not seen in their present form."""
+    """Annotations by people in Label Studio that the newest version has not seen in their present form."""
     newest = site.newest()
     known = {(one.annotation, one.updated_at) for one in newest.seen} if newest else set()
     found = site.services.studio.confirmed_annotations(site.project)
-    return {one.id for one in found if (one.id, one.updated_at) not in known}
+    return {one.id for one in found if one.by_person and (one.id, one.updated_at) not in known}
 
 
 def train_the_rest(site: Site) -> None:

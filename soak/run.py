@@ -98,7 +98,7 @@ def _soak(folder: Path, options: argparse.Namespace, result: Result, started: fl
         connect(site.services, site.project, lambda line: site.log.add("connect", line))
         team = Team(site, ANNOTATORS, options.seed)
         try:
-            _hostile(site, options.requests, result, options.seed)
+            hostile(site, options.requests, result, options.seed)
             _undisturbed(site, team, options.tasks)
             for fault in tqdm(FAULTS, unit="fault", desc="faults"):
                 try:
@@ -112,7 +112,8 @@ def _soak(folder: Path, options: argparse.Namespace, result: Result, started: fl
             judge(site, team, result)
 
 
-def _hostile(site: Site, requests: int, result: Result, seed: int) -> None:
+def hostile(site: Site, requests: int, result: Result, seed: int) -> None:
+    """Send malformed requests, and put into the result what came of them."""
     password, secret = site.settings.basic_auth_password, site.settings.webhook_secret
     assert password is not None
     assert secret is not None
@@ -204,12 +205,12 @@ def _leaks(site: Site) -> list[str]:
     """Look for secrets in our log, and in the files that we and Redis keep."""
     names = ("label_studio_token", "webhook_secret", "basic_auth_password")
     secrets = {name: getattr(site.settings, name).get_secret_value().encode() for name in names}
-    places = {"the log": site.log.ours().encode()}
+    found = audit.leaks(secrets, {"the log": site.log.ours().encode()})
     for path in site.settings.data_dir.rglob("*"):
         with suppress(FileNotFoundError):  # the sidecar removes old orders
             if path.is_file() and path.stat().st_size < LARGE:
-                places[str(path.relative_to(site.folder))] = path.read_bytes()
-    return audit.leaks(secrets, places)
+                found += audit.leaks(secrets, {str(path.relative_to(site.folder)): path.read_bytes()})
+    return found
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ import signal
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import httpx
 import psutil  # type: ignore[import-untyped]
@@ -110,24 +110,41 @@ class Log:
 
 
 @dataclass
-class Site:
-    """What runs, and the project in it.
+class Running:
+    """The two processes that everything else belongs to."""
 
-    ``services`` read the same folders and the same Redis as the processes; ``clips`` are all there are with what is
-    known of them, ``waiting`` those that are not imported yet.
+    studio: Child
+    serve: Child
+
+
+@dataclass
+class Site:
+    """What runs, and a project in it; several projects share all but ``project`` and ``waiting``.
+
+    ``services`` read the same folders and the same Redis as the processes; ``database`` are the variables with which
+    Label Studio finds its own; ``clips`` are all there are with what is known of them, ``waiting`` those that are not
+    imported yet, and ``importing`` is held by whoever takes some of them.
     """
 
     settings: Settings
     services: Services
     processes: Processes
-    studio_process: Child
-    serve_process: Child
+    parts: Running
+    database: Mapping[str, str]
     log: Log
     folder: Path
     project: int
     configuration: Configuration
     clips: Clips
     waiting: list[Path]
+    importing: threading.RLock = field(default_factory=threading.RLock)
+
+    def another(self, title: str) -> Site:
+        """Make one more project, and give it half of the clips that wait."""
+        half = len(self.waiting) // 2
+        theirs, self.waiting = self.waiting[:half], self.waiting[half:]
+        project = self.services.studio.create_project(title, render())
+        return replace(self, project=project, waiting=theirs, importing=threading.RLock())
 
     # What is where
 
@@ -175,7 +192,7 @@ class Site:
 
         def find() -> psutil.Process | None:
             with suppress(psutil.NoSuchProcess):
-                for child in psutil.Process(self.serve_process.process.pid).children():
+                for child in psutil.Process(self.parts.serve.process.pid).children():
                     if child.status() != psutil.STATUS_ZOMBIE and PROGRAMS[name] in " ".join(child.cmdline()):
                         return child
             return None
@@ -205,7 +222,7 @@ class Site:
     @contextmanager
     def nobody_restarts(self) -> Iterator[None]:
         """Hold `make serve` still, so that what is killed stays away until the end of the block."""
-        supervisor = psutil.Process(self.serve_process.process.pid)
+        supervisor = psutil.Process(self.parts.serve.process.pid)
         supervisor.send_signal(signal.SIGSTOP)
         try:
             yield
@@ -214,18 +231,18 @@ class Site:
 
     def restart_serve(self, **variables: str) -> None:
         """Stop `make serve` as people do and start it with more variables in its environment."""
-        self.serve_process.environment = {**serve.environment(self.settings), **variables}
-        self.serve_process = self.processes.restart(self.serve_process)
+        self.parts.serve.environment = {**serve.environment(self.settings), **variables}
+        self.parts.serve = self.processes.restart(self.parts.serve)
         self.wait_for("the backend", lambda: answers(f"{self.settings.backend_url}/health"))
 
     def kill_studio(self) -> None:
         """End Label Studio as a crash would."""
-        os.killpg(self.studio_process.process.pid, signal.SIGKILL)
-        self.studio_process.process.wait()
+        os.killpg(self.parts.studio.process.pid, signal.SIGKILL)
+        self.parts.studio.process.wait()
 
     def start_studio(self) -> None:
         """Start Label Studio again and wait until it answers."""
-        self.studio_process = self.processes.restart(self.studio_process)
+        self.parts.studio = self.processes.restart(self.parts.studio)
         self.wait_for("Label Studio", lambda: answers(f"{self.settings.label_studio_url}/health"))
 
     # Working in it
@@ -240,6 +257,7 @@ class Site:
             data_dir=self.settings.data_dir,
             rule=Rule(self.clips.patients),
             distance=0,
+            evidence=self.services.evidence_addresses,
         )
 
     def next_clips(self, frames: int) -> list[Path]:
@@ -249,6 +267,10 @@ class Site:
             raise SoakFailed("all clips are imported: start with more frames")
         taken, self.waiting = self.waiting[:count], self.waiting[count:]
         return taken
+
+    def frames_waiting(self) -> int:
+        """Frames of the clips that are not imported yet."""
+        return FRAMES_A_CLIP * len(self.waiting)
 
     def unlabelled(self) -> int:
         """Frames without a confirmed annotation."""
@@ -280,10 +302,10 @@ def sign_up(url: str, token: str, name: str) -> str:
 
 
 @contextmanager
-def running_site(folder: Path, frames: int, *, k_max: int = 10, seed: int = 0) -> Iterator[Site]:
+def running_site(folder: Path, frames: int, *, k_max: int = 10, seed: int = 0, **fields: Any) -> Iterator[Site]:
     """Run everything with its files in ``folder`` until the block ends; ``frames`` phantom frames can be imported.
 
-    Frames come from Label Studio over HTTP, as they do to a backend on another machine.
+    ``fields`` are further settings. Frames come from Label Studio over HTTP, as to a backend on another machine.
     """
     patients = -(-frames // (FRAMES_A_CLIP * CLIPS_A_PATIENT))
     table = generate(folder, patients, CLIPS_A_PATIENT, FRAMES_A_CLIP, seed=seed, size=(96, 96), frames_per_second=2)
@@ -307,6 +329,7 @@ def running_site(folder: Path, frames: int, *, k_max: int = 10, seed: int = 0) -
         largest_fall=1,  # a few frames and steps prove nothing about a version
         poll_seconds=5,
         seed=seed,
+        **fields,
     )
     configuration = Configuration.parse(render())
     redis_url = embedded_redis(settings.data_dir / "redis")[1]
@@ -323,8 +346,8 @@ def running_site(folder: Path, frames: int, *, k_max: int = 10, seed: int = 0) -
             settings,
             services,
             processes,
-            studio,
-            child,
+            Running(studio, child),
+            variables,
             log,
             folder,
             0,

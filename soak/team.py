@@ -7,20 +7,40 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
+
+import httpx
+import numpy as np
 
 from ml_backend.errors import BackendError
 from ml_backend.studio.client import Studio
 from ml_backend.studio.payloads import choices_result
 from soak.site import Site
+from soak.waits import Waits
 
-SKIPPED, DELETED = 0.04, 0.03  # shares of the frames that are skipped, and of the annotations that are deleted again
-LONGEST_THOUGHT = 0.2  # seconds
 AGAIN_SECONDS = 0.5
 NEVER = float("inf")
+FAR = 20  # frames at the end of the queue
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How people work.
+
+    ``thought``: the shortest and longest time that they look at a frame, in seconds. The others are shares of the
+    frames: those they skip, those after which they delete an annotation of theirs, change one, or accept a frame
+    unseen, and those whose evidence they open.
+    """
+
+    thought: tuple[float, float] = (0.0, 0.2)
+    skips: float = 0.04
+    deletes: float = 0.03
+    changes: float = 0.0
+    accepts: float = 0.0
+    looks: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -76,14 +96,25 @@ class Ledger:
 class Team:
     """Annotators of a site, each with an account of their own."""
 
-    def __init__(self, site: Site, size: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        site: Site,
+        size: int,
+        seed: int = 0,
+        *,
+        name: str = "annotator",
+        habits: Habits | None = None,
+        waits: Waits | None = None,
+    ) -> None:
         self.ledger = Ledger()
+        self.waits = waits or Waits()
+        self._habits = habits or Habits()
         self._site = site
         self._seed = seed
         self._gate = threading.Lock()
         self._turns = count()
         self._asked: dict[str, float] = {}
-        self._studios = {name: site.annotator(name) for name in (f"annotator-{number + 1}" for number in range(size))}
+        self._studios = {name: site.annotator(name) for name in (f"{name}-{number + 1}" for number in range(size))}
 
     def confirm(self, frames: int, *, progress: Callable[[int], None] = lambda done: None) -> None:
         """Work until so many more frames are confirmed, whatever fails meanwhile.
@@ -124,7 +155,8 @@ class Team:
         """Take a frame and answer it; False where nothing could be had just now."""
         asked = self._asked.setdefault(name, time.monotonic())
         try:
-            task = studio.next_task(self._site.project)
+            with self.waits.timed("next"):
+                task = studio.next_task(self._site.project)
         except BackendError:
             return False
         del self._asked[name]
@@ -139,39 +171,103 @@ class Team:
                 known = self._site.services.orders(self._site.project).get(order)
                 if known is not None:  # else it was removed meanwhile
                     self.ledger.orders[order] = known.tasks.tolist()
-        time.sleep(chance.uniform(0, LONGEST_THOUGHT))
-        self._answer(name, studio, task, shown.get("id"), skip=chance.random() < SKIPPED)
-        if chance.random() < DELETED:
-            self._delete_one(name, studio, chance)
+        # With every try in between, as somebody would who waits before the screen.
+        self.waits.add("frame", serving.answered - serving.asked)
+        habits = self._habits
+        if chance.random() < habits.looks:
+            self._look(task)
+        time.sleep(chance.uniform(*habits.thought))
+        self._answer(name, studio, task, shown.get("id"), skip=chance.random() < habits.skips)
+        for share, do in (
+            (habits.deletes, self._delete_one),
+            (habits.changes, self._change_one),
+            (habits.accepts, self._accept_one),
+        ):
+            if share and chance.random() < share:
+                do(name, studio, chance)
         return True
+
+    def _look(self, task: dict[str, Any]) -> None:
+        """Open the evidence beside a frame, as the labelling page does."""
+        address = task["data"].get(self._site.settings.evidence_key)
+        if address:
+            with suppress(httpx.HTTPError), self.waits.timed("evidence"):
+                httpx.get(address, timeout=30).raise_for_status()
 
     def _answer(self, name: str, studio: Studio, task: dict[str, Any], shown: int | None, skip: bool) -> None:
         deed = Deed(name, task["id"], skip, time.monotonic())
         with self._gate:
             self.ledger.deeds.append(deed)
         try:
-            if skip:
-                studio.skip(task["id"])
-            else:
-                labels = self._site.clips.labels[task["data"]["clip"]]
-                result = choices_result(labels, self._site.configuration)
-                deed.annotation = studio.submit(task["id"], [result], parent_prediction=shown)
+            # With what the backend takes for the webhook, for which Label Studio keeps the annotator waiting.
+            with self.waits.timed("submit"):
+                if skip:
+                    studio.skip(task["id"])
+                else:
+                    labels = self._site.clips.labels[task["data"]["clip"]]
+                    result = choices_result(labels, self._site.configuration)
+                    deed.annotation = studio.submit(task["id"], [result], parent_prediction=shown)
         except BackendError:
             return
         deed.answered = time.monotonic()
 
     def _delete_one(self, name: str, studio: Studio, chance: random.Random) -> None:
         """Take back an annotation of one's own, as people do."""
-        own = [
-            deed for deed in self.ledger.deeds if deed.annotator == name and deed.acknowledged and deed.deleted is None
-        ]
-        if not own:
+        deed = self._own(name, chance)
+        if deed is None or deed.annotation is None:
             return
-        deed = chance.choice(own)
-        assert deed.annotation is not None
         deed.deleted = time.monotonic()
         try:
             studio.delete_annotation(deed.annotation)
         except BackendError:
             # Whether it was deleted is not known; it counts neither as lost nor as found.
             return
+
+    def _change_one(self, name: str, studio: Studio, chance: random.Random) -> None:
+        """Turn one symptom of an annotation of one's own over; the next who changes it may turn it back."""
+        deed = self._own(name, chance)
+        if deed is None or deed.annotation is None:
+            return
+        configuration = self._site.configuration
+        labels = np.zeros(len(configuration.label_names), np.uint8)
+        labels[chance.randrange(len(labels))] = 1
+        with suppress(BackendError), self.waits.timed("change"):
+            _change(studio, deed.annotation, choices_result(labels, configuration))
+
+    def _accept_one(self, name: str, studio: Studio, chance: random.Random) -> None:
+        """Make an annotation of a prediction in the Data Manager, unseen, far from where the others work."""
+        served = {serving.task for serving in self.ledger.servings}
+        with suppress(BackendError, OSError):
+            order = self._site.services.orders(self._site.project).current()
+            last = [] if order is None or order.about.version is None else order.tasks.tolist()[-FAR:]
+            free = [task for task in last if task not in served]
+            if order is not None and free:
+                with self.waits.timed("accept"):
+                    _accept(studio, self._site.project, chance.choice(free), order.about.name)
+
+    def _own(self, name: str, chance: random.Random) -> Deed | None:
+        """One of the annotations that somebody has made and not deleted."""
+        own = [
+            deed for deed in self.ledger.deeds if deed.annotator == name and deed.acknowledged and deed.deleted is None
+        ]
+        return chance.choice(own) if own else None
+
+
+def _change(studio: Studio, annotation: int, result: dict[str, Any]) -> None:
+    calls = studio._calls
+    address = f"api/annotations/{annotation}/"
+    calls.write(f"changing annotation {annotation}", lambda: calls.request("PATCH", address, json={"result": [result]}))
+
+
+def _accept(studio: Studio, project: int, task: int, model_version: str) -> None:
+    """Do what "Create Annotations From Predictions" does in the Data Manager."""
+    calls = studio._calls
+    calls.write(
+        f"accepting task {task}",
+        lambda: calls.request(
+            "POST",
+            "api/dm/actions/",
+            params={"id": "predictions_to_annotations", "project": project},
+            json={"selectedItems": {"all": False, "included": [task]}, "model_version": model_version},
+        ),
+    )
