@@ -152,6 +152,11 @@ class Settings(BaseSettings):
     views: int = Field(4, ge=1, description="augmented views that are kept of each confirmed frame")
     learning_rate: float = Field(2e-3, gt=0, description="learning rate of the fine-tune (SGD, momentum 0.9, batch 32)")
     compute_threads: int = Field(0, ge=0, description="processor cores a process may compute on; 0: all")
+    warm: bool = Field(
+        False,
+        description="keep torch in workers and a network in the sidecar while they wait: work begins some seconds "
+        "sooner, and each takes half a gigabyte more",
+    )
     scoring_workers: int = Field(
         1,
         ge=1,

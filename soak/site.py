@@ -328,6 +328,7 @@ def running_site(folder: Path, frames: int, *, k_max: int = 10, seed: int = 0, *
         k_max=k_max,
         largest_fall=1,  # a few frames and steps prove nothing about a version
         poll_seconds=5,
+        warm=True,  # many short jobs on two cores would only import
         seed=seed,
         **fields,
     )

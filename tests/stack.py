@@ -168,7 +168,7 @@ def running_stack(server: StudioServer, folder: Path, xml: str, clips: str, **ch
 @contextmanager
 def running_services(server: StudioServer, folder: Path, xml: str, **changes: object) -> Iterator[Stack]:
     """Run all services with their files below ``folder`` and a project without frames, which is not connected."""
-    quick = {"epochs": 1, "minimum_steps": 8, "views": 2, "largest_fall": 1}  # fast; the version need not be accurate
+    quick = {"epochs": 1, "minimum_steps": 8, "views": 2, "largest_fall": 1, "warm": True}  # fast, not accurate
     settings = connected_settings(server, folder, **(quick | changes))
     log: list[str] = []
     headers = {"Authorization": f"Token {server.token}"}

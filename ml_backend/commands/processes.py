@@ -70,4 +70,4 @@ def sidecar(project: Projects = None) -> None:
     configure()
     settings = load()
     # The pictures of the evidence are drawn here; all else that needs a network gets a process of its own.
-    watch(Services(settings, computes=bool(settings.evidence_files)), project or None)
+    watch(Services(settings, computes=settings.warm or bool(settings.evidence_files)), project or None)

@@ -24,7 +24,7 @@ def work(*, burst: bool = False, scoring_only: bool = False) -> None:
     os.nice(NICENESS)
     services = Services(jobs.settings_for_worker())
     confirm.unpark_after_changes(services)
-    prepare()
+    prepare(services.settings.warm)
     names = [scoring.QUEUE] if scoring_only else [asked.QUEUE, jobs.QUEUE, scoring.QUEUE]
     worker = Worker(
         [services.queue(name) for name in names],
@@ -39,10 +39,14 @@ def work(*, burst: bool = False, scoring_only: bool = False) -> None:
     worker.work(burst=burst, with_scheduler=True, logging_level="WARNING")
 
 
-def prepare() -> None:
+def prepare(warm: bool) -> None:
     """Import what is small and slow to import: each job is a fork of this process.
 
-    torch is neither: a job imports it in two seconds, and half a gigabyte goes with the job.
+    torch is large: only a ``warm`` worker imports it, where otherwise each job does, and half a gigabyte goes with it.
     """
     import sklearn.cluster
     import sklearn.linear_model  # noqa: F401
+
+    if warm:
+        import ml_backend.msml.finetune
+        import ml_backend.msml.network  # noqa: F401
