@@ -69,19 +69,27 @@ class Networks:
             return self._networks[label_count]
 
     def fresh(self, label_count: int) -> Network:
-        """A network of its own for training, with the pre-trained tail."""
-        if not self._computes:
-            raise NetworkNeeded("this process holds no network")
-        from ml_backend.msml.network import build, use_threads
-
-        settings, problem = self._settings, ModelProblem(self._settings.data_dir)
-        use_threads(settings.compute_threads)
+        """A network of its own for training, with the pre-trained tail; `/health` tells where none can be built."""
+        problem = ModelProblem(self._settings.data_dir)
         try:
-            network = build(settings.backbone, label_count, settings.weights, settings.seed, settings.precision)
+            network = self.tried(label_count)
+        except NetworkNeeded:
+            raise
         except BackendError as error:
             problem.note(str(error))
             raise
         problem.clear()
+        return network
+
+    def tried(self, label_count: int) -> Network:
+        """Like `fresh`, but a failure is noted nowhere: a trial is nobody's problem yet."""
+        if not self._computes:
+            raise NetworkNeeded("this process holds no network")
+        from ml_backend.msml.network import build, use_threads
+
+        settings = self._settings
+        use_threads(settings.compute_threads)
+        network = build(settings.backbone, label_count, settings.weights, settings.seed, settings.precision)
         TrunkStore(settings.data_dir).keep(self._built_from, _trunk_of(network))
         return network
 

@@ -56,10 +56,7 @@ def model_problem(settings: Settings) -> str | None:
 
 
 def _build(settings: Settings) -> None:
-    """Build a network, and note nothing of it in the data folder: a trial changes nothing."""
-    from ml_backend.msml.network import build
-
-    build(settings.backbone, 2, settings.weights, settings.seed, settings.precision)
+    Networks(settings).tried(2)
 
 
 def model(settings: Settings, anew: bool = True) -> Iterator[Finding]:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from ml_backend.errors import NetworkNeeded
+from ml_backend.errors import NetworkNeeded, WeightsUnavailable
 from ml_backend.frames.networks import Networks
 from ml_backend.settings import Settings, load
+from ml_backend.store.problems import ModelProblem
 from tests.studio_stand_in import one_thread
 
 __all__ = ["one_thread"]
@@ -34,6 +35,20 @@ def test_a_process_without_a_network_says_that_it_needs_one(settings: Settings) 
         _ = without.trunk
     with pytest.raises(NetworkNeeded):
         without.network(3)
+
+
+def test_a_trial_that_fails_leaves_no_trace_and_a_build_that_fails_is_noted(settings: Settings, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    networks = Networks(settings.model_copy(update={"data_dir": folder, "weights": str(tmp_path / "none.pth")}))
+    with pytest.raises(WeightsUnavailable):
+        networks.tried(2)
+    assert not list(folder.iterdir())
+    with pytest.raises(WeightsUnavailable):
+        networks.fresh(2)
+    assert ModelProblem(folder).read()
+    Networks(settings.model_copy(update={"data_dir": folder})).fresh(2)
+    assert ModelProblem(folder).read() is None
 
 
 @pytest.mark.parametrize(

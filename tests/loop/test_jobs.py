@@ -71,7 +71,8 @@ def services(settings: Settings) -> Services:
 
 def annotation(number: int, task: int | None = None, *, skipped: bool = False) -> dict[str, Any]:
     """An annotation as a webhook has it, with what is not read."""
-    return {"id": number, "task": task or number, "was_cancelled": skipped, "result": [], "updated_at": "now"}
+    about = {"was_cancelled": skipped, "updated_by": 1, "updated_at": "now"}
+    return {"id": number, "task": task or number, "result": [], **about}
 
 
 def created(services: Services, *numbers: int) -> list[str | None]:
@@ -167,7 +168,7 @@ class TestWebhooks:
         assert jobs.record(services, PROJECT, "ANNOTATION_UPDATED", update) == NOTHING_BEFORE
 
     def test_annotations_accepted_unseen_do_not_count_until_somebody_opens_them(self, services: Services) -> None:
-        copied = [annotation(number) | {"parent_prediction": number, "lead_time": None} for number in range(1, 9)]
+        copied = [annotation(number) | {"parent_prediction": number, "updated_by": None} for number in range(1, 9)]
         assert jobs.record(services, PROJECT, "ANNOTATIONS_CREATED", {"annotation": copied}) is None
         assert services.pending(PROJECT).count() == 0
         opened = {"annotation": copied[2] | {"lead_time": 1.5, "updated_by": 1}}
@@ -176,7 +177,7 @@ class TestWebhooks:
 
     def test_annotations_accepted_unseen_count_if_a_team_trains_on_them(self, tmp_path: Path, redis_url: str) -> None:
         services = Services(settings_in(tmp_path, redis_url, accepted="train"))
-        copied = [annotation(number) | {"parent_prediction": number, "lead_time": None} for number in range(1, 5)]
+        copied = [annotation(number) | {"parent_prediction": number, "updated_by": None} for number in range(1, 5)]
         assert jobs.record(services, PROJECT, "ANNOTATIONS_CREATED", {"annotation": copied}) == NOTHING_BEFORE
 
     def test_deleted_annotations_no_longer_count(self, services: Services) -> None:

@@ -71,7 +71,7 @@ def annotated(number: int) -> dict[str, Any]:
     """The webhook of one annotation, as Label Studio sends it."""
     return {
         "action": "ANNOTATION_CREATED",
-        "annotation": {"id": number, "task": number, "was_cancelled": False, "result": [], "completed_by": 1},
+        "annotation": {"id": number, "task": number, "was_cancelled": False, "result": [], "updated_by": 1},
         "task": {"id": number, "data": {"image": "x"}},
         "project": {"id": PROJECT, "title": "Lungs", "token": "invitation", "label_config": XML},
     }
