@@ -53,14 +53,16 @@ study: $(VENV)/.installed ## the paper's study: make study DATA="DIR DIR" [OUT=D
 	$(BIN)/python scripts/study.py $(DATA) $(if $(OUT),--output "$(OUT)") $(if $(PRESET),--preset $(PRESET)) \
 		$(if $(COMPARE),--compare $(COMPARE)) $(if $(QUICK),--quick) $(PART)
 
-soak: install ## broken files, events in any order, then a team at work while every fault happens that we know; with MINUTES a long day instead: make soak [ROUNDS=20] [MINUTES=180] [SEED=0]
+SOAK_SEED := $(if $(SEED),--seed $(SEED))
+
+soak: install ## broken files, every crash point, events in any order, then a team at work while every fault happens that we know; with MINUTES a long day instead of that: make soak [ROUNDS=20] [MINUTES=180] [SEED=0]
 	started=$$(date +%s) && \
-	$(BIN)/python -m soak.fuzz $(if $(SEED),--seed $(SEED)) && \
-	$(BIN)/python -m soak.events.run $(if $(SEED),--seed $(SEED)) && \
-	$(BIN)/python -m soak.events.run --real --steps 300 --output runs/events-real.json $(if $(SEED),--seed $(SEED)) && \
-	$(if $(MINUTES),$(BIN)/python -m soak.crash.run --sample 10 $(if $(SEED),--seed $(SEED)) && \
-	$(BIN)/python -m soak.day --minutes $(MINUTES) --since $$started $(if $(SEED),--seed $(SEED)),\
-	$(BIN)/python -m soak.run $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)))
+	$(BIN)/python -m soak.fuzz $(SOAK_SEED) && \
+	$(BIN)/python -m soak.crash.run $(SOAK_SEED) && \
+	$(BIN)/python -m soak.events.run $(SOAK_SEED) && \
+	$(BIN)/python -m soak.events.run --real --steps 300 --output runs/events-real.json $(SOAK_SEED) && \
+	$(if $(MINUTES),$(BIN)/python -m soak.day --minutes $(MINUTES) --since $$started,\
+	$(BIN)/python -m soak.run $(if $(ROUNDS),--rounds $(ROUNDS))) $(SOAK_SEED)
 
 studios: install ## the tests against several releases of Label Studio, on both databases: make studios [VERSIONS="1.20.0 1.23.2"]
 	$(BIN)/python -m soak.studios $(VERSIONS)

@@ -18,8 +18,9 @@ from ml_backend.frames.predictor import Predictor
 from ml_backend.msml.sketch import WIDTH
 from ml_backend.services import Services
 from ml_backend.store.features import FeatureStore
-from ml_backend.store.grounds import Confirmed, Grounds, Shown
+from ml_backend.store.grounds import Confirmed, Grounds
 from ml_backend.store.orders import About, Order
+from ml_backend.store.shown import Frames, Shown
 from ml_backend.store.versions import Manifest
 from ml_backend.tsal.likeness import Places, Scale, Trust
 
@@ -81,7 +82,7 @@ def _order(services: Services, manifest: Manifest, urls: list[str]) -> None:
         order=name,
         version=manifest.version,
         symptoms=workload.NAMES,
-        frames=[Shown(row, url, f"clip {clips[row]}", (row % CLIP) / 2) for row, url in enumerate(urls)],
+        frames=Frames.of([Shown(row, url, f"clip {clips[row]}", (row % CLIP) / 2) for row, url in enumerate(urls)]),
         labels=np.tile(_TICKED, (POOL, 1)),
         confidence=np.full(POOL, 0.8, np.float32),
         source=np.zeros(POOL, np.int8),

@@ -13,8 +13,9 @@ from ml_backend.settings import Settings, load
 from ml_backend.setup.label_configuration import render
 from ml_backend.store.audits import AuditTold, Draw
 from ml_backend.store.format import mark
-from ml_backend.store.grounds import Confirmed, Grounds, Shown
+from ml_backend.store.grounds import Confirmed, Grounds
 from ml_backend.store.orders import About, Order, Told
+from ml_backend.store.shown import Frames, Shown
 from ml_backend.store.versions import Manifest, TrainedOn
 from ml_backend.studio.configuration import Configuration
 from ml_backend.tsal.correlation import build
@@ -154,7 +155,9 @@ def _order(services: Services, version: str, frames: int, answered: int) -> None
     known = np.arange(1, answered + 1)
     embeddings = rng.standard_normal((answered, WIDTH), np.float32).astype(np.float16)
     truth = rng.integers(0, 2, (answered, len(NAMES))).astype(np.uint8)
-    shown = [Shown(task, url_of(task), clip_of(task), task % CLIP / 2) for task in [*tasks.tolist(), *known.tolist()]]
+    shown = Frames.of(
+        [Shown(task, url_of(task), clip_of(task), task % CLIP / 2) for task in [*tasks.tolist(), *known.tolist()]]
+    )
     confirmed = Confirmed(
         np.arange(left, frames),
         truth,
@@ -166,7 +169,19 @@ def _order(services: Services, version: str, frames: int, answered: int) -> None
     scale, trust = Scale.of(embeddings), Trust(0.5, 0.5)
     source = np.zeros(left, np.int8)
     services.grounds(PROJECT).save(
-        Grounds(about.name, version, NAMES, shown, labels, confidence, source, frozenset(), confirmed, scale, trust)
+        Grounds(
+            about.name,
+            version,
+            NAMES,
+            shown,
+            labels,
+            confidence,
+            source,
+            frozenset(),
+            confirmed,
+            scale,
+            trust,
+        )
     )
     orders.activate(about.name)
 

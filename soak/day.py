@@ -64,6 +64,8 @@ class Figures:
     waits: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     growth: list[dict[str, Any]] = field(default_factory=list)
     samples: list[dict[str, Any]] = field(default_factory=list)
+    failed: dict[str, int] = field(default_factory=dict)  # how often something could not be done, a part being away
+    failures: dict[str, str] = field(default_factory=dict)  # the last reason for that
     commands: dict[str, dict[str, int]] = field(default_factory=dict)
     lead_answers: dict[int, int] = field(default_factory=dict)
     activations: int = 0
@@ -127,8 +129,10 @@ class Day:
             while not self.over.wait(seconds):
                 try:
                     do()
-                except NOT_NOW:
-                    continue
+                except NOT_NOW as error:
+                    name = do.__name__.strip("_")
+                    self.figures.failed[name] = self.figures.failed.get(name, 0) + 1
+                    self.figures.failures[name] = f"{type(error).__name__}: {error}"
                 except Exception as error:  # the day goes on, and has failed
                     self.figures.problems.append(f"{do.__name__}: {error!r}")
 
@@ -261,6 +265,9 @@ class Day:
 
     def judge_use(self) -> None:
         """Hold the samples and the answers to the lead against their bounds."""
+        failed = self.figures.failed.get("measure", 0)
+        if failed > len(self.measured):
+            self.figures.problems.append(f"no sample {failed} times, as last: {self.figures.failures['measure']}")
         self.figures.problems += broken(self.measured, self.limits)
         errors = {code: count for code, count in self.lead.answers.items() if code >= 500 and code != 503}
         if errors:
@@ -294,6 +301,7 @@ def main(arguments: list[str] | None = None) -> int:
         except BackendError as error:
             figures.problems.append(str(error))
         finally:
+            tempfile.tempdir = None
             write_aside(options.output, json.dumps(asdict(figures), indent=1) + "\n")
     shown = {name: value for name, value in asdict(figures).items() if name != "samples"}
     print(json.dumps(shown, indent=1))
@@ -303,7 +311,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _spend(folder: Path, options: argparse.Namespace, figures: Figures) -> None:
     temporary = folder / "tmp"
     temporary.mkdir()
-    os.environ["TMPDIR"] = str(temporary)  # for what is started; our own temporary folder is chosen already
+    # For what is started, and for us: the socket of the embedded Redis lies there.
+    os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
     # What people can confirm at most: of this a third is there at the beginning, the rest comes with the imports.
     frames = int(1.2 * ANNOTATORS * 60 * figures.minutes / options.pause) + 20 * options.batch
     imports = max(1, int(60 * figures.minutes / (IMPORT * figures.hour_seconds)))

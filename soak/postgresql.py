@@ -14,6 +14,8 @@ from ml_backend.errors import BackendError, InvalidRequest
 from ml_backend.launch.processes import free_port
 
 USER = "postgres"
+PLACE = tempfile.gettempdir()
+"""Not a temporary folder that a caller chooses later, which the user of the server might not be able to enter."""
 
 
 class DatabaseSilent(BackendError):
@@ -27,8 +29,7 @@ def postgresql() -> Iterator[tuple[list[str], dict[str, str]]]:
     Gives the command that runs a server on the loopback address, and the variables with which Label Studio uses it.
     """
     programs = _programs()
-    # Not in a folder of the caller's, which the user that the server runs as might not be able to enter.
-    folder = Path(tempfile.mkdtemp(prefix="tsal-postgresql-"))
+    folder = Path(tempfile.mkdtemp(prefix="tsal-postgresql-", dir=PLACE))
     data, port = folder / "data", free_port()
     try:
         if os.geteuid() == 0:

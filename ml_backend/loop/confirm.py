@@ -13,7 +13,7 @@ from ml_backend import __version__
 from ml_backend.errors import BackendError
 from ml_backend.logs import event
 from ml_backend.loop import collect
-from ml_backend.loop.collect import Labelled
+from ml_backend.loop.collect import Collected, Labelled
 from ml_backend.loop.judge import UNIFORM
 from ml_backend.services import Services
 from ml_backend.settings import Settings
@@ -37,6 +37,16 @@ A project that begins without any waits for K_max, so that its first version can
 """
 QUIET_POLLS = 4
 """After this many polls without anything new, train on an incomplete batch: corrections, or the last frames."""
+
+
+class CaughtUp(NamedTuple):
+    """What Label Studio has: ``pool`` frames left to annotate, all ``answers`` that count, and how many of them are
+    ``fresh``: the newest version has not seen them.
+    """
+
+    pool: int
+    fresh: int
+    answers: Collected
 
 
 class Due(NamedTuple):
@@ -101,13 +111,6 @@ def progress(services: Services, project: int, pool: int | None) -> Progress:
     return Progress(len(seen | waiting), len(waiting), pool, exact_match, quiet)
 
 
-def reconcile(services: Services, project: int) -> Due | None:
-    """Replace what webhooks recorded with what Label Studio has; returns the fine-tune that is now due, if any."""
-    recover(services, project)
-    pool, _ = catch_up(services, project)
-    return consider(services, project, "poll", pool)
-
-
 def recover(services: Services, project: int) -> None:
     """Set damaged versions aside, and complete an activation that a crash cut off."""
     store = services.versions(project)
@@ -127,16 +130,13 @@ def recover(services: Services, project: int) -> None:
         event(logger, "version active", project=project, version=completed, reason="a crash had cut this off")
 
 
-def catch_up(services: Services, project: int) -> tuple[int, int]:
-    """Record what Label Studio has and the newest version has not seen.
-
-    Returns:
-        The number of frames left to annotate, and of those with an annotation that the newest version has not seen.
-    """
+def catch_up(services: Services, project: int) -> CaughtUp:
+    """Replace what webhooks recorded with what Label Studio has and the newest version has not seen."""
     pending = services.pending(project)
     known = pending.known()
-    fresh, configuration, accepted = _fresh(services, project)
-    pending.note_accepted(accepted)
+    answers, configuration = _answers(services, project)
+    fresh = _fresh(services, project, answers)
+    pending.note_accepted(answers.accepted)
     pending.replace({one.annotation: one.task for one in fresh}, known)
     parked = parked_now(services, project)
     if parked:
@@ -147,17 +147,18 @@ def catch_up(services: Services, project: int) -> tuple[int, int]:
         elif still != parked:
             services.parked(project).put(still)
     counts = services.studio.counts(project)
-    return counts.unlabelled, len(fresh)
+    return CaughtUp(counts.unlabelled, len(fresh), answers)
 
 
-def _fresh(services: Services, project: int) -> tuple[list[TrainedOn], str, int]:
-    """The annotations that the newest version has not seen, a digest of the labelling configuration, and the number of
-    annotations that were accepted unseen and are kept apart.
-    """
+def _answers(services: Services, project: int) -> tuple[Collected, str]:
+    """Read the answers that count, and a digest of the labelling configuration."""
     text = services.studio.project(project).label_config
-    collected = collect.collect(services, project, services.configuration(text))
-    fresh = collect.changed_since(collected.labelled, services.versions(project).newest())
-    return [one.seen for one in fresh], _digest(text), collected.accepted
+    return collect.collect(services, project, services.configuration(text)), _digest(text)
+
+
+def _fresh(services: Services, project: int, answers: Collected) -> list[TrainedOn]:
+    """Find the answers that the newest version has not seen."""
+    return [one.seen for one in collect.changed_since(answers.labelled, services.versions(project).newest())]
 
 
 def park(services: Services, project: int, trigger: str | None, reason: str) -> bool:
@@ -169,8 +170,8 @@ def park(services: Services, project: int, trigger: str | None, reason: str) -> 
     if trigger == REQUEST and consider(services, project, REQUEST, pool=None) is None:
         return False
     try:
-        fresh, configuration, _ = _fresh(services, project)
-        tried = {one.annotation: one.updated_at for one in fresh}
+        answers, configuration = _answers(services, project)
+        tried = {one.annotation: one.updated_at for one in _fresh(services, project, answers)}
     except BackendError:  # the next poll fills in what cannot be read now
         tried, configuration = dict.fromkeys(services.pending(project).known(), ""), ""
     store = services.versions(project)
@@ -217,11 +218,11 @@ def is_due_for_certain(services: Services, project: int) -> bool:
     be about annotations that a version has seen already.
     """
     while True:
-        pool, fresh = catch_up(services, project)
-        state = progress(services, project, pool)
+        now = catch_up(services, project)
+        state = progress(services, project, now.pool)
         if not _is_due(services, project, state):
             return False
-        if _is_due(services, project, replace(state, pending=fresh)):
+        if _is_due(services, project, replace(state, pending=now.fresh)):
             return True
 
 

@@ -23,7 +23,8 @@ from ml_backend.loop.thumbnails import Thumbnails
 from ml_backend.msml.frames import thumbnail
 from ml_backend.msml.sketch import sketch
 from ml_backend.services import Services
-from ml_backend.store.grounds import Grounds, Shown
+from ml_backend.store.grounds import Grounds
+from ml_backend.store.shown import Shown
 from ml_backend.store.versions import Manifest
 from ml_backend.studio.configuration import in_words
 from ml_backend.studio.payloads import sureness
@@ -214,9 +215,7 @@ def _told(
     else:
         yield f"Suggestion: {in_words(names)}"
         confidence = float(grounds.confidence[row])
-        if sure := sureness(
-            None if np.isnan(confidence) else confidence, grounds.sources.get(grounds.frames[row].task)
-        ):
+        if sure := sureness(None if np.isnan(confidence) else confidence, grounds.source_of(row)):
             yield sure
     if seen is None:
         yield "The backend cannot read this frame."

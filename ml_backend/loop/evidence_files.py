@@ -50,8 +50,10 @@ def write_pictures(services: Services, project: int, written: str | None) -> str
         return written
     try:
         folder = folder_of(settings, project)
-        url_of = {one.task: one.url for one in reversed(grounds.frames)}
-        head = [url_of[task] for task in order.tasks[: settings.evidence_files].tolist() if task in url_of]
+        first = order.tasks[: settings.evidence_files].tolist()
+        shown = [grounds.frames[row] for row in grounds.frames.rows_of(first).tolist()]
+        url_of = {one.task: one.url for one in reversed(shown)}
+        head = [url_of[task] for task in first if task in url_of]
         kept = {_file(services, project, url).name for url in head}
         _remove(folder, lambda name: name not in kept)
         remove_leftovers(folder, deep=False)
@@ -69,8 +71,8 @@ def write_pictures(services: Services, project: int, written: str | None) -> str
 def remove_blind(services: Services, project: int, grounds: Grounds) -> None:
     """Remove existing pictures of the frames that the new order asks blind; they belong to the previous order."""
     if services.settings.evidence_files and services.settings.document_root is not None:
-        blind = {one.url for one in grounds.frames if one.task in grounds.blind}
-        names = {_file(services, project, url).name for url in blind}
+        rows = grounds.frames.rows_of(grounds.blind).tolist()
+        names = {_file(services, project, grounds.frames[row].url).name for row in rows}
         _remove(folder_of(services.settings, project), lambda name: name in names)
 
 

@@ -15,7 +15,8 @@ from ml_backend.loop.evidence_files import remove_blind
 from ml_backend.loop.queue import Queue, Refresh
 from ml_backend.loop.remember import Memory, places_of
 from ml_backend.services import Services
-from ml_backend.store.grounds import NO_SOURCE, Confirmed, Grounds, Shown
+from ml_backend.store.grounds import NO_SOURCE, Confirmed, Grounds
+from ml_backend.store.shown import Frames, Shown
 from ml_backend.studio.client import Studio
 from ml_backend.tsal.belief import SOURCES
 from ml_backend.tsal.correlation import pick_columns
@@ -57,7 +58,7 @@ def grounds_of(refreshing: Refresh, queue: Queue) -> Grounds:
         order=refreshing.name,
         version=refreshing.version,
         symptoms=names,
-        frames=[_shown(frame) for frame in (*pool, *(memory.frames if memory else ()))],
+        frames=Frames.of([_shown(frame) for frame in (*pool, *(memory.frames if memory else ()))]),
         labels=labels,
         confidence=confidence,
         source=source,

@@ -6,7 +6,7 @@ import logging
 import time
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.client import Pipeline
 from redis.exceptions import RedisError
@@ -20,6 +20,7 @@ from ml_backend.errors import BackendError, NotEnoughLabels, VersionSuperseded
 from ml_backend.logs import event, place, stages
 from ml_backend.loop import collect, confirm
 from ml_backend.loop import train as training
+from ml_backend.loop.collect import Collected
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
 
@@ -37,6 +38,13 @@ def queue(services: Services) -> Queue:
     return services.queue(QUEUE)
 
 
+class Reconciled(NamedTuple):
+    """The ``job`` that was enqueued, None without one, and all ``answers`` that count, as Label Studio has them."""
+
+    job: str | None
+    answers: Collected
+
+
 def record(services: Services, project: int, action: str, payload: dict[str, Any]) -> str | None:
     """Record a webhook and enqueue the fine-tune that it makes due; returns the job's ID, None without one.
 
@@ -46,9 +54,11 @@ def record(services: Services, project: int, action: str, payload: dict[str, Any
     return _enqueue_due(services, project, confirm.record(services, project, action, payload))
 
 
-def reconcile(services: Services, project: int) -> str | None:
+def reconcile(services: Services, project: int) -> Reconciled:
     """Replace what webhooks recorded with what Label Studio has, and enqueue the fine-tune that is now due."""
-    return _enqueue_due(services, project, confirm.reconcile(services, project))
+    confirm.recover(services, project)
+    pool, _, answers = confirm.catch_up(services, project)
+    return Reconciled(consider(services, project, pool), answers)
 
 
 def consider(services: Services, project: int, pool: int) -> str | None:

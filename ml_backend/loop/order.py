@@ -13,11 +13,11 @@ from ml_backend.errors import FinishStands, RedisUnavailable
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.scores import Scores, validator_of
 from ml_backend.logs import changed, event
-from ml_backend.loop.collect import symptoms
+from ml_backend.loop.collect import Collected, symptoms
 from ml_backend.loop.grounds import keep_grounds
 from ml_backend.loop.pool_map import keep_sample
 from ml_backend.loop.queue import Refresh, Report
-from ml_backend.loop.remember import MEMORY, looked_at, marks_of, remember
+from ml_backend.loop.remember import MEMORY, looked_at, marks_of, remember, seen_by_people
 from ml_backend.loop.score import Embeddings, embed, score
 from ml_backend.services import Services
 from ml_backend.store.orders import NAME, UNTRAINED, Basis, Order
@@ -124,12 +124,16 @@ def _scored(
 
 
 def needs_refresh(
-    services: Services, project: int, look_for_frames: bool, look_for_changes: bool = False
+    services: Services,
+    project: int,
+    look_for_frames: bool,
+    look_for_changes: bool = False,
+    answers: Collected | None = None,
 ) -> str | None:
     """Why the queue must be put in order again, or None while the order that Label Studio serves is right.
 
-    Listing the pool is the dear part, so it is done only where ``look_for_frames`` says that frames may have come; and
-    reading all answers, so that is done only where ``look_for_changes`` says that some may have changed.
+    Two things take long: listing the pool, which is done only to ``look_for_frames`` that came, and reading all
+    answers, which is done only to ``look_for_changes`` of them, unless they were read just now as ``answers``.
     """
     if services.finishes(project).standing() is not None:  # what was told at its draw is what it certifies
         return None
@@ -156,7 +160,7 @@ def needs_refresh(
         if answered >= services.settings.refresh:
             return f"{answered} newly confirmed frames to remember"
     if look_for_changes and order is not None and order.told is not None:
-        now = marks_of(looked_at(services, project, configuration))
+        now = marks_of(seen_by_people(answers) if answers else looked_at(services, project, configuration))
         changed = sum(now.get(task) != mark for task, mark in order.told.remembered.items())
         if changed:
             return f"{changed} remembered answers were changed or deleted"

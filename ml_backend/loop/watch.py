@@ -20,6 +20,7 @@ from ml_backend.loop import asked, confirm, jobs, lead_page, missed, pool_map
 from ml_backend.loop import finish as finishing
 from ml_backend.loop import order as ordering
 from ml_backend.loop import overview as overviews
+from ml_backend.loop.collect import Collected
 from ml_backend.loop.evidence_files import write_pictures
 from ml_backend.loop.refresh import refresh_if_needed
 from ml_backend.services import Services
@@ -151,14 +152,23 @@ def look(services: Services, project: int, state: Watched) -> None:
     counts = services.studio.counts(project)
     finishing.advance(services, project)
     # Before the refresh, so that one that fails again and again holds up no training.
-    busy = due and _caught_up(services, project, state, counts)
+    busy = due and counts.annotations != services.pending(project).reconciled()
+    answers = _caught_up(services, project, state, counts, busy) if due else None
     if due:
         missed.put_back(services, jobs.QUEUE, jobs.name_of(project, jobs.newest_of(services, project)))
         missed.put_back(services, asked.QUEUE, asked.name_of(project))
         state.polls += 1
         state.polled = time.monotonic()
     changes = busy or news != state.news or state.polls % FULL_POLL == 1
-    _refresh(services, project, state, counts, changes=changes, prunes=due, busy=busy)
+    # A frame joins the pool by import, or because its annotation was deleted.
+    more = state.counts is None or counts.tasks != state.counts.tasks or counts.annotated < state.counts.annotated
+    reason = ordering.needs_refresh(services, project, more, changes, answers)
+    if reason and counts.unlabelled:  # with every frame answered there is nothing to put in order
+        if state.trouble is None:
+            event(logger, "refreshing", project=project, reason=reason)
+        refresh_if_needed(services, project, look_for_frames=more, look_for_changes=changes)
+    elif due:
+        ordering.prune(services, project, busy=busy)
     state.written = write_pictures(services, project, state.written)
     ended = confirm.ended(services, project, pool=counts.unlabelled)
     if ended and ended != state.ended:
@@ -167,24 +177,6 @@ def look(services: Services, project: int, state: Watched) -> None:
     _overview(services, project, state, counts, ended, due)
     state.drawing = pool_map.draw(services, project, state.drawing)
     state.news, state.version, state.counts = news, version, counts
-
-
-def _refresh(
-    services: Services, project: int, state: Watched, counts: Counts, changes: bool, prunes: bool, busy: bool
-) -> None:
-    """Put the queue in order if that is needed and frames are left; else remove old orders if it ``prunes``.
-
-    ``changes``: answers may have been changed since the last look.
-    """
-    # A frame joins the pool by import, or because its annotation was deleted.
-    more = state.counts is None or counts.tasks != state.counts.tasks or counts.annotated < state.counts.annotated
-    reason = ordering.needs_refresh(services, project, look_for_frames=more, look_for_changes=changes)
-    if reason and counts.unlabelled:  # with every frame answered there is nothing to put in order
-        if state.trouble is None:
-            event(logger, "refreshing", project=project, reason=reason)
-        refresh_if_needed(services, project, look_for_frames=more, look_for_changes=changes)
-    elif prunes:
-        ordering.prune(services, project, busy=busy)
 
 
 def _overview(services: Services, project: int, state: Watched, counts: Counts, ended: str | None, due: bool) -> None:
@@ -230,22 +222,23 @@ def _page_ended(services: Services, project: int, state: Watched, page: subproce
     return True
 
 
-def _caught_up(services: Services, project: int, state: Watched, counts: Counts) -> bool:
-    """Reconcile if annotations came or went since the last time, or Redis was emptied; returns whether they did.
+def _caught_up(services: Services, project: int, state: Watched, counts: Counts, busy: bool) -> Collected | None:
+    """Reconcile if annotations came or went since the last time, or Redis was emptied: if it is ``busy``.
 
     A changed annotation changes no count, so everything is read from time to time as well.
+
+    Returns:
+        All answers that count, where they were read.
     """
-    pending = services.pending(project)
-    busy = counts.annotations != pending.reconciled()
     full = state.polls % FULL_POLL == 0
     if full:
         _switch_webhooks_on(services, project)
-    if busy or full:
-        jobs.reconcile(services, project)
-        pending.note_reconciled(counts.annotations)
-    else:
+    if not (busy or full):
         jobs.consider(services, project, counts.unlabelled)
-    return busy
+        return None
+    answers = jobs.reconcile(services, project).answers
+    services.pending(project).note_reconciled(counts.annotations)
+    return answers
 
 
 def _switch_webhooks_on(services: Services, project: int) -> None:

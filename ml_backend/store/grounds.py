@@ -6,9 +6,8 @@ nor the embedding store.
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,22 +17,13 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_backend.store.evidence_addresses import name_of
 from ml_backend.store.files import written_aside
+from ml_backend.store.mapped import mapped
+from ml_backend.store.shown import Frames, Shown
 from ml_backend.tsal.belief import SOURCES, Source
 from ml_backend.tsal.likeness import Places, Scale, Trust
 
 NO_SOURCE = -1
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A frame that a picture may show: its task, its address, its clip, and its time in the clip in seconds."""
-
-    task: int
-    url: str
-    clip: str
-    time: float | None
 
 
 @dataclass(frozen=True)
@@ -65,7 +55,7 @@ class Grounds:
     order: str
     version: str | None
     symptoms: tuple[str, ...]
-    frames: Sequence[Shown]
+    frames: Frames
     labels: NDArray[np.uint8]
     confidence: NDArray[np.float32]
     source: NDArray[np.int8]
@@ -76,49 +66,40 @@ class Grounds:
 
     def find(self, name: str) -> int | None:
         """Return the row of the frame with this name (see `name_of`), or None if there is none."""
-        return self._row_of.get(name)
+        return self.frames.find(name)
 
     def around(self, row: int) -> tuple[Shown | None, Shown | None]:
         """Return the nearest earlier and the nearest later frame of the same clip, None where there is none."""
-        one = self.frames[row]
-        if one.time is None:
-            return None, None
-        others = [self.frames[place] for place in self._of_clip.get(one.clip, ())]
-        timed = [(other.time, other) for other in others if other.time is not None]
-        before = [pair for pair in timed if pair[0] < one.time]
-        after = [pair for pair in timed if pair[0] > one.time]
+        frames = self.frames
+        moment, places = frames.times[row], np.flatnonzero(frames.clips == frames.clips[row])
+        times = frames.times[places]
+        before, after = times < moment, times > moment  # false where a time is unknown
         return (
-            max(before, key=lambda pair: pair[0])[1] if before else None,
-            min(after, key=lambda pair: pair[0])[1] if after else None,
+            frames[int(places[before][np.argmax(times[before])])] if before.any() else None,
+            frames[int(places[after][np.argmin(times[after])])] if after.any() else None,
         )
 
     def clip_number(self, row: int) -> int:
         """Return the number of a frame's clip in the memory, or -1 if the memory has no frame of this clip."""
-        return self._numbers.get(self.frames[row].clip, -1)
+        return self._numbers.get(int(self.frames.clips[row]), -1)
+
+    def source_of(self, row: int) -> Source | None:
+        """Return the source of a frame's label, None for a frame without one and for a confirmed frame."""
+        source = int(self.source[row]) if row < len(self.source) else NO_SOURCE
+        return None if source == NO_SOURCE else SOURCES[source]
 
     @cached_property
     def sources(self) -> dict[int, Source]:
         """The source of each label, by task."""
-        rows = zip(self.frames, self.source.tolist(), strict=False)
-        return {frame.task: SOURCES[source] for frame, source in rows if source != NO_SOURCE}
+        rows = zip(self.frames.tasks.tolist(), self.source.tolist(), strict=False)
+        return {task: SOURCES[source] for task, source in rows if source != NO_SOURCE}
 
     @cached_property
-    def _row_of(self) -> dict[str, int]:
-        return {name_of(one.url): row for row, one in reversed(list(enumerate(self.frames)))}
-
-    @cached_property
-    def _of_clip(self) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {}
-        for row, one in enumerate(self.frames):
-            found.setdefault(one.clip, []).append(row)
-        return found
-
-    @cached_property
-    def _numbers(self) -> dict[str, int]:
+    def _numbers(self) -> dict[int, int]:
         if self.confirmed is None:
             return {}
-        clips = self.confirmed.places.clips.tolist()
-        return {self.frames[row].clip: clip for row, clip in zip(self.confirmed.rows.tolist(), clips, strict=True)}
+        clips = self.frames.clips[self.confirmed.rows].tolist()
+        return dict(zip(clips, self.confirmed.places.clips.tolist(), strict=True))
 
 
 class GroundsStore:
@@ -137,10 +118,10 @@ class GroundsStore:
             "order": grounds.order,
             "version": grounds.version,
             "symptoms": grounds.symptoms,
-            "frames": [(one.task, one.url, one.clip, one.time) for one in grounds.frames],
             "blind": sorted(grounds.blind),
         }
         arrays: dict[str, Any] = {name: getattr(grounds, name) for name in ("labels", "confidence", "source")}
+        arrays |= grounds.frames.columns()
         confirmed, scale, trust = grounds.confirmed, grounds.scale, grounds.trust
         if confirmed is not None and scale is not None and trust is not None:
             text |= {"people": list(confirmed.people), "at": list(confirmed.at), "trust": astuple(trust)}
@@ -153,12 +134,12 @@ class GroundsStore:
             np.savez(file, **arrays)
 
     def get(self, order: str) -> Grounds | None:
-        """Return the grounds of an order, or None if they were not saved or cannot be read."""
+        """Return the grounds of an order, or None if they were not saved or cannot be read.
+
+        The arrays stay on disk until they are used: those of a million frames take a few megabytes of memory.
+        """
         try:
-            # Read the whole file first: any later error then comes from the content, not from the disk.
-            content = io.BytesIO(self.path(order).read_bytes())
-            with np.load(content, allow_pickle=False) as arrays:
-                return _read(arrays)
+            return _read(mapped(self.path(order)))
         except (OSError, EOFError, BadZipFile, ValueError, KeyError, TypeError):
             return None
 
@@ -172,7 +153,7 @@ class GroundsStore:
         return copied
 
 
-def _read(arrays: Any) -> Grounds:
+def _read(arrays: Mapping[str, Any]) -> Grounds:
     text = json.loads(arrays["text"].tobytes())
     confirmed = scale = trust = None
     if "rows" in arrays:
@@ -183,7 +164,7 @@ def _read(arrays: Any) -> Grounds:
         order=text["order"],
         version=text["version"],
         symptoms=tuple(text["symptoms"]),
-        frames=[Shown(*one) for one in text["frames"]],
+        frames=Frames.read(arrays),
         labels=arrays["labels"],
         confidence=arrays["confidence"],
         source=arrays["source"],

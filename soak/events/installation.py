@@ -39,6 +39,7 @@ _EXPECTED = re.compile(
         [
             *(name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, BackendError)),
             *("ConnectionError", "TimeoutError", "Redis does not answer", "AbandonedJob", DuplicateJobError.__name__),
+            "Redis connection timeout",  # a worker of RQ says so and ends
         ]
     )
 )

@@ -62,7 +62,9 @@ def play(
     stage.counted.clear()
     stage.came.clear()
     part = chance * PARTS
-    with tqdm(total=steps, unit="step", desc="events", mininterval=5) as bar:
+    # The events set the clock, so the bar counts steps instead of seconds.
+    form = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}"
+    with tqdm(total=steps, desc="events", bar_format=form, mininterval=0, miniters=25) as bar:
         stage.tick = bar.update
         while result.steps < steps:
             problem = play_part(stage, min(RUNS_A_PART * STEPS_A_RUN, steps - result.steps), part, shrink, replay)

@@ -480,7 +480,7 @@ class TestFineTune:
         assert first is not None
         assert len(first.seen) == 5  # the webhook of the fifth was lost
         annotate(studio, tmp_path, *range(6, 12))
-        assert jobs.reconcile(services, PROJECT) == f"finetune-{PROJECT}-after-{first.version}"
+        assert jobs.reconcile(services, PROJECT).job == f"finetune-{PROJECT}-after-{first.version}"
         work(services)
         second = services.versions(PROJECT).newest()
         assert second is not None
@@ -735,7 +735,7 @@ class TestParking:
         work(services)
         assert len(self.counted) == 4
         assert (confirm.parked_now(services, PROJECT) is not None) == parks
-        assert jobs.reconcile(services, PROJECT) == (None if parks else NOTHING_BEFORE)
+        assert jobs.reconcile(services, PROJECT).job == (None if parks else NOTHING_BEFORE)
 
     def test_another_batch_releases_a_parked_fine_tune(
         self, services: Services, tries: list[Exception], studio: StandIn, tmp_path: Path
@@ -827,8 +827,8 @@ class TestTwoJobs:
 class TestReconcile:
     def test_lost_webhooks_are_found(self, services: Services, studio: StandIn, tmp_path: Path) -> None:
         annotate(studio, tmp_path, 1, 2, 3, 4)
-        assert jobs.reconcile(services, PROJECT) == NOTHING_BEFORE
-        assert jobs.reconcile(services, PROJECT) is None
+        assert jobs.reconcile(services, PROJECT).job == NOTHING_BEFORE
+        assert jobs.reconcile(services, PROJECT).job is None
 
     def test_a_changed_annotation_counts_again(self, services: Services, studio: StandIn, tmp_path: Path) -> None:
         annotate(studio, tmp_path, 1, 2)
@@ -859,7 +859,7 @@ class TestReconcile:
     ) -> None:
         studio.tasks = 2
         annotate(studio, tmp_path, 1, 2)
-        assert jobs.reconcile(services, PROJECT) is None
+        assert jobs.reconcile(services, PROJECT).job is None
         be_quiet(services)
         assert jobs.consider(services, PROJECT, 0) == NOTHING_BEFORE
         work(services)

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from ml_backend.store.evidence_addresses import name_of
-from ml_backend.store.grounds import Confirmed, Grounds, GroundsStore, Shown
+from ml_backend.store.grounds import Confirmed, Grounds, GroundsStore
 from ml_backend.store.orders import About, Order, OrderStore
+from ml_backend.store.shown import Frames, Shown
+from ml_backend.tsal.belief import SOURCES
 from ml_backend.tsal.likeness import Places, Scale, Trust
 
 FRAMES = [
@@ -31,7 +33,7 @@ def grounds(memory: bool = True) -> Grounds:
         order="diversity.1",
         version=None,
         symptoms=("Healthy", "B-line"),
-        frames=FRAMES,
+        frames=Frames.of(FRAMES),
         labels=np.array([[1, 0]] * 4, np.uint8),
         confidence=np.array([0.5, np.nan, 1, 0], np.float32),
         source=np.array([0, -1, 1, 2], np.int8),
@@ -101,6 +103,32 @@ def test_damage_counts_as_absence(tmp_path: Path, content: bytes) -> None:
     store.save(grounds())
     store.path("diversity.1").write_bytes(content)
     assert store.get("diversity.1") is None
+
+
+def test_a_changed_byte_counts_as_absence(tmp_path: Path) -> None:
+    store = GroundsStore(tmp_path)
+    store.save(grounds())
+    content = bytearray(store.path("diversity.1").read_bytes())
+    content[content.index(b"labels.npy") + 150] ^= 1
+    store.path("diversity.1").write_bytes(content)
+    assert store.get("diversity.1") is None
+
+
+def test_what_was_read_stays_when_the_file_is_removed_or_replaced(tmp_path: Path) -> None:
+    store = GroundsStore(tmp_path)
+    store.save(grounds())
+    found = store.get("diversity.1")
+    assert found is not None
+    store.save(grounds(memory=False))
+    store.path("diversity.1").unlink()
+    assert found.confirmed is not None
+    assert [list(found.frames), found.labels.tolist()] == [FRAMES, [[1, 0]] * 4]
+
+
+def test_the_source_of_a_row_is_that_of_its_label() -> None:
+    made = grounds()
+    assert [made.source_of(row) for row in range(6)] == [SOURCES[0], None, SOURCES[1], SOURCES[2], None, None]
+    assert made.sources == {1: SOURCES[0], 3: SOURCES[1], 4: SOURCES[2]}
 
 
 def test_they_go_with_their_order(tmp_path: Path) -> None:

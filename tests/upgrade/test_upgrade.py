@@ -192,7 +192,7 @@ def test_the_embedded_redis_is_taken_over_and_its_waiting_fine_tune_runs(
     # Its function is gone, so a worker that comes first fails at it; a poll enqueues the one of this release.
     assert job.func_name == "ml_backend.jobs.fine_tune"
     services.settings = services.settings.model_copy(update={"k_max": 2, "redis_url": redis.url})
-    assert jobs.reconcile(services, PROJECT) == job.id
+    assert jobs.reconcile(services, PROJECT).job == job.id
     for name, value in environment_of(services.settings).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(Services, "studio", services.studio)  # what a worker would connect to
