@@ -40,6 +40,7 @@ from benchmarks import (
     year,
 )
 from benchmarks.report import Report
+from ml_backend.store.files import write_aside
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -83,8 +84,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             part(report, options.quick, Path(folder))
         print(f"{name} took {time.perf_counter() - began:.0f} s", flush=True)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(_result(report, options.quick), indent=1), encoding="utf-8")
+        write_aside(options.output, json.dumps(_result(report, options.quick), indent=1))  # after each: it takes long
     print(f"\nwritten: {options.output}")
     return 0
 
