@@ -152,7 +152,10 @@ def sort_out(
         known = [known_at(periods, name, annotation.updated_at) for name in configuration.label_names]
         patient = str(annotation.data.get(settings.patient_key) or "")
         of_frame[annotation.task].append(Labelled(annotation, labels, np.array(known) | (labels == 1), patient))
-    settled = {task: settle(several, settings.disagreement) for task, several in sorted(of_frame.items())}
+    settled = {
+        task: several[0] if len(several) == 1 else settle(several, settings.disagreement)
+        for task, several in sorted(of_frame.items())
+    }
     left_out = {
         "annotations that tick only symptoms that the configuration does not have": unknown,
         "annotations in part: they also tick symptoms that the configuration does not have": partly,
