@@ -1,4 +1,4 @@
-"""Call a function in a process of its own, with whose end its memory is free again."""
+"""Call a function in a process of its own, whose end frees its memory."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Result = TypeVar("Result")
 
 
 def call_aside(function: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
-    """Return what a function of a module returns, or raise what it raises; arguments and result are plain data.
+    """Return what a module-level function returns, or raise what it raises; arguments and result are plain data.
 
-    The process lets the signals by which this one is told to end pass: this one waits for what is under way.
+    The process ignores SIGTERM and SIGINT: the caller waits for the work under way.
 
     Raises:
         BackendError: if the process was killed.
@@ -27,7 +27,7 @@ def call_aside(function: Callable[Arguments, Result], *arguments: Arguments.args
         with ProcessPoolExecutor(1, get_context("spawn"), initializer=_ignore_endings) as process:
             return process.submit(function, *arguments, **named).result()
     except BrokenProcessPool:
-        reason = "a process that computes was killed: perhaps the machine has too little memory"
+        reason = "a computing process was killed: perhaps the machine has too little memory"
         raise BackendError(reason) from None
 
 

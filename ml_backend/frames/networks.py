@@ -1,4 +1,4 @@
-"""The networks of one process, each built when it is first asked for, and what is known of their trunk without one.
+"""The networks of one process, each built at first use, and what is known about their trunk without one.
 
 torch takes seconds to import and half a gigabyte of memory: only a process that computes imports it.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Networks:
     """The networks of one process; safe to use from several threads.
 
-    A process that never ``computes`` builds none: where it would have to, NetworkNeeded is raised.
+    A process that never ``computes`` builds none, but raises NetworkNeeded.
     """
 
     def __init__(self, settings: Settings, computes: bool = True) -> None:
@@ -36,7 +36,7 @@ class Networks:
 
     @property
     def trunk(self) -> Trunk:
-        """What the settings' trunk is called; a network is built only where nobody has built it here before."""
+        """The trunk of these settings; this builds a network only if none was built here before."""
         if self._trunk_known is None:
             built = next(iter(self._networks.values()), None)
             known = None if built else self._kept()
@@ -53,7 +53,7 @@ class Networks:
 
     @property
     def _built_from(self) -> str:
-        """All that decides which trunk is built: what is built from the same is the same."""
+        """Everything that determines the trunk: equal texts mean equal trunks."""
         settings, weights = self._settings, self._settings.weights or "ImageNet"
         if Path(weights).is_file():
             status = Path(weights).stat()
@@ -62,14 +62,14 @@ class Networks:
         return " | ".join(parts)
 
     def network(self, label_count: int) -> Network:
-        """The network with pre-trained weights and ``label_count`` outputs; its tail may be any version's."""
+        """The network with pre-trained weights and ``label_count`` outputs; its tail may belong to any version."""
         with self._building:
             if label_count not in self._networks:
                 self._networks[label_count] = self.fresh(label_count)
             return self._networks[label_count]
 
     def fresh(self, label_count: int) -> Network:
-        """A network of its own for training, with the pre-trained tail; `/health` tells where none can be built."""
+        """A separate network for training, with the pre-trained tail; if it cannot be built, `/health` says why."""
         problem = ModelProblem(self._settings.data_dir)
         try:
             network = self.tried(label_count)
@@ -82,7 +82,7 @@ class Networks:
         return network
 
     def tried(self, label_count: int) -> Network:
-        """Like `fresh`, but a failure is noted nowhere: a trial is nobody's problem yet."""
+        """Like `fresh`, but a failure is not noted: nothing depends on a trial."""
         if not self._computes:
             raise NetworkNeeded("this process holds no network")
         from ml_backend.msml.network import build, use_threads
@@ -99,7 +99,7 @@ def _trunk_of(network: Network) -> Trunk:
 
 
 def _processor() -> str:
-    """Name what the processor and a GPU can compute in: the precision "auto" depends on it."""
+    """Name what decides the precision "auto": the processor's features, and whether there is a GPU."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     able = next((line for line in lines if line.startswith(("flags", "Features"))), "")

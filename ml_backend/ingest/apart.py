@@ -1,4 +1,4 @@
-"""Decode each file in a process of its own, with limits: one that breaks its decoder or never ends costs only that."""
+"""Decode each file in a process of its own, with limits: one that breaks its decoder or never ends harms no other."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ from ml_backend.settings import PREFIX, Settings
 
 _LONGEST_WORDS = 65_536
 _LARGEST_PICTURE = 3 * MAX_PIXELS  # bytes
-_SPARE_SECONDS = 30.0  # how much longer than a file may take an answer is waited for: its decoder ends itself
-_SECRETS = (PREFIX, "AWS_")  # what decoders need not know begins so
+_SPARE_SECONDS = 30.0  # how long we wait for an answer after the time limit, at which the decoder ends itself
+_SECRETS = (PREFIX, "AWS_")  # prefixes of the variables that decoders need not know
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long reading one file may take (seconds, without what its pictures wait for), and its memory in bytes."""
+    """The most seconds that reading one file may take, without the time to store its pictures, and bytes of memory."""
 
     seconds: float = Settings.model_fields["decode_seconds"].default
     memory: int = Settings.model_fields["decode_bytes"].default
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
-        """The limits that the settings say."""
+        """The limits from the settings."""
         return cls(settings.decode_seconds, settings.decode_bytes)
 
 
 class FramesApart:
     """The frames of one file as `frames_of` gives them, without near-duplicates (`distinct`), from another process.
 
-    ``sampled`` counts the frames up to the one that was yielded last, and at the end all of them. Any fault of the file
-    and of its decoder ends as `FrameUnreadable`.
+    ``sampled`` counts the frames up to the last one that was yielded, and at the end all of them. Any fault of the file
+    or its decoder raises `FrameUnreadable`.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class FramesApart:
     def _next(self, answer: socket.socket) -> ClipFrame | str:
         """Return the next frame, or at the end what is wrong with the file; empty if nothing is.
 
-        What decodes broken files is not trusted to send only that.
+        The answer is checked, because a process that decodes broken files cannot be trusted.
         """
         answer.settimeout(self._seconds + _SPARE_SECONDS)
         try:
@@ -100,7 +100,7 @@ class FramesApart:
 
 
 class _Server:
-    """The process that forks for each file; it is started at the first file, and again if somebody ends it."""
+    """The process that forks for each file; it is started for the first file, and again if somebody ended it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -110,7 +110,7 @@ class _Server:
 
     @contextmanager
     def asked(self, request: Mapping[str, object], file: int) -> Iterator[socket.socket]:
-        """Ask for the frames of an open file; yield the socket of the answer, whose closing ends the work."""
+        """Ask for the frames of an open file; yield the socket of the answer. Closing it ends the work."""
         ours, theirs = socket.socketpair()
         with ours:
             with theirs, self._lock:
@@ -118,7 +118,7 @@ class _Server:
             yield ours
 
     def start(self) -> None:
-        """Start the process, unless it is there."""
+        """Start the process, unless it is running."""
         with self._lock:
             self._running()
 
@@ -144,9 +144,10 @@ class _Server:
                     [sys.executable, "-m", "ml_backend.ingest.decoding", str(theirs.fileno())],
                     pass_fds=[theirs.fileno()],
                     env=_environment(),
-                    cwd="/",  # Python would look for modules here first, and where clips lie anybody may have put some
+                    # Python looks for modules here first, and anybody may have put some into a folder of clips.
+                    cwd="/",
                     stdin=subprocess.DEVNULL,
-                    # What codecs write of broken files helps nobody, and pydicom quotes names.
+                    # What codecs write about broken files helps nobody, and pydicom quotes names.
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                 )
@@ -154,7 +155,7 @@ class _Server:
 
 
 def _environment() -> dict[str, str]:
-    """Ours without secrets; and one thread for numpy, because a process that forks should have no other."""
+    """Our environment without secrets, and with one thread for numpy: a process that forks should have no other."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_SECRETS)}
     return {
         **kept,
@@ -179,5 +180,5 @@ _SERVER = _Server()
 
 
 def start_early() -> None:
-    """Let what decodes load its libraries while there is nothing to decode yet."""
+    """Let the decoding process load its libraries while there is nothing to decode yet."""
     _SERVER.start()

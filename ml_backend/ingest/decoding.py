@@ -1,6 +1,6 @@
 """The process that decodes files for `apart`: it forks for each of them, so that a broken one harms only its own fork.
 
-It is started with the number of a socket. A request comes with two open files: the one to read, and a socket for the
+Its argument is the number of a socket. A request comes with two open files: the one to read, and a socket for the
 answer. What is loaded before the first fork is loaded once for all files.
 """
 
@@ -30,25 +30,25 @@ from ml_backend.ingest.files import frames_of_kind
 from ml_backend.ingest.pictures import ClipFrame
 
 HEAD = struct.Struct("<II")
-"""What a message begins with: the length of its JSON, and that of the pixels behind it."""
+"""The head of a message: the length of its JSON, and that of the pixels after it."""
 LONGEST_REQUEST = 65_536
-LATE = "it takes longer than a file may"
-BROKEN = "its decoder broke on it, or needed more memory than a file may take"
+LATE = "decoding it takes longer than allowed"
+BROKEN = "its decoder crashed, or needed more memory than allowed"
 _FILES = 64  # files that a fork may have open
-_SPARE_SECONDS = 60  # how much more of the processor than its limit a fork may take, before the system ends it
+_SPARE_SECONDS = 60  # processor time beyond its limit after which the system ends a fork
 
 
 def main() -> None:
     """Serve requests until the other end of the socket is closed."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the import says when to end
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the import decides when to end
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a fork
     _load()
     while True:
         request, files, _, _ = socket.recv_fds(control, LONGEST_REQUEST, 2)
         if not request:
             return
-        with suppress(OSError):  # no room for a fork: whoever asked sees that nothing answers
+        with suppress(OSError):  # no fork is possible: whoever asked gets no answer
             if os.fork() == 0:
                 _fork(control, json.loads(request), *files)
         for file in files:
@@ -64,7 +64,7 @@ def _load() -> None:
 
 
 def _fork(control: socket.socket, request: Mapping[str, Any], file: int, answer: int) -> None:
-    """Answer one request, and end the process; what decodes is one more fork, whose end is told if it was no good."""
+    """Answer one request and end the process; a second fork decodes, and the answer says so if a signal ends it."""
     try:
         control.close()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -83,14 +83,14 @@ def _fork(control: socket.socket, request: Mapping[str, Any], file: int, answer:
 
 
 def _limit(seconds: float, memory: int) -> None:
-    # Of data and not of addresses: libraries reserve far more of those than they use.
+    # A limit on data, not on address space: libraries reserve far more addresses than they use.
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     processor = int(seconds * len(os.sched_getaffinity(0))) + _SPARE_SECONDS
     resource.setrlimit(resource.RLIMIT_CPU, (processor, processor + 1))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, _FILES))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.setitimer(signal.ITIMER_REAL, seconds)  # without a handler, it ends the process whatever that does
+    signal.setitimer(signal.ITIMER_REAL, seconds)  # without a handler, the signal always ends the process
 
 
 def _answer(to: socket.socket, request: Mapping[str, Any], path: Path) -> None:
@@ -112,12 +112,12 @@ def _answer(to: socket.socket, request: Mapping[str, Any], path: Path) -> None:
     except FrameUnreadable as error:
         fault = str(error)
     except MemoryError:
-        fault = "it needs more memory than a file may take"
+        fault = "it needs more memory than allowed"
     _send(to, {"sampled": sampled, "fault": fault})
 
 
 def _send(to: socket.socket, told: Mapping[str, Any], pixels: bytes = b"") -> None:
-    # Whoever takes the answers may be slow to store pictures, which is no fault of the file.
+    # The clock stops meanwhile: if the reader is slow to store pictures, that is not the file's fault.
     left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
     words = json.dumps(told).encode()
     to.sendall(HEAD.pack(len(words), len(pixels)) + words)

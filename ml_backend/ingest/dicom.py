@@ -21,14 +21,14 @@ from ml_backend.ingest.encapsulated import Fragments, encapsulated_frames, frame
 from ml_backend.ingest.pictures import ClipFrame, Sampler, check_count, check_size, plain, scaled, without_values
 from ml_backend.ingest.videos import ASSUMED_RATE, video_stream
 
-_VIDEO_SYNTAXES = "1.2.840.10008.1.2.4.10"  # MPEG-2, H.264 and HEVC inside DICOM; no other syntax starts so
+_VIDEO_SYNTAXES = "1.2.840.10008.1.2.4.10"  # MPEG-2, H.264 and HEVC inside DICOM; no other syntax starts like this
 _LONGEST_HEADER = 16 * 2**20
 _LONGEST_ELEMENT = 2**20  # longer ones, in which machines keep data of their own, are passed over
 _NATIVE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian)
 
 
 class _Limited:
-    """A file of which a header may be read, and no more: headers are read where nothing limits memory."""
+    """A file that can be read only up to the length of a header: nothing limits memory where headers are read."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -36,7 +36,7 @@ class _Limited:
         self.seek, self.tell, self.close = file.seek, file.tell, file.close
 
     def read(self, size: int = -1) -> bytes:
-        """Read like a file; FrameUnreadable where it would be too much in all."""
+        """Read like a file; raises FrameUnreadable once the total is too long."""
         data = self._file.read(self._left + 1 if size < 0 else min(size, self._left + 1))
         self._left -= len(data)
         if self._left < 0:
@@ -50,9 +50,9 @@ def dicom_header(path: Path) -> Any:
         with path.open("rb") as opened:
             file = _Limited(opened)
             pydicom.filereader.read_preamble(file, False)
-            meta = pydicom.filereader._read_file_meta_info(file)  # its public sister would read a file of any size
+            meta = pydicom.filereader._read_file_meta_info(file)  # the public function would read a file of any size
             if meta.get("TransferSyntaxUID") == uid.DeflatedExplicitVRLittleEndian:
-                # Inflating happens as a whole and before any size can be checked.
+                # The whole file would be inflated before any size can be checked.
                 raise FrameUnreadable("it is a deflated DICOM file; save it uncompressed")
             file.seek(0)
             return pydicom.dcmread(file, stop_before_pixels=True, defer_size=_LONGEST_ELEMENT)
@@ -87,7 +87,7 @@ def dicom_frames(path: Path, every: Fraction) -> Iterator[ClipFrame]:
 
 
 def _native_frames(path: Path, header: Any, chosen: Sequence[int]) -> Iterator[tuple[int, NDArray[Any]]]:
-    # With half the colours, pydicom finds only the first frame that it is asked for.
+    # With halved colours, pydicom finds only the first frame that it is asked for.
     halved = header.PhotometricInterpretation == "YBR_FULL_422"
     asked: list[Sequence[int]] = [[number] for number in chosen] if halved else [chosen]
     decoded = chain.from_iterable(_values(path, numbers) for numbers in asked)
@@ -100,14 +100,14 @@ def _native_frames(path: Path, header: Any, chosen: Sequence[int]) -> Iterator[t
 
 
 def _values(path: Path, numbers: Sequence[int]) -> Iterator[NDArray[Any]]:
-    with path.open("rb") as file:  # pydicom would look for the name of a file, and some have none
+    with path.open("rb") as file:  # not the path: pydicom would look for a name, and some files have none
         yield from pixels.iter_pixels(file, indices=numbers)
 
 
 def _dicom_times(header: Any, count: int) -> Sequence[Fraction]:
     """Return the time of each frame, in seconds from the first.
 
-    From the first of these that is there: Frame Time Vector, Frame Time (both in milliseconds), Cine Rate,
+    They come from the first of these that is there: Frame Time Vector, Frame Time (both in milliseconds), Cine Rate,
     Recommended Display Frame Rate (frames a second).
     """
     vector = header.get("FrameTimeVector")

@@ -48,7 +48,7 @@ def plugin_for(header: Any) -> str:
 
 
 def frame_count(header: Any) -> int:
-    """Return the number of frames that the header tells, or raise FrameUnreadable if that is no number."""
+    """Return the number of frames that the header gives, or raise FrameUnreadable if that is no number."""
     try:
         return int(header.get("NumberOfFrames") or 1)
     except (TypeError, ValueError, OverflowError):
@@ -80,7 +80,7 @@ def encapsulated_frames(path: Path, header: Any, chosen: Sequence[int]) -> Itera
 
 
 class Fragments(io.RawIOBase):
-    """The fragments of a DICOM file joined to one stream, such as a video, without reading them into memory."""
+    """The fragments of a DICOM file joined into one stream, such as a video, without reading them into memory."""
 
     def __init__(self, file: BinaryIO) -> None:
         _seek_frames(file)
@@ -200,4 +200,4 @@ def _size(coded: bytes) -> tuple[int, int]:
             height, width = struct.unpack_from(">HH", coded, at + 5)
             return width, height
         at += 1 if marker == 0xFF else 2 + length
-    raise FrameUnreadable("it is no JPEG picture")
+    raise FrameUnreadable("it is not a JPEG picture")

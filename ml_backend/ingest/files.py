@@ -1,6 +1,6 @@
 """Read files: videos, GIFs, stills and DICOM, as frames sampled by time.
 
-Files come from anywhere, so none is trusted: only the containers that `videos` names are opened, never a play list that
+Files come from anywhere, so none is trusted: only the containers that `videos` names are opened, never a playlist that
 refers to other files, and sizes are checked before anything is decoded. Any fault of a file ends as one
 `FrameUnreadable` with the reason.
 """

@@ -15,9 +15,9 @@ from ml_backend.errors import FrameUnreadable
 from ml_backend.ingest.pictures import ClipFrame, Sampler, check_count, check_size, one_line, plain
 
 ASSUMED_RATE = Fraction(25)  # frames a second, where a file says nothing
-# No play list among them: those read other files, and addresses.
+# No playlists: they make libav read other files and addresses.
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,gif"
-# What machines, phones and screen recorders write; libav knows hundreds more, and each is one more to attack.
+# What machines, phones and screen recorders write; libav knows hundreds more, each one more target for an attack.
 _CODECS = (
     "h264,hevc,av1,libdav1d,vp8,vp9,mpeg4,mpeg1video,mpeg2video,mpegvideo,msmpeg4v1,msmpeg4v2,msmpeg4,wmv1,wmv2,h263,"
     "mjpeg,jpeg2000,png,gif,bmp,rawvideo,msrle,msvideo1,cinepak,indeo3,indeo5,dvvideo,huffyuv,ffvhuff,ffv1,utvideo,"
@@ -38,7 +38,7 @@ def video_frames(path: Path, every: Fraction) -> Iterator[ClipFrame]:
         if not _is_cut_gif(file):
             yield from video_stream(file, every)
             return
-        # libav draws the part of the last frame that is there, and reports no error.
+        # libav yields what there is of the last frame, and reports no error.
         last: ClipFrame | None = None
         for frame in video_stream(file, every):
             if last is not None:
@@ -48,16 +48,16 @@ def video_frames(path: Path, every: Fraction) -> Iterator[ClipFrame]:
 
 
 def video_stream(file: BinaryIO, every: Fraction, rate: Fraction | None = None) -> Iterator[ClipFrame]:
-    """Yield the sampled frames of a video; an open file, not a name, so that no name is taken for an address.
+    """Yield the sampled frames of a video; it takes an open file, so that no name is mistaken for an address.
 
     ``rate`` (frames a second) is for bare H.264 and HEVC, which say nothing of time.
     """
     with av.open(file, options={**_OPTIONS, "framerate": str(rate or ASSUMED_RATE)}) as container:
         stream = next(iter(container.streams.video), None)
         if stream is None:
-            raise FrameUnreadable("it has no video in it")
+            raise FrameUnreadable("it contains no video")
         if stream.codec_context is None or stream.codec_context.name not in _CODECS.split(","):
-            raise FrameUnreadable("its video has a compression that is not read here: save it as H.264")
+            raise FrameUnreadable("the compression of its video is not supported: save it as H.264")
         check_size(stream.codec_context.width, stream.codec_context.height)
         sampler, clock = Sampler(every), Clock(stream)
         for count, frame in enumerate(sound_frames(container, stream)):
@@ -114,7 +114,7 @@ class Clock:
         if self._last is None:
             self._shift = stamp
         elif stamp - self._shift <= self._last:
-            # Clips joined together start their stamps anew.
+            # In joined clips the time stamps start anew.
             self._shift = stamp - after
         self._last = stamp - self._shift
         return self._last

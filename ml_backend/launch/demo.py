@@ -36,7 +36,7 @@ RUNS = Path("runs")
 def run(options: Options) -> None:
     """Start everything, import frames and print where to go; stop everything with Ctrl-C.
 
-    A folder that holds an earlier demo is opened again: nothing is imported twice, answers and versions are there.
+    An earlier demo in the folder is opened again with its answers and versions; nothing is imported twice.
     """
     _check(options)
     folder = (options.folder or RUNS / f"demo-{datetime.now():%Y%m%d-%H%M%S}").resolve()  # noqa: DTZ005
@@ -46,7 +46,7 @@ def run(options: Options) -> None:
         there = earlier(options, folder)
         state = there or first(options, folder)
         clips = None
-        # Phantom frames need not be there before Label Studio is started, and nothing of them can be refused.
+        # A user's clips may be refused, so they are read first; phantom frames can be made while Label Studio starts.
         if options.unattended or (state.clips and not state.imported):
             clips = _clips(state, folder, options.unattended or state.held_out is not None)
         if clips and there is None and options.unattended:
@@ -67,7 +67,7 @@ def _run(options: Options, state: DemoState, clips: Clips | None) -> None:
             print(f"{name:8} {line}", flush=True)
 
     with (folder / "demo.log").open("a", encoding="utf-8") as log, Processes(on_line) as processes:
-        # Label Studio makes a database for half a minute, on one core: all that needs none of it goes on meanwhile.
+        # Label Studio makes its database for half a minute, on one core: whatever does not need it is done meanwhile.
         begin_studio(processes, settings, folder)
         serve.start(processes, settings)
         start_early()
@@ -105,7 +105,7 @@ def _check(options: Options) -> None:
 
 
 def _clips(state: DemoState, folder: Path, labelled: bool) -> Clips:
-    """The clips to show and what is known of them; without any, phantom frames are made, once."""
+    """The clips to show and what is known about them; without any, makes phantom frames, once."""
     if state.clips is None:
         clips, table = folder / "phantom" / "clips", folder / "phantom" / "clips.csv"
         if not table.exists():

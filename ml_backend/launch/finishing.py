@@ -20,9 +20,9 @@ Truth = Mapping[int, NDArray[np.uint8]]
 
 
 def right_in_pool(services: Services, project: int, truth: Truth) -> dict[str, float] | None:
-    """How many labels of the whole pool are right, people's answers included; None where nothing is told.
+    """How many labels of the whole pool are right, people's answers included; None if nothing is told.
 
-    ``truth`` has the right combination of each task. The share that people answered stands beside it.
+    ``truth`` has the right combination of each task. The result also has the share that people answered.
     """
     order = services.orders(project).current()
     if order is None or order.told is None or not order.told.remembered:

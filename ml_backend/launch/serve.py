@@ -1,4 +1,4 @@
-"""Run everything that stands beside your Label Studio: backend, worker and sidecar, and Redis where none is set."""
+"""Run everything that stands beside your Label Studio: backend, worker and sidecar, and Redis if none is set."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ml_backend.store.pending import connect
 RESTART_SECONDS = 5.0
 LONGEST_WAIT_SECONDS = 60.0
 STABLE_SECONDS = 60.0
-"""A process that ran so long did not fail at its start."""
+"""A process that ran this long did not fail at its start."""
 REDIS_SECONDS = 20.0
 
 
 def run() -> None:
     """Start backend, worker and sidecar with the settings of the environment, and keep them running until Ctrl-C.
 
-    Nothing is started where the network cannot be built, or a newer release wrote the data folder.
+    Nothing is started if the network cannot be built, or a newer release wrote the data folder.
     """
     settings = load()
     require_readable(settings.data_dir)
@@ -41,7 +41,7 @@ def run() -> None:
 
 
 def _require_model(settings: Settings) -> None:
-    # With it come all our modules, which a restart need not wait for.
+    # This imports nearly all our modules, which a restart need not wait for.
     from ml_backend.setup.machine import model_problem
 
     problem = model_problem(settings)
@@ -52,7 +52,7 @@ def _require_model(settings: Settings) -> None:
 def start(processes: Processes, settings: Settings) -> dict[str, Child]:
     """Start the processes with these settings; returns them by name.
 
-    Raises InvalidRequest where the port is in use, or the embedded Redis of the data folder runs already.
+    Raises InvalidRequest if the port is in use, or the embedded Redis of the data folder is already running.
     """
     require_free(settings.host, settings.port, "TSAL_PORT")
     variables = environment(settings)
@@ -73,9 +73,9 @@ def start(processes: Processes, settings: Settings) -> dict[str, Child]:
 
 
 def keep_running(processes: Processes) -> None:
-    """Start again what ends by itself, until Ctrl-C.
+    """Restart what ends by itself, until Ctrl-C.
 
-    A process that ends again and again is started after a growing wait, from ``RESTART_SECONDS`` to
+    A process that ends again and again is restarted after a growing wait, from ``RESTART_SECONDS`` to
     ``LONGEST_WAIT_SECONDS``; the others go on meanwhile.
     """
     waits: dict[str, Wait] = {}
@@ -102,7 +102,7 @@ class Wait:
     due: float | None = None
 
     def begin(self, child: Child) -> float:
-        """Begin to wait, longer each time, unless the process ran well in between; returns until when."""
+        """Begin to wait, longer each time unless the process ran well in between; returns when the wait ends."""
         now = time.monotonic()
         short = now - child.started < STABLE_SECONDS
         self.seconds = min(max(RESTART_SECONDS, 2 * self.seconds), LONGEST_WAIT_SECONDS) if short else RESTART_SECONDS
@@ -130,8 +130,8 @@ def _require_first(url: str, data_dir: Path) -> None:
     with redis:
         process = redis.info("server")["process_id"]
     raise InvalidRequest(
-        f"the embedded Redis of {data_dir} runs already (process {process}): end the `tsal serve` that it belongs to, "
-        "or choose another TSAL_DATA_DIR"
+        f"the embedded Redis of {data_dir} is already running (process {process}): end the `tsal serve` that it "
+        "belongs to, or choose another TSAL_DATA_DIR"
     )
 
 

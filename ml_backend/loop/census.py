@@ -17,7 +17,7 @@ from ml_backend.studio.client import ConfirmedAnnotation
 from ml_backend.studio.configuration import NOT_ASSESSABLE, Configuration, in_words
 
 Label = dict[str, Any]
-"""The fields of an `Entry` that tell its label."""
+"""The fields of an `Entry` that describe its label."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def count(services: Services, project: int, answers: Answers, order: Order | Non
 
 
 def _labels(services: Services, project: int, answers: Answers, order: Order | None) -> Mapping[int, Label]:
-    """Find the label of each task that has one, or why it has none: people's answers before what the machine says."""
+    """Find the label of each task that has one, or why it has none: people's answers before the machine's."""
     grounds = services.grounds(project).get(order.about.name) if order else None
     found: dict[int, Label] = dict(_machine(grounds)) if grounds else {}
     found |= {task: _told("unreadable") for task in order.about.unreadable} if order else {}
@@ -71,14 +71,14 @@ def _labels(services: Services, project: int, answers: Answers, order: Order | N
 
 
 def unaided(services: Services, project: int, grounds: Grounds | None) -> set[int]:
-    """Return the tasks whose labels by the machine must not be shown before they are answered: blind or audited."""
+    """Return the tasks whose machine labels must not be shown before people answer: blind or audited."""
     finish = services.finishes(project).open()
     drawn = set(finish.drawn) if finish else set()
     return drawn | services.audits(project).tasks() | (grounds.blind if grounds else set())
 
 
 def _machine(grounds: Grounds) -> Iterator[tuple[int, Label]]:
-    """Yield what an order tells of its frames."""
+    """Yield what an order says about its frames."""
     rows = zip(grounds.frames, grounds.labels, grounds.confidence.tolist(), strict=False)
     for frame, labels, confidence in rows:
         if frame.task in grounds.sources:
@@ -88,7 +88,7 @@ def _machine(grounds: Grounds) -> Iterator[tuple[int, Label]]:
 
 
 def _people(answers: Answers) -> Iterator[tuple[int, Label]]:
-    """Yield what people answered, also where it does not count."""
+    """Yield what people answered, including what does not count."""
     decode = answers.configuration.label_set.decode
     yield from ((one.task, _told("not counted")) for one in answers.annotations if one.by_person)
     yield from ((task, _told("person", NOT_ASSESSABLE)) for task in answers.collected.not_assessable)

@@ -31,7 +31,7 @@ NEWS = ("TASKS_CREATED", "TASKS_DELETED")
 ACTIONS = (*ADDED, DELETED, TRAIN, *NEWS)
 REQUEST = "request"
 FIRST = 32
-"""Frames that are enough for a first fine-tune where a project brings annotations along: one batch of the training.
+"""Frames that are enough for a first fine-tune if a project brings annotations along: one training batch.
 
 A project that begins without any waits for K_max, so that its first version can be judged on audit frames.
 """
@@ -212,10 +212,10 @@ def _digest(text: str) -> str:
 
 
 def is_due_for_certain(services: Services, project: int) -> bool:
-    """Whether a fine-tune is due by what Label Studio has.
+    """Whether a fine-tune is due according to Label Studio.
 
-    Label Studio is asked a second time if a fine-tune is due only by webhooks that arrived during its answer: they may
-    be about annotations that a version has seen already.
+    Label Studio is asked a second time if a fine-tune is due only because of webhooks that arrived during its answer:
+    they may be about annotations that a version has seen already.
     """
     while True:
         now = catch_up(services, project)
@@ -240,7 +240,7 @@ def ended(services: Services, project: int, pool: int | None) -> str | None:
 
 def _is_due(services: Services, project: int, state: Progress) -> bool:
     settings = services.settings
-    if services.finishes(project).open() is not None:  # what an open audit asks is used for nothing before it counts
+    if services.finishes(project).open() is not None:  # its answers are not used before it is counted
         return False
     if not due(state, settings.k_max, settings.annotation_budget, settings.target_exact_match):
         return False

@@ -1,6 +1,6 @@
 """Finish a pool with a guarantee: draw an audit, ask it first, count it once, and say what it proves.
 
-While a finish stands, the queue is not refreshed: what was told when the audit was drawn is what is certified.
+While a finish stands, the queue is not refreshed: the labels that are certified are those of the moment of the draw.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from ml_backend.tsal.forecast import Forecast, Prospect, cheapest, within
 logger = logging.getLogger(__name__)
 Answers = dict[int, tuple[str, ...]]
 """What people said of each task: its symptoms, or that it is not assessable."""
-_STREAM = 3  # of the generator of a draw; those of a round have lower numbers
+_STREAM = 3  # number of the random stream of a draw; a round's streams have lower numbers
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What a finish would take: the forecast of the asked guarantee, and of what a ``budget`` of answers allows."""
+    """What a finish would take: forecasts for the requested guarantee, and for what a ``budget`` of answers allows."""
 
     finish: Finish
     rows: MachineRows
@@ -57,7 +57,7 @@ def offer(
     Raises:
         NotEnoughLabels: where nothing is confirmed yet, or everything is.
         InvalidRequest: for an error or a confidence that is no share between 0 and 1.
-        NotWritten: where the disk did not take what the labels rest on.
+        NotWritten: if the data behind the labels could not be written.
     """
     if not (0 < epsilon < 1 and 0 < confidence < 1):
         raise InvalidRequest("the error and the confidence must lie between 0 and 1, for example 0.03 and 0.95")
@@ -71,7 +71,7 @@ def offer(
     if not services.grounds(project).path(order.about.name).exists():
         # While a finish stands, no refresh would write it again.
         raise NotWritten(
-            f"project {project}: what the labels rest on could not be written; mend the disk and run it again"
+            f"project {project}: the data behind the labels could not be written; put the disk right and run it again"
         )
     remembered = _answered_by_people(services, project, order.told.remembered)
     told = np.flatnonzero(~np.isnan(order.told.confidence))
@@ -114,7 +114,7 @@ def begin(services: Services, project: int, offered: Offer) -> Finish:
     """Draw the audit, write it down, and put it first in the queue.
 
     Raises:
-        FinishStands: where another process has drawn since the offer; what it wrote down stays.
+        FinishStands: where another process has drawn since the offer; its record stays.
     """
     with services.finishes(project).alone():
         if services.finishes(project).count() >= offered.finish.number:
@@ -142,12 +142,12 @@ def _begun(services: Services, project: int, offered: Offer) -> Finish:
 
 
 def ask_first(services: Services, project: int, finish: Finish) -> None:
-    """Serve the frames that a finish wants from people before all others; does nothing where they are served so."""
+    """Put the frames that a finish wants from people first in the queue."""
     orders = services.orders(project)
     with orders.alone():
         order = orders.get(finish.order)
         if order is None or order.told is None:
-            raise NotEnoughLabels(f"the order {finish.order} is gone, on which finish {finish.number} rests")
+            raise NotEnoughLabels(f"the order {finish.order}, on which finish {finish.number} rests, is gone")
         rows = services.finishes(project).rows(finish)
         first = np.array(_wanted(finish, rows), np.int64)
         rest = order.tasks[~np.isin(order.tasks, first)]
@@ -170,7 +170,7 @@ def ask_first(services: Services, project: int, finish: Finish) -> None:
 
 
 def advance(services: Services, project: int) -> Finish | None:
-    """Take a finish one step on: find it void, or count its audit if that is answered; may be called at any time.
+    """Take a finish one step further: find it void, or count its audit once answered; may be called at any time.
 
     Returns the finish as it stands now, None where there is none.
     """
@@ -210,15 +210,15 @@ def certified(services: Services, project: int, collected: Collected, configurat
 
 
 def give_up(services: Services, project: int) -> Finish:
-    """Make the finish that stands void, so that the queue is refreshed again.
+    """Make the standing finish void, so that the queue is refreshed again.
 
     Raises:
-        InvalidRequest: where none stands.
+        InvalidRequest: if none stands.
     """
     with services.finishes(project).alone():
         standing = services.finishes(project).standing()
         if standing is None:
-            raise InvalidRequest(f"no certificate of project {project} stands")
+            raise InvalidRequest(f"project {project} has no standing certificate")
         return _void(services, project, standing, "it was given up")
 
 
@@ -243,7 +243,7 @@ def _voided(
     if any(marks.get(task) != mark for task, mark in finish.remembered.items()):
         return "an answer that the machine's labels rest on was changed or deleted"
     if finish.state == "open" and services.versions(project).active() != finish.version:
-        return "another version is active than the one whose labels are audited"
+        return "the active version is not the one whose labels are audited"
     drawn = {task: answers[task] for task in finish.drawn if task in answers}
     if finish.state == "certified" and drawn != finish.answers:
         return "an answer of the audit was changed or deleted"
@@ -258,7 +258,7 @@ def _voided(
 def _count(services: Services, project: int, finish: Finish, answers: Answers) -> Finish:
     """Count the answered audit once, and write down what it proves.
 
-    Where people say that a frame is not assessable, the machine's label counts as wrong: the guarantee is then too
+    If people say that a frame is not assessable, the machine's label counts as wrong: the guarantee is then too
     cautious, and never too bold.
     """
     store = services.finishes(project)
@@ -315,7 +315,7 @@ def _publish(services: Services, project: int, finish: Finish) -> None:
 
 
 def asks(services: Services, project: int, finish: Finish) -> bool:
-    """Whether the queue asks first for what a finish wants from people; yes where it is void and wants nothing."""
+    """Whether the queue asks first for what a finish wants from people; true if it is void and wants nothing."""
     if finish.state == "void":
         return True
     wanted = _wanted(finish, services.finishes(project).rows(finish))
@@ -333,7 +333,7 @@ def _wanted(finish: Finish, rows: MachineRows) -> list[int]:
 
 
 def _answers(collected: Collected, configuration: Configuration) -> Answers:
-    """What people said of each task that somebody looked at; a label that was imported answers no audit."""
+    """What people said of each task that somebody looked at; an imported label answers no audit."""
     looked_at = [one for one in seen_by_people(collected) if one.annotation.by_person]
     said = {one.annotation.task: _symptoms(one.labels, configuration.label_names) for one in looked_at}
     return dict.fromkeys(collected.not_assessable, (NOT_ASSESSABLE,)) | said

@@ -71,9 +71,9 @@ def _enqueue_due(services: Services, project: int, due: confirm.Due | None) -> s
 
 
 def enqueue(services: Services, project: int, trigger: str, reason: str) -> str | None:
-    """Enqueue the fine-tune that follows the newest version; None where that one is already under way.
+    """Enqueue the fine-tune that follows the newest version; None if that one is already under way.
 
-    The job's id names the version it follows, so there is one at a time however often it is asked for.
+    The job's id names the version it follows, so there is only one at a time, however often it is requested.
     """
     parent = newest_of(services, project)
     job_id = name_of(project, parent)
@@ -105,7 +105,7 @@ def name_of(project: int, parent: str | None) -> str:
 
 
 def newest_of(services: Services, project: int) -> str | None:
-    """The name of the newest version, also where it cannot be read; None before the first."""
+    """The name of the newest version, even if it cannot be read; None before the first."""
     names = services.versions(project).names()
     return names[-1] if names else None
 
@@ -119,7 +119,7 @@ def _request(services: Services, job_id: str) -> None:
 
 
 def fine_tune(project: int, parent: str | None) -> dict[str, Any]:
-    """The RQ job: train the version that follows ``parent``, unless that is done or not due any more.
+    """The RQ job: train the version that follows ``parent``, unless that is done or no longer due.
 
     An error that may pass is raised, and RQ tries again; any other error parks the fine-tune.
     """
@@ -187,7 +187,7 @@ def killed(services: Services, job: Job) -> None:
 
 
 def _parked(services: Services, job: Job | None, project: int, error: Exception) -> bool:
-    """Park a fine-tune that failed by ``error``, unless another try may succeed."""
+    """Park a fine-tune that failed with ``error``, unless another try may succeed."""
     if isinstance(error, BackendError):
         last = job is None or not job.retries_left
         parks = error.retry == "never" or (error.retry == "limited" and last)
@@ -250,14 +250,14 @@ def clear_ended(services: Services, job_id: str) -> None:
 
 
 def _is_of_0_1_0(job: Job) -> bool:
-    """Whether release 0.1.0 enqueued a job: its function lay elsewhere, so that each try would fail."""
+    """Whether release 0.1.0 enqueued a job: its function has moved since, so each try would fail."""
     return bool(job.func_name.startswith("ml_backend.jobs."))
 
 
 def _is_of_the_future(services: Services, job: Job) -> bool:
-    """Whether the clock was set back since a job was planned or last gave a sign of life: RQ would wait until then.
+    """Whether the clock was set back since a job was planned or last gave a sign of life.
 
-    A live worker gives a sign every few seconds, by the present clock.
+    RQ would wait for the clock to catch up. A live worker gives a sign every few seconds, by the present clock.
     """
     now = datetime.now(timezone.utc)
     if job.get_status(refresh=False) == JobStatus.SCHEDULED:

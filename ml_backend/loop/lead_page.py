@@ -1,7 +1,7 @@
-"""Make the data of the lead's page: at once, or of a large project in a process of its own.
+"""Make the data of a large project's lead page in a process of its own.
 
-It reads every frame of a project. With a million of them this takes minutes and gigabytes: no look of the sidecar may
-wait for it, and the memory goes with the process.
+This reads every frame of the project. With a million frames it takes minutes and gigabytes: the sidecar must not wait
+for it, and the end of the process frees the memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ml_backend.services import Services
 from ml_backend.settings import load
 
 LARGE = 50_000
-"""Frames of a project from which on a process of its own makes its page."""
+"""Projects with this many frames or more have their page made in a process of its own."""
 
 
 def begin(project: int, ended: str | None) -> subprocess.Popen[bytes]:

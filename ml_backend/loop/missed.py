@@ -1,7 +1,8 @@
-"""Jobs that are in no queue any more and that no worker has begun.
+"""Jobs that are no longer in a queue, although no worker has begun them.
 
-A worker takes a job out of its queue in one step and notes in others that it has begun. If it dies in between, RQ lists
-the job nowhere: nobody would ever do it, and as it still counts as queued, no other of its name could be enqueued.
+A worker takes a job out of its queue in one step and notes in later ones that the job has begun. If the worker dies in
+between, RQ lists the job nowhere. Nobody would ever do it, and because it still counts as queued, no other job of its
+name could be enqueued.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from ml_backend.services import Services
 
 logger = logging.getLogger(__name__)
 SECONDS = 60
-"""A live worker begins a job that it has taken much sooner."""
+"""A live worker needs much less time to begin a job that it has taken."""
 
 
 def is_missing(queue: Queue, job: Job) -> bool:
-    """Whether a job is to be done, and neither waits in its queue nor is with a worker; also true for a moment only."""
+    """Whether a queued job is neither in its queue nor with a worker; this is also true for a moment in between."""
     return (
         job.get_status() == JobStatus.QUEUED
         and job.get_position() is None
@@ -32,7 +33,7 @@ def is_missing(queue: Queue, job: Job) -> bool:
 def put_back(services: Services, name: str, job_id: str) -> None:
     """Put a job back into the queue ``name`` if it has been missing for so long that its worker must be dead.
 
-    Where the worker lives after all, the job is done twice, which all jobs bear.
+    If the worker is alive after all, the job is done twice, which harms no job.
     """
     queue = services.queue(name)
     job = queue.fetch_job(job_id)

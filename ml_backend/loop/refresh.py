@@ -1,6 +1,6 @@
-"""Refresh a queue, in a process of its own where that needs the network.
+"""Refresh a queue, in a process of its own if that needs the network.
 
-The sidecar waits most of the time, and a network costs half a gigabyte: it goes with the process that needed it.
+The sidecar waits most of the time, and a network takes half a gigabyte. The end of the process frees it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def refresh_if_needed(services: Services, project: int, look_for_frames: bool, look_for_changes: bool) -> None:
-    """Put a queue in order if that is needed, and note how far that is; the flags as in `order.needs_refresh`.
+    """Put a queue in order if needed, and note the progress; the flags are those of `order.needs_refresh`.
 
     Raises what `order.refresh` raises, and BackendError if the process that had the network was killed.
     """
@@ -30,10 +30,10 @@ def refresh_if_needed(services: Services, project: int, look_for_frames: bool, l
 
 
 def _require_scores(services: Services, project: int) -> None:
-    """Raise NetworkNeeded where a refresh would find after listing the whole pool that a new version is to be asked."""
+    """Raise NetworkNeeded if a new version has scored nothing yet; a refresh would list the whole pool to find out."""
     version = services.versions(project).active()
     if version is not None and not services.computes and not services.has_scored(project, version):
-        raise NetworkNeeded(f"nobody has asked {version} yet")
+        raise NetworkNeeded(f"{version} has scored nothing yet")
 
 
 def _refresh(services: Services, project: int, look_for_frames: bool, look_for_changes: bool) -> None:

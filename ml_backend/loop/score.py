@@ -1,6 +1,6 @@
 """Scoring a whole pool, with the help of any number of RQ workers that share the cache of activations.
 
-A worker does the dear part, the trunk, and leaves the activations in the cache and the embeddings with the project.
+A worker does the costly part, the trunk, and leaves the activations in the cache and the embeddings with the project.
 This process takes the frames in their order and the workers begin at the end, so they meet: what no worker has begun is
 done here, and so is what a worker fails to do. Whole pieces of `CHUNK` frames are shared out, so the network sees the
 same batches, and the result is the same, however many workers there are.

@@ -60,7 +60,7 @@ class Watched:
 def watch(services: Services, projects: list[int] | None) -> None:
     """Look at every project again and again until told to stop.
 
-    Projects are looked at side by side, `AT_ONCE` at a time: one that is slow or fails keeps no other waiting.
+    Projects are looked at side by side, `AT_ONCE` at a time: a slow or failing one keeps no other waiting.
     """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -103,7 +103,7 @@ def connected(services: Services, known: list[int]) -> list[int]:
 
 
 def log_clock_jump(offset: float) -> float:
-    """Log a jump of the wall clock, whose ``offset`` from the monotonic one is known, in s; returns the offset now."""
+    """Log a jump of the wall clock against the monotonic one since ``offset`` (s) was taken; returns the new offset."""
     now = time.time() - time.monotonic()
     if abs(now - offset) > CLOCK_SECONDS:
         event(logger, "the clock jumped", level=logging.WARNING, seconds=round(now - offset))
@@ -113,8 +113,8 @@ def log_clock_jump(offset: float) -> float:
 def try_look(services: Services, project: int, state: Watched) -> None:
     """Look at a project, unless that failed a moment ago.
 
-    An error concerns this project alone. It is logged if it differs from the last one, an unexpected one with its
-    place in the code. The project is then skipped for a growing time while the others go on.
+    An error concerns this project alone. It is logged if it differs from the last one, and with its place in
+    the code if it is unexpected. The project is then skipped for a growing time while the others go on.
     """
     if time.monotonic() < state.again:
         return
@@ -151,7 +151,7 @@ def look(services: Services, project: int, state: Watched) -> None:
     version = services.versions(project).active()
     counts = services.studio.counts(project)
     finishing.advance(services, project)
-    # Before the refresh, so that one that fails again and again holds up no training.
+    # Before the refresh, so that a refresh that fails again and again holds up no training.
     busy = due and counts.annotations != services.pending(project).reconciled()
     answers = _caught_up(services, project, state, counts, busy) if due else None
     if due:
@@ -183,7 +183,7 @@ def _overview(services: Services, project: int, state: Watched, counts: Counts, 
     """Update the lead's page if something has changed; for new answers alone, at most once per poll and after a rest.
 
     This is the last step of a look, because it reads everything anew: nothing waits for it, and a failure affects only
-    the page. Of a large project the page is made by a process of its own, one at a time.
+    the page. A large project has its page made in a process of its own, one at a time.
     """
     if state.page is not None and not _page_ended(services, project, state, state.page):
         return
@@ -208,7 +208,7 @@ def _overview(services: Services, project: int, state: Watched, counts: Counts, 
 
 
 def _page_ended(services: Services, project: int, state: Watched, page: subprocess.Popen[bytes]) -> bool:
-    """Whether the process that makes the page has ended; then the page rests, or is made again if it failed."""
+    """Whether the process that makes the page has ended; if so, the page rests, or is made again if that failed."""
     status = page.poll()
     if status is None:
         return False
@@ -223,7 +223,7 @@ def _page_ended(services: Services, project: int, state: Watched, page: subproce
 
 
 def _caught_up(services: Services, project: int, state: Watched, counts: Counts, busy: bool) -> Collected | None:
-    """Reconcile if annotations came or went since the last time, or Redis was emptied: if it is ``busy``.
+    """Reconcile if ``busy``: annotations came or went since the last time, or Redis was emptied.
 
     A changed annotation changes no count, so everything is read from time to time as well.
 

@@ -1,4 +1,4 @@
-"""The RQ worker: runs fine-tunes, and its part of the scoring of a pool, in the background."""
+"""The RQ worker: runs fine-tunes and its share of a pool's scoring in the background."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOST_SECONDS = 15
 
 def work(*, burst: bool = False, scoring_only: bool = False) -> None:
     """Work until stopped, or with ``burst`` until the queues are empty; ``scoring_only``: run no fine-tunes."""
-    # Annotators wait for the backend, nobody waits for a worker.
+    # Annotators wait for the backend; nobody waits for a worker.
     os.nice(NICENESS)
     services = Services(jobs.settings_for_worker())
     confirm.unpark_after_changes(services)
@@ -40,9 +40,9 @@ def work(*, burst: bool = False, scoring_only: bool = False) -> None:
 
 
 def prepare(warm: bool) -> None:
-    """Import what is small and slow to import: each job is a fork of this process.
+    """Import what is small but slow to import: each job is a fork of this process.
 
-    torch is large: only a ``warm`` worker imports it, where otherwise each job does, and half a gigabyte goes with it.
+    torch takes half a gigabyte. Only a ``warm`` worker imports it here; otherwise each job does, and frees it again.
     """
     import sklearn.cluster
     import sklearn.linear_model  # noqa: F401

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from ml_backend.store.files import write_aside
 
 Model = TypeVar("Model", bound=BaseModel)
-FILES = 16  # whose content is held
+FILES = 16  # with their content in memory
 
 
 class Kept(Generic[Model]):
@@ -21,7 +21,7 @@ class Kept(Generic[Model]):
         self._path, self._model = path, model
 
     def read(self) -> Model | None:
-        """Return what was last written, None before that or if it cannot be read (the next one replaces it)."""
+        """Return what was last written; None if there is nothing yet or it is damaged (the next write replaces it)."""
         try:
             state = self._path.stat()
             return _read(self._model, self._path, state.st_mtime_ns, state.st_size)
@@ -45,6 +45,6 @@ def _read(model: type[Model], path: Path, written_ns: int, size: int) -> Model:
     return cast(Model, known[1])
 
 
-# What was last read of each file, the longest unasked first. Nothing older: the census of a large project takes 100 MB.
+# The newest content of each file, least recently used first. Older content is dropped, as it may be large.
 _LAST: dict[Path, tuple[tuple[int, int], BaseModel]] = {}
 _GATE = Lock()

@@ -1,4 +1,4 @@
-"""Arrays of an ``.npz`` file that stay on disk: only what is used of them takes memory."""
+"""Arrays of an ``.npz`` file that stay on disk: only the parts that are used take memory."""
 
 from __future__ import annotations
 
@@ -40,6 +40,6 @@ def _mapped(file: BinaryIO, member: ZipInfo) -> NDArray[Any]:
     shape, fortran, dtype = read_header(file)  # type: ignore[no-untyped-call]
     if dtype.hasobject:
         raise ValueError(f"{member.filename} has objects")
-    if 0 in shape:  # nothing can be mapped there
+    if 0 in shape:  # an empty array cannot be mapped
         return np.empty(shape, dtype)
     return np.memmap(file, dtype, "r", file.tell(), shape, "F" if fortran else "C")

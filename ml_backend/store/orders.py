@@ -29,10 +29,10 @@ NAME = re.compile(rf"^(?:{WORDS})?(?P<source>diversity|msml-\d{{4,}}-[0-9a-f]{{8
 
 
 class Basis(BaseModel):
-    """What an order rests on besides its frames: where one of these changes, the queue must be put in order again.
+    """What an order rests on besides its frames: if one of these changes, the queue must be put in order again.
 
     ``strategy`` and ``validator`` as in `tsal`; ``symptoms`` are those of the labelling configuration; ``audit`` and
-    ``hold_out`` the settings of that name. Orders from before these were kept have their defaults.
+    ``hold_out`` are the settings of the same names. Older orders, saved without these, have the defaults.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -119,7 +119,7 @@ class OrderStore:
             "tasks": order.tasks,
             "informativeness": order.informativeness,
         }
-        # A few reasons hold for all frames: as words they would take most of the file, and of the time to read it.
+        # All frames share a few reasons. Spelled out, they would take most of the file and of the time to read it.
         names = sorted(set(order.reasons))
         place_of = {name: place for place, name in enumerate(names)}
         arrays |= {
@@ -164,14 +164,14 @@ class OrderStore:
         if about is None:
             return None
         try:
-            # Read whole: what goes wrong from there on is the content's fault and not the disk's.
+            # Read the whole file first: any later error is the content's fault, not the disk's.
             content = io.BytesIO((self._orders / f"{name}.npz").read_bytes())
             with np.load(content, allow_pickle=False) as arrays:
                 told = None
                 if "remembered" in arrays:
                     told = Told(arrays["labels"], arrays["confidence"], dict(arrays["remembered"].tolist()))
                 return Order(about, arrays["tasks"], arrays["informativeness"], _reasons(arrays), told)
-        except FileNotFoundError:  # forgotten since we read what it is
+        except FileNotFoundError:  # pruned since we read its JSON
             return None
         except (EOFError, BadZipFile, ValueError, LookupError, RuntimeError):
             _tell_of_damage(self._orders / name)
@@ -183,7 +183,7 @@ class OrderStore:
         for path in self._orders.glob("*.npz"):
             name = path.name.removesuffix(".npz")
             if name not in wanted:
-                # In this order, so that what is left behind by a sudden end is no order and is found again.
+                # In this sequence, so that what a sudden end leaves behind is no order, and the next call finds it.
                 (self._orders / f"{name}.json").unlink(missing_ok=True)
                 (self._orders / f"{name}.grounds").unlink(missing_ok=True)
                 path.unlink()
@@ -198,5 +198,5 @@ def _reasons(arrays: Any) -> tuple[str, ...]:
 
 @lru_cache(maxsize=64)
 def _tell_of_damage(order: Path) -> None:
-    """Log that an order counts as absent: once, however often it is asked for."""
+    """Log, once for each order, that it counts as absent."""
     event(logger, "order damaged", level=logging.WARNING, order=order, reason="it counts as absent and is made anew")

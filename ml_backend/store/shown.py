@@ -1,4 +1,4 @@
-"""The frames that a picture may show, as columns: those of a million frames can stay on disk."""
+"""The frames that a picture may show, as columns, which can stay on disk even for a million frames."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ml_backend.store.evidence_addresses import name_of
 
-DIGITS = 16  # of a name: as many as 64 bits hold
+DIGITS = 16  # hexadecimal digits of a name that are compared first: as many as 64 bits hold
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Frames(Sequence[Shown]):
 
     @classmethod
     def of(cls, frames: Sequence[Shown]) -> Frames:
-        """Make columns of frames."""
+        """Turn frames into columns."""
         number: dict[str, int] = {}
         clips = [number.setdefault(one.clip, len(number)) for one in frames]
         return cls(
@@ -89,7 +89,7 @@ class Frames(Sequence[Shown]):
 
     @classmethod
     def read(cls, columns: Mapping[str, NDArray[Any]]) -> Frames:
-        """Make frames of what `columns` returned."""
+        """Turn what `columns` returned back into frames."""
         urls = _Texts(columns["urls"], columns["url_ends"])
         names = _Texts(columns["clip_names"], columns["clip_name_ends"])
         return cls(columns["tasks"], columns["clip_of"], columns["time_of"], columns["names"], urls, names)
@@ -100,7 +100,7 @@ class Frames(Sequence[Shown]):
         return next((row for row in rows if name_of(self._urls[row]) == name), None)
 
     def rows_of(self, tasks: Iterable[int]) -> NDArray[np.intp]:
-        """Return the rows of tasks, ascending; tasks that are not there have none."""
+        """Return the rows of these tasks, ascending; tasks without a frame here are left out."""
         return np.flatnonzero(np.isin(self.tasks, np.fromiter(tasks, np.int64)))
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""What is known of a trunk without building it: the names under which what it computes is kept."""
+"""What is known about a trunk without building it: the names under which its results are kept."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from ml_backend.store.files import write_aside
 
-MOST = 8  # trunks remembered; an installation changes its backbone seldom
+MOST = 8  # trunks remembered; an installation seldom changes its backbone
 
 
 class Trunk(BaseModel):
-    """A trunk: ``key`` and ``precision`` name what it computes, of ``shape`` (channels, height, width) a frame."""
+    """A trunk: ``key`` and ``precision`` name its results, each of ``shape`` (channels, height, width)."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -37,11 +37,11 @@ class TrunkStore:
         self._path = data_dir / "trunks.json"
 
     def read(self, built_from: str) -> Trunk | None:
-        """The trunk that was built from this before, None where that is not known."""
+        """The trunk that was built from this before, None if unknown."""
         return self._all().get(built_from)
 
     def keep(self, built_from: str, trunk: Trunk) -> None:
-        """Remember a trunk in a data folder that is there; a full disk costs only the time to build it again."""
+        """Remember a trunk if the data folder exists; a full disk costs only the time to build the trunk again."""
         known = self._all()
         if known.get(built_from) != trunk and self._path.parent.is_dir():
             known.pop(built_from, None)

@@ -21,7 +21,7 @@ from ml_backend.studio.credentials import CREDENTIALS_HINT, Credentials
 Answer = TypeVar("Answer")
 _WAITS = (0.2, 1.0)  # seconds before the second and the third try of a read
 _DETAIL = 400  # characters of Label Studio's own explanation that a message repeats
-_GATEWAY = (502, 503, 504)  # a proxy answers so if the Label Studio behind it is down
+_GATEWAY = (502, 503, 504)  # what a proxy answers if the Label Studio behind it is down
 _HINTS = {
     400: "correct the values",
     401: CREDENTIALS_HINT,
@@ -68,7 +68,7 @@ class Calls:
         return {"timeout_in_seconds": self._slow}
 
     def read(self, what: str, call: Callable[[], Answer]) -> Answer:
-        """Run a call that changes nothing; it is repeated twice where the connection fails."""
+        """Run a call that changes nothing; it is repeated up to twice if the connection fails."""
         for wait in _WAITS:
             try:
                 return call()
@@ -127,13 +127,13 @@ class Calls:
     def _refused(self, what: str, error: ApiError) -> Exception:
         status, detail = error.status_code or 0, _detail(error.body)
         if status in _GATEWAY:
-            return StudioUnavailable(f"{what}: Label Studio at {self.url} is not there, a proxy answers {status}")
+            return StudioUnavailable(f"{what}: Label Studio at {self.url} is down: a proxy answers {status}")
         if 200 <= status < 300:
             return StudioRefused(f"{what}: {self._not_label_studio()}")
         if 300 <= status < 400:
             place = urlsplit((error.headers or {}).get("location", ""))
             return StudioRefused(
-                f"{what}: {self.url} sends on to {place.scheme}://{place.netloc.rpartition('@')[2]}{place.path}; "
+                f"{what}: {self.url} redirects to {place.scheme}://{place.netloc.rpartition('@')[2]}{place.path}; "
                 "set the address that Label Studio really has"
             )
         hint = _HINTS.get(status, "see Label Studio's own log")

@@ -20,7 +20,7 @@ _EXAMPLE = (
 
 MAX_CHOICES = 1000
 LONGEST_NAME = 500
-_TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # the direction of what follows
+_TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # they turn the direction of text
 
 # Names of the controls other than the symptoms, and the values that Label Studio stores for their choices.
 CERTAINTY = "certainty"
@@ -28,7 +28,7 @@ OTHERWISE = "otherwise"
 NONE_OF_THESE = "none of these"
 NOT_ASSESSABLE = "not assessable"
 
-# What teams call the choice for a healthy lung. A-lines are a sign of one, but may also be a symptom beside it.
+# What teams call the choice for a healthy lung. A-lines are a sign of it, but may also be a choice of their own.
 _HEALTHY = re.compile(
     r"(?<!not )(?<!non-)(?<!nicht )\b(healthy|normal\w{0,2}|none|nothing|no (findings?|symptoms?|patholog\w+)"
     r"|no abnormalit\w+"
@@ -185,7 +185,7 @@ def _healthy_first(choices: list[tuple[str, str]], healthy: str) -> list[tuple[s
 
 
 def _check(choices: Sequence[tuple[str, str]], control: str) -> None:
-    """Refuse more choices than anybody could tell apart, and names that do something where they are shown."""
+    """Refuse more choices than anybody could tell apart, and names that do something when they are shown."""
     if len(choices) > MAX_CHOICES:
         raise ConfigurationUnusable(
             f'<Choices name="{control}"> has {len(choices)} <Choice> in it; write at most {MAX_CHOICES}'
@@ -199,7 +199,7 @@ def _check(choices: Sequence[tuple[str, str]], control: str) -> None:
 
 
 def _commands(letter: str) -> bool:
-    """Whether a character changes how others are shown instead of being one."""
+    """Whether a character changes how others are shown instead of being shown itself."""
     return unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or letter in _TURNS
 
 

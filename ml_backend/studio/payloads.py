@@ -50,7 +50,7 @@ class Prediction:
 class Imported:
     """Where an imported annotation comes from: the name of the table, and when it was imported (ISO 8601).
 
-    ``annotator`` and ``date`` as the table tells them, empty where it does not.
+    ``annotator`` and ``date`` as the table gives them, empty if it does not.
     """
 
     file: str
@@ -123,9 +123,9 @@ def choices_result(labels: NDArray[np.uint8], configuration: Configuration) -> d
 
 
 def imported_result(labels: NDArray[np.uint8], configuration: Configuration, origin: Imported) -> list[dict[str, Any]]:
-    """Write a (l,) combination that was imported as an annotation's result, with its origin for ever.
+    """Write an imported (l,) combination as an annotation's result, with its origin.
 
-    When somebody opens the annotation in the browser and updates it, the origin goes: it is that person's then.
+    When somebody updates the annotation in the browser, the origin is lost: the answer is that person's from then on.
     """
     item = choices_result(labels, configuration)
     if configuration.none_of_these and not labels.any():
@@ -146,7 +146,7 @@ def origin_of(result: object) -> Imported | None:
 def labels_of(
     result: Sequence[Mapping[str, Any]], configuration: Configuration
 ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """Read a confirmed annotation's result; what other controls hold is ignored.
+    """Read a confirmed annotation's result; other controls are ignored.
 
     Returns its (l,) uint8 combination, and the choices that the configuration does not have (any more): the answers on
     the other symptoms stand. Raises UnknownLabel where nothing else is ticked, or for a result that is not of Label
@@ -206,7 +206,7 @@ def is_accepted_unseen(annotation: Mapping[str, Any]) -> bool:
     The Data Manager's "Create Annotations From Predictions" notes the prediction and neither a time nor an editor. A
     submit or an update, in the browser or through the API, always notes who made it (``updated_by``), and the browser
     also how long it took (``lead_time``). Imported annotations have no parent prediction. When a prediction is
-    deleted, Label Studio forgets that it was the parent; what a prediction says, and nothing else says, stays.
+    deleted, Label Studio forgets that it was the parent; what only a prediction says stays in the annotation.
     """
     if any(annotation.get(name) is not None for name in ("lead_time", "updated_by")):
         return False
@@ -214,7 +214,7 @@ def is_accepted_unseen(annotation: Mapping[str, Any]) -> bool:
 
 
 def _says_what_predictions_say(result: object) -> bool:
-    """Whether a result has what only our predictions have, or nothing at all, like one without ticks."""
+    """Whether a result has what only our predictions have, or is empty, like a prediction without ticks."""
     items = [item for item in result if isinstance(item, Mapping)] if isinstance(result, list | tuple) else []
     ours = any(AUDIT in item or item.get("from_name") == CERTAINTY for item in items)
     return result == [] or (ours and origin_of(result) is None)

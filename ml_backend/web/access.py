@@ -23,14 +23,14 @@ def secret_header(settings: Settings) -> dict[str, str]:
 
 def require_access(request: Request, settings: Settings, attempts: Attempts) -> None:
     """Let a request in by our secret (webhooks), by name and password, or, where none is set, from this machine."""
-    # Container health checks send no password, the right to see evidence is the signature in its address, and the
-    # lead's page lets people in by itself.
+    # Container health checks send no password, a signature in its address protects evidence, and the lead's page has a
+    # login of its own.
     if request.endpoint not in ("health", "evidence", None) and request.blueprint != "lead":
         _require_in_time(request, settings, attempts)
 
 
 def has_access(request: Request, settings: Settings, attempts: Attempts) -> bool:
-    """Whether the caller of an open page could also ask for the others."""
+    """Whether the caller of an open page may also see the others."""
     try:
         _require_in_time(request, settings, attempts)
     except (Unauthorized, TooManyAttempts):
@@ -39,7 +39,7 @@ def has_access(request: Request, settings: Settings, attempts: Attempts) -> bool
 
 
 def _require_in_time(request: Request, settings: Settings, attempts: Attempts) -> None:
-    """Let nobody guess fast. Programs of this machine may, or one with an old password would lock out the others."""
+    """Slow down guessing, but not on this machine: a program with an old password would lock out all others."""
     guess = not is_local(request) and ("Authorization" in request.headers or SECRET_HEADER in request.headers)
     address = request.remote_addr or ""
     if guess and (wait := attempts.wait(address)):
@@ -101,11 +101,11 @@ def sent_names(request: Request) -> tuple[str | None, str | None]:
     """The name and the password of the request's header, None where it sends none."""
     try:
         sent = request.authorization
-    except ValueError:  # werkzeug's, where what should be base64 is not even ASCII
+    except ValueError:  # werkzeug raises it if the base64 is not even ASCII
         sent = None
     return (sent.username, sent.password) if sent else (None, None)
 
 
 def same(sent: str | None, wanted: str) -> bool:
-    """Compare in a time that does not tell how much of it is right."""
+    """Compare in a time that does not reveal how much is right."""
     return hmac.compare_digest((sent or "").encode(), wanted.encode())

@@ -1,4 +1,4 @@
-"""How many wrong passwords came from where."""
+"""How many wrong passwords came from each address."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Attempts:
             return max(0.0, failed[0] + WAIT_SECONDS - time.monotonic())
 
     def fail(self, address: str) -> None:
-        """Record a wrong password. Where there are many addresses, the oldest are forgotten."""
+        """Record a wrong password. If there are too many addresses, the oldest are forgotten."""
         with self._lock:
             failed = self._failed.pop(address, deque(maxlen=FAILURES))
             failed.append(time.monotonic())

@@ -133,7 +133,7 @@ def test_a_redirect_is_not_followed_with_the_token(site: Site) -> None:
     with running_site() as other:
         site.sends_on(PROJECT, f"{other.url}/there?token=00secret00", 301)
         text = refused(lambda: Studio(site.url, LEGACY).project(7))
-        assert f"sends on to {other.url}/there; set the address that Label Studio really has" in text
+        assert f"redirects to {other.url}/there; set the address that Label Studio really has" in text
         assert other.asked == []
 
 
