@@ -1,4 +1,4 @@
-"""`tsal audit`: what the answered audit frames say of the ticks."""
+"""`tsal audit`: what the answered audit frames say about the ticks."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _lines(project: int, report: AuditReport) -> Iterator[str]:
     yield f"Changed where people saw the ticks: {_share(bias.shown)}"
     yield f"Different where they did not: {_share(bias.hidden)}"
     if bias.value is None:
-        yield "Automation bias: not known, it needs frames with ticks and without"
+        yield "Automation bias: unknown; it takes answered frames with ticks and without"
     else:
         yield f"Automation bias, the difference: {_percent(bias.value)} {_ends(bias.interval)}"
     yield "Confidence  mean  right"

@@ -18,9 +18,9 @@ MEGABYTE = 1_000_000
 def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write. An earlier backup in it is replaced.")],
 ) -> None:
-    """Back up the data folder (TSAL_DATA_DIR) into one file, also while `tsal serve` runs.
+    """Back up the data folder (TSAL_DATA_DIR) into one file, even while `tsal serve` runs.
 
-    The file has versions, certificates, audits and secrets: keep it as safe as the folder. It does not have what is
+    The file has versions, certificates, audits and secrets: keep it as safe as the folder. It leaves out what can be
     made again: the cache, embeddings, and what Redis holds. Back up Label Studio by its own means, after this.
     """
     from ml_backend.settings import load
@@ -29,15 +29,15 @@ def backup(
     folder = load().data_dir
     with Progress("backup", "file") as progress:
         contents = back_up(folder, file, progress.at)
-    print(f"{folder} is in {file}: {_told(contents)}")
+    print(f"{folder} is backed up in {file}: {_told(contents)}")
 
 
 def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="File that `tsal backup` wrote.")],
 ) -> None:
-    """Make a data folder (TSAL_DATA_DIR) of a backup. The folder must be new or empty.
+    """Restore a data folder (TSAL_DATA_DIR) from a backup. The folder must be new or empty.
 
-    Nothing is written if the file is damaged or no backup (ends with 1), the folder is not empty (2), or a newer
+    Nothing is written if the file is damaged or not a backup (ends with 1), the folder is not empty (2), or a newer
     release made the backup (7).
     """
     from ml_backend.settings import load

@@ -23,7 +23,7 @@ def connected(services: Services, named: int | None) -> int:
     """The project that a command works on: the named one, or the only connected one.
 
     Raises:
-        InvalidRequest: where it is not connected, or none is named and there are several.
+        InvalidRequest: if it is not connected, or none is named and there are several.
     """
     projects = services.projects()
     if named is None and len(projects) == 1:
@@ -47,7 +47,7 @@ def run(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        from redis.exceptions import RedisError  # not at the top: `tsal --help` is to be fast
+        from redis.exceptions import RedisError  # not at the top: `tsal --help` must be fast
 
         if not isinstance(error, RedisError):
             raise

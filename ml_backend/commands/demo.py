@@ -41,7 +41,7 @@ def demo(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Where the demo keeps its files. A folder of an earlier demo opens it again.",
+            help="Where the demo keeps its files. An earlier demo's folder opens that demo again.",
             show_default="a new one in runs",
         ),
     ] = None,

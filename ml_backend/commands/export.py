@@ -25,7 +25,7 @@ class Only(str, Enum):
 
 
 class Frames(str, Enum):
-    """What becomes of the pictures."""
+    """What happens to the pictures."""
 
     copy = "copy"
     refer = "refer"
@@ -44,14 +44,18 @@ To = Annotated[
 ]
 Formats = Annotated[
     list[str],
-    typer.Option("--format", metavar="NAME", help="csv, parquet, coco or imagefolder; several: repeat it, or commas."),
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help="csv, parquet, coco or imagefolder. For several, repeat the option or use commas.",
+    ),
 ]
 Which = Annotated[
     Only,
     typer.Option(
         "--only",
-        help="people: labels that a person confirmed. certified: those that a valid certificate covers. all: also what "
-        "was imported or accepted unseen, and the machine's.",
+        help="people: labels that a person confirmed. certified: those that a valid certificate covers. all: also "
+        "those that were imported, accepted unseen, or given by the machine.",
     ),
 ]
 Pictures = Annotated[
@@ -61,12 +65,12 @@ Named = Annotated[
     Identifiers,
     typer.Option(
         "--identifiers",
-        help="hashed: patients and clips get pseudonyms. tasks: they are named as in the tasks, which is right only "
-        "where these names identify nobody.",
+        help="hashed: patients and clips get pseudonyms. tasks: they keep their names in the tasks; choose this only "
+        "if those names identify nobody.",
     ),
 ]
 WithNames = Annotated[bool, typer.Option("--names", help="Name the annotators, who have pseudonyms otherwise.")]
-Licence = Annotated[str, typer.Option("--licence", metavar="TEXT", help="What the data card says of the licence.")]
+Licence = Annotated[str, typer.Option("--licence", metavar="TEXT", help="What the data card says about the licence.")]
 
 
 def export(
@@ -81,11 +85,11 @@ def export(
 ) -> None:
     """Export a project's frames and labels as a training set, split by patient, with a data card.
 
-    Patients that the project holds out are the test part and never in another one. The same state gives the same
-    files, byte for byte. Pictures are copied without anything in the file but the picture.
+    Patients that the project holds out are the test part and never in another part. The same state gives the same
+    files, byte for byte. Pictures are copied without metadata.
 
     Ends with 1 if a picture could not be read (its frame is left out) or the folder could not be written (then nothing
-    of it is left), with 2 if called wrongly, with 3 if pyarrow is needed and missing, with 4 or 5 if Label Studio does
+    is left of it), with 2 if called wrongly, with 3 if pyarrow is needed and missing, with 4 or 5 if Label Studio does
     not answer or refuses.
     """
     from ml_backend.export.export import Wanted, formats_of

@@ -26,8 +26,8 @@ Distance = Annotated[
     int,
     typer.Option(
         metavar="BITS",
-        help="Drop a frame whose perceptual hash differs from an earlier one of its clip in so many of 256 bits or "
-        "fewer. 0: only the same hash; negative: keep all.",
+        help="Drop a frame whose perceptual hash differs from that of an earlier frame of its clip in at most "
+        "so many of 256 bits. 0: only the same hash; negative: keep all.",
     ),
 ]
 KeepDuplicates = Annotated[bool, typer.Option("--keep-duplicates", help="Keep all frames; the same as --distance -1.")]
@@ -45,16 +45,16 @@ TrustHeaders = Annotated[
     bool,
     typer.Option(
         "--trust-headers",
-        help="The patients in DICOM headers are right, also where one has files in several folders (which is refused "
-        "otherwise) and where --patient-level is given.",
+        help="Trust the patients in DICOM headers, even if one has files in several folders (which is refused "
+        "otherwise) or --patient-level is given.",
     ),
 ]
 KeepPatients = Annotated[
     bool,
     typer.Option(
         "--keep-patients",
-        help="Clips that are in the project under another patient keep it, and new clips of the same patient follow "
-        "them. Without this, the import is refused.",
+        help="Clips that are in the project under another patient keep that patient, and new clips of the same "
+        "patient get it too. Without this, the import is refused.",
     ),
 ]
 Frames = Annotated[
@@ -89,13 +89,13 @@ QueryText = Annotated[
 ]
 Again = Annotated[
     bool,
-    typer.Option("--again", help="Fetch instances again that the project has already, such as for more frames."),
+    typer.Option("--again", help="Fetch again what the project already has, for example to take more frames."),
 ]
 Crop = Annotated[
     str | None,
     typer.Option(
         metavar="LEFT,TOP,WIDTH,HEIGHT",
-        help="Take only this part of every picture, in pixels. Kept for later imports into the project, with --mask.",
+        help="Take only this part of every picture, in pixels. Kept for later imports into the project, like --mask.",
         show_default="what the project has",
     ),
 ]
@@ -120,7 +120,7 @@ InBucket = Annotated[
     typer.Option(
         "--storage",
         metavar="s3://BUCKET/PREFIX",
-        help="Keep the pictures in a bucket and not in a folder (see TSAL_S3_ENDPOINT). Needs the extra [s3].",
+        help="Keep the pictures in a bucket instead of a folder (see TSAL_S3_ENDPOINT). Needs the extra [s3].",
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="List patients and clips, but write and import nothing.")]
@@ -163,11 +163,11 @@ def import_frames(
 
     The patient of a file is the one in --patients, else a keyed hash of the DICOM header's patient, else the first
     folder below the imported one (see --patient-level), as a keyed hash too if it has DICOM files. In a folder without
-    folders every file is a patient of its own.
+    subfolders every file is a patient of its own.
 
-    Nothing that identifies a patient is taken from DICOM headers, file names included. What is burnt into the pixels
-    stays in the pictures: remove it with --crop and --mask. Names of other files and their folders stand in the tasks
-    as they are.
+    Nothing that identifies a patient is taken from DICOM headers or from the names of DICOM files. What is burnt into
+    the pixels stays in the pictures: remove it with --crop and --mask. Names of other files and their folders appear in
+    the tasks as they are.
 
     Ends with 1 if a file, folder or instance could not be read or was damaged (the others are imported), with 2 if
     called wrongly, with 3 if a library is missing, with 4 or 5 if Label Studio does not answer or refuses, with 8 or

@@ -1,4 +1,4 @@
-"""`tsal import-labels`: labels that a team has already, as annotations with their origin."""
+"""`tsal import-labels`: labels that a team already has, as annotations with their origin."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from ml_backend.progress import Progress
 Table = Annotated[Path, typer.Argument(metavar="CSV", help="Table of labels.")]
 Project = Annotated[int, typer.Option(metavar="ID", help="Number of the project in Label Studio.")]
 WholeClips = Annotated[
-    bool, typer.Option("--whole-clips", help="A row that names a clip and no frame of it holds for all its frames.")
+    bool, typer.Option("--whole-clips", help="A row that names a clip but no frame holds for all frames of the clip.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be imported.")]
 
 
 def import_labels(table: Table, project: Project, whole_clips: WholeClips = False, dry_run: DryRun = False) -> None:
-    """Import labels that you have already as annotations of frames that are in the project.
+    """Import labels that you already have, as annotations of frames in the project.
 
-    The table names each frame (column image, file or clip, with frame or time where it is a clip) and has a column for
+    The table names each frame (column image, file or clip, with frame or time if it is a clip) and has a column for
     each symptom: 0, 1, yes, no, true, false, or nothing if it was not assessed. The columns annotator and date are
     kept.
 
-    A frame that has an annotation already stays as it is. The annotations say that they were imported, from which file
-    and when. Whether they are learnt from is the setting TSAL_IMPORTED.
+    A frame that already has an annotation stays as it is. The annotations say that they were imported, from which file
+    and when. The setting TSAL_IMPORTED decides whether they are learnt from.
 
     Ends with 1 if a row could not be used (the others are imported), with 2 if the table could not be used. Running it
     again imports nothing twice.

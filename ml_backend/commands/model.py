@@ -26,8 +26,8 @@ Form = Annotated[
 def model(to: To, project: Project = None, version: Version = None, kind: Form = "onnx") -> None:
     """Write a version as a file that runs without this package, and its model card.
 
-    The file holds the whole network, from the frame to a probability for each symptom. It is run on up to 100 frames of
-    the project; where it does not say what the network says, nothing is written.
+    The file holds the whole network, from the frame to a probability for each symptom. It is checked on up to 100
+    frames of the project; if its results differ from those of the network, nothing is written.
     """
     from ml_backend.logs import configure
     from ml_backend.loop.model_file import make

@@ -1,4 +1,4 @@
-"""`tsal order`: puts the queue in order once."""
+"""`tsal order`: put the queue in order once."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ Projects = Annotated[
 
 
 def serve() -> None:
-    """Run backend, worker and sidecar, and Redis where none is set.
+    """Run backend, worker and sidecar, and Redis if none is set.
 
     Restarts what ends by itself. Ctrl-C stops everything.
     """
@@ -26,7 +26,7 @@ def serve() -> None:
 
 
 def backend() -> None:
-    """Run the backend that Label Studio asks, and nothing else.
+    """Run the backend that Label Studio calls, and nothing else.
 
     Listens on TSAL_HOST and TSAL_PORT until it is stopped. It needs a worker and a sidecar beside it; `tsal serve` runs
     all of them.
@@ -36,7 +36,7 @@ def backend() -> None:
     from ml_backend.web import server
 
     settings = load()
-    require_readable(settings.data_dir)  # here it is one line; each process of the server would show a traceback
+    require_readable(settings.data_dir)  # here the error is one line; each process of the server would show a traceback
     command = server.command(settings)
     os.execv(command[0], command)  # noqa: S606  this process becomes the server, so that signals reach it
 
@@ -69,5 +69,5 @@ def sidecar(project: Projects = None) -> None:
 
     configure()
     settings = load()
-    # The pictures of the evidence are drawn here; all else that needs a network gets a process of its own.
+    # Evidence pictures are drawn here; everything else that needs a network gets a process of its own.
     watch(Services(settings, computes=settings.warm or bool(settings.evidence_files)), project or None)

@@ -14,7 +14,7 @@ def connect(
 ) -> None:
     """Connect a project: check its configuration, register backend and webhook, set the sampling.
 
-    Needs TSAL_LABEL_STUDIO_URL, TSAL_LABEL_STUDIO_TOKEN and TSAL_BACKEND_URL, and the backend running. Running it again
+    Needs TSAL_LABEL_STUDIO_URL, TSAL_LABEL_STUDIO_TOKEN and TSAL_BACKEND_URL, and a running backend. A second run
     changes nothing.
     """
     from ml_backend.services import Services

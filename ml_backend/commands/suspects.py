@@ -14,7 +14,7 @@ from ml_backend.progress import Progress
 if TYPE_CHECKING:
     from ml_backend.loop.suspects import Suspect
 
-First = Annotated[int, typer.Option("--first", metavar="N", min=1, help="List so many, the most suspect ones.")]
+First = Annotated[int, typer.Option("--first", metavar="N", min=1, help="How many to list, the most suspect first.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, to be read by a program.")]
 
 InTab = Annotated[bool, typer.Option("--tab", help="Also list the frames in a tab of Label Studio's Data Manager.")]

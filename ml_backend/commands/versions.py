@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ml_backend.services import Services
     from ml_backend.store.versions import Manifest, VersionStore
 
-SIDECAR_SECONDS = 3.0  # in which a running sidecar has begun
+SIDECAR_SECONDS = 3.0  # by then a running sidecar has begun
 
 app = typer.Typer(
     name="versions", no_args_is_help=True, help="Look at model versions, activate one, undo that, remove old ones."
@@ -52,7 +52,7 @@ def show(
     ] = None,
     project: Project = None,
 ) -> None:
-    """Show all that is known of one version."""
+    """Show all that is known about one version."""
     _, _, store = _opened(context, project)
     print(described(store, chosen(store, version or store.active())))
 
@@ -80,10 +80,10 @@ def rollback(context: typer.Context, project: Project = None) -> None:
 @app.command()
 def prune(
     context: typer.Context,
-    keep: Annotated[int, typer.Option(metavar="N", min=1, help="How many of the newest versions stay.")] = 10,
+    keep: Annotated[int, typer.Option(metavar="N", min=1, help="How many of the newest versions to keep.")] = 10,
     project: Project = None,
 ) -> None:
-    """Remove old versions; those in use and the one to go back to stay."""
+    """Remove old versions, but not those in use or the one that `rollback` would go back to."""
     _, _, store = _opened(context, project)
     removed = store.prune(keep)
     print("\n".join(f"removed {name}" for name in removed) or "nothing to remove")
@@ -101,7 +101,7 @@ def _opened(context: typer.Context, project: int | None) -> tuple[Services, int,
 
 
 def listed(store: VersionStore) -> str:
-    """A line a version, oldest first, in columns."""
+    """One line per version, oldest first, in columns."""
     active = store.active()
     rows = [("", "version", "created", "parent", "trained on", "held out", "exact match", "parent's", "made active")]
     for name in store.names():
@@ -129,7 +129,7 @@ def listed(store: VersionStore) -> str:
 
 
 def described(store: VersionStore, one: Manifest) -> str:
-    """One version, a fact a line."""
+    """One version, one fact per line."""
     facts = {
         "version": one.version + (" (active)" if one.version == store.active() else ""),
         "created": one.created_at,
@@ -169,8 +169,8 @@ def _activate(services: Services, project: int, version: Manifest, undo: bool = 
 
     activated(services, project, version, by=getpass.getuser(), undo=undo)
     print(f"{version.version} is active")
-    # A running sidecar sees it within a second and has the activations in its cache: it goes first. Whoever went back
-    # wants to know that it is done, and here it is done where no sidecar runs.
+    # A running sidecar sees this within a second and can read the trunk's activations from the cache, so it goes first.
+    # The command then waits until the queue is in order, or puts it in order itself if no sidecar runs.
     time.sleep(SIDECAR_SECONDS)
     show_refresh(services, project, ordering.refresh_if_needed)
 
@@ -180,10 +180,10 @@ def chosen(store: VersionStore, named: str | None) -> Manifest:
     if named is None:
         raise VersionUnknown("no version is active yet: name one")
     if named.isdigit():
-        # By the names alone, so that a damaged version hinders nobody who asks for another.
+        # By the names alone, so that a damaged version does not stop anybody who asks for another.
         found = [name for name in store.names() if int(name.split("-")[1]) == int(named)]
         if len(found) != 1:
-            raise VersionUnknown(f"there is no version {named}; `list` names them all")
+            raise VersionUnknown(f"there is no version {named}; `tsal versions list` shows them all")
         return store.get(found[0])
     return store.get(named)
 
