@@ -1,4 +1,4 @@
-"""Files made to do harm: play lists under the name of a video, codecs that nobody needs, headers without an end."""
+"""Files made to do harm: playlists under the name of a video, codecs that nobody needs, headers without an end."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def listener() -> Iterator[socket.socket]:
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.avi", "clip.mpg", "clip%03d.mp4"])
 @pytest.mark.parametrize("kind", PLAY_LISTS)
-def test_a_play_list_under_the_name_of_a_video_opens_neither_file_nor_address(
+def test_a_playlist_under_the_name_of_a_video_opens_neither_file_nor_address(
     tmp_path: Path, listener: socket.socket, kind: str, name: str
 ) -> None:
     other = write_video(tmp_path / "other.mp4", list(range(5)))
