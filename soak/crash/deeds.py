@@ -161,7 +161,8 @@ def pass_time(redis: Redis) -> None:
             redis.delete(key)
 
 
-def _fingerprint(services: Services, project: int) -> object:
+def project_state(services: Services, project: int) -> tuple[object, ...]:
+    """The state of a project, without its queues of jobs."""
     store = services.versions(project)
     finish = services.finishes(project).newest()
     return (
@@ -171,6 +172,12 @@ def _fingerprint(services: Services, project: int) -> object:
         services.studio.model_versions(project),
         services.pending(project).known(),
         finish.state if finish else None,
+    )
+
+
+def _fingerprint(services: Services, project: int) -> object:
+    return (
+        *project_state(services, project),
         [services.queue(name).count for name in (asked.QUEUE, jobs.QUEUE)],
         [len(services.queue(name).scheduled_job_registry) for name in (asked.QUEUE, jobs.QUEUE)],
         [len(services.queue(name).started_job_registry) for name in (asked.QUEUE, jobs.QUEUE)],
@@ -184,8 +191,13 @@ def make_clips(folder: Path) -> None:
         patient = folder / f"patient {number}"
         patient.mkdir(parents=True)
         for picture in range(2):
-            blocks = np.random.default_rng(100 + 2 * number + picture).integers(0, 256, (8, 8), dtype=np.uint8)
-            Image.fromarray(blocks.repeat(8, axis=0).repeat(8, axis=1)).save(patient / f"{picture}.png")
+            draw(patient / f"{picture}.png", 100 + 2 * number + picture)
+
+
+def draw(path: Path, seed: int) -> None:
+    """Write a picture of coarse noise, another one for each seed."""
+    blocks = np.random.default_rng(seed).integers(0, 256, (8, 8), dtype=np.uint8)
+    Image.fromarray(blocks.repeat(8, axis=0).repeat(8, axis=1)).save(path)
 
 
 def _silent(stage: str, done: int, total: int) -> None:

@@ -86,7 +86,7 @@ def _do(deed: Deed, place: Path, environment: dict[str, str], project: int, blow
     def note(content: dict[str, Any]) -> None:
         os.write(told, json.dumps(content).encode() + b"\n")
 
-    vars(network)["build"] = _built
+    vars(network)["build"] = built
     services = Services(load())
     watch = Watch(place, (blow.name, blow.nth) if blow else None, blow.fate if blow else "kill")
     try:
@@ -99,7 +99,7 @@ def _do(deed: Deed, place: Path, environment: dict[str, str], project: int, blow
     os._exit(0)
 
 
-def _built(*arguments: Any, **options: Any) -> Network:
+def built(*arguments: Any, **options: Any) -> Network:
     """Give a copy of a network that was built once."""
     return copy.deepcopy(_network(*arguments, **options))
 

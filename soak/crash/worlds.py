@@ -14,7 +14,6 @@ from pathlib import Path
 import httpx
 import numpy as np
 from moto.server import ThreadedMotoServer
-from PIL import Image
 from redis import Redis
 
 from ml_backend.errors import RedisUnavailable
@@ -25,7 +24,7 @@ from ml_backend.store.pending import connect
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.payloads import choices_result
 from soak.crash import processes
-from soak.crash.deeds import BUCKET, Deed
+from soak.crash.deeds import BUCKET, Deed, draw
 from soak.crash.processes import Blow, Ran
 from soak.stand_in.project import Project
 from soak.stand_in.server import StandIn, running_stand_in
@@ -157,8 +156,7 @@ class World:
         project = state.create_project({"title": "Crash", "label_config": XML})
         rows = []
         for number in range(FRAMES):
-            blocks = np.random.default_rng(number).integers(0, 256, (8, 8), dtype=np.uint8)
-            Image.fromarray(blocks.repeat(8, axis=0).repeat(8, axis=1)).save(self.place / "files" / f"{number}.png")
+            draw(self.place / "files" / f"{number}.png", number)
             clip, patient = f"clip {number // 3}", f"patient {number % PATIENTS}"
             rows.append({"image": f"/data/local-files/?d={number}.png", "clip": clip, "patient": patient})
         project.import_tasks(rows)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import functools
 import logging
 import os
 import re
@@ -23,11 +21,11 @@ from ml_backend.errors import BackendError
 from ml_backend.loop import asked, jobs, watch
 from ml_backend.loop import refresh as refreshing
 from ml_backend.msml import network
-from ml_backend.msml.network import Network, build
 from ml_backend.services import Services
 from ml_backend.studio import calls
 from ml_backend.web import app as web
 from soak.crash import deeds
+from soak.crash.processes import built
 from soak.crash.worlds import World
 from soak.events.fates import Fate, Fates
 
@@ -171,16 +169,10 @@ class Installation:
         return f"no rest after {LOOKS} looks: {self.watched.trouble}"
 
     def _state(self) -> object:
-        services, project = self.services, self.world.number
-        store, finish = services.versions(project), services.finishes(project).newest()
+        services = self.services
         queues = [services.queue(name) for name in (asked.QUEUE, jobs.QUEUE)]
         return (
-            store.names(),
-            store.active(),
-            services.orders(project).current_name(),
-            services.studio.model_versions(project),
-            services.pending(project).known(),
-            finish.state if finish else None,
+            *deeds.project_state(services, self.world.number),
             [(one.job_ids, len(one.scheduled_job_registry), len(one.started_job_registry)) for one in queues],
         )
 
@@ -191,7 +183,7 @@ def running(world: World) -> Iterator[Installation]:
     fates = Fates(world.place)
     told = _Errors(fates)
     replaced: list[tuple[dict[str, Any], str, object]] = [
-        (vars(network), "build", _built),
+        (vars(network), "build", built),
         (vars(web), "configure", lambda: None),
         (vars(refreshing), "configure", lambda: None),
         (vars(refreshing), "call_aside", lambda do, *arguments: do(*arguments)),
@@ -218,13 +210,3 @@ def running(world: World) -> Iterator[Installation]:
             names[name] = value
         os.environ.clear()
         os.environ.update(environment)
-
-
-def _built(*arguments: Any, **options: Any) -> Network:
-    """Give a copy of a network that was built once."""
-    return copy.deepcopy(_network(*arguments, **options))
-
-
-@functools.cache
-def _network(*arguments: Any, **options: Any) -> Network:
-    return build(*arguments, **options)

@@ -52,14 +52,8 @@ class People:
 
     def answer(self, user: int, task: int, ticks: Ticks, shown: int | None) -> Answer:
         """Submit an answer."""
-        made = self._send(
-            "POST",
-            f"api/tasks/{task}/annotations/",
-            by=user,
-            result=result_of(ticks),
-            lead_time=SECONDS,
-            parent_prediction=shown,
-        )
+        path = f"api/tasks/{task}/annotations/"
+        made = self._send("POST", path, by=user, result=result_of(ticks), lead_time=SECONDS, parent_prediction=shown)
         return Answer(made["id"], task, ticks, made["updated_at"], user)
 
     def skip(self, user: int, task: int) -> Answer:
@@ -69,14 +63,8 @@ class People:
 
     def change(self, user: int, annotation: int, ticks: Ticks) -> str:
         """Change an annotation as the browser does; returns when that was."""
-        changed = self._send(
-            "PATCH",
-            f"api/annotations/{annotation}/",
-            by=user,
-            result=result_of(ticks),
-            was_cancelled=False,
-            lead_time=SECONDS,
-        )
+        path = f"api/annotations/{annotation}/"
+        changed = self._send("PATCH", path, by=user, result=result_of(ticks), was_cancelled=False, lead_time=SECONDS)
         return str(changed["updated_at"])
 
     def delete(self, annotation: int) -> None:

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 from hypothesis.stateful import RuleBasedStateMachine
-from PIL import Image
 
+from soak.crash.deeds import draw
 from soak.events.installation import Installation
 from soak.events.laws import Quiet, broken
 from soak.events.model import Model, Ticks
@@ -77,11 +76,10 @@ class Scene(RuleBasedStateMachine):
         """Import frames of several patients."""
         rows = []
         for number in range(self.frames, self.frames + count):
-            blocks = np.random.default_rng(number).integers(0, 256, (8, 8), dtype=np.uint8)
             name = f"events-{number}.png"
             path = Path(self.loop.settings.document_root or "") / name
             if not path.exists():
-                Image.fromarray(blocks.repeat(8, axis=0).repeat(8, axis=1)).save(path)
+                draw(path, number)
             clip, patient = f"clip {number // 3}", f"patient {number % PATIENTS}"
             rows.append({"image": f"/data/local-files/?d={name}", "clip": clip, "patient": patient})
         self.frames += count
