@@ -184,8 +184,8 @@ def _project(client: httpx.Client, files: Path, size: Size) -> tuple[int, Answer
     rows: list[dict[str, Any]] = []
     for number in range(size.frames):
         (clip, place), name = divmod(number, CLIP), f"{number}.jpg"
-        # A JPEG file may have any bytes after its end: each frame has content of its own.
-        (files / name).write_bytes(pictures[clip % PICTURES] + number.to_bytes(4, "big"))
+        content = workload.own_content(pictures[clip % PICTURES], number.to_bytes(4, "big"))
+        (files / name).write_bytes(content)
         data = {"image": f"/data/local-files/?d={name}", "patient": f"p{clip // CLIPS_A_PATIENT}", "clip": f"c{clip}"}
         answers_of[name] = [choices_result(labels[clip % PICTURES], configuration)]
         annotations = [{"result": answers_of[name], "lead_time": 3.0}] if number in annotated else []

@@ -44,8 +44,8 @@ def workers(report: Report, quick: bool, folder: Path) -> None:
     root = folder / "files"
     root.mkdir()
     for number in range(count):
-        # Each frame needs content of its own, or the cache would know it; a JPEG file may have any bytes after its end.
-        (root / f"{number}.jpg").write_bytes(contents[number % len(contents)] + number.to_bytes(4, "big"))
+        content = workload.own_content(contents[number % len(contents)], number.to_bytes(4, "big"))
+        (root / f"{number}.jpg").write_bytes(content)
     results = {}
     for number in (1, 2):
         data = folder / f"data{number}"

@@ -70,15 +70,19 @@ def training(folder: Path) -> Iterator[None]:
 
 
 class Files(Fetcher):
-    """Frames by name: some real pictures, each name with content of its own, or the cache would know it."""
+    """Frames by name, of a few pictures; each has content of its own, or the cache would know it."""
 
     def __init__(self, contents: list[bytes]) -> None:
         self._contents = contents
 
     def fetch(self, url: str, task: int | None = None) -> bytes:
         """The file of a name that ends in its number."""
-        # A JPEG file may have any bytes after its end.
-        return self._contents[int(url.rsplit("/", 1)[1]) % len(self._contents)] + url.encode()
+        return own_content(self._contents[int(url.rsplit("/", 1)[1]) % len(self._contents)], url.encode())
+
+
+def own_content(picture: bytes, mark: bytes) -> bytes:
+    """The same JPEG picture as a file with content of its own: decoders ignore what follows a picture's end."""
+    return picture + mark
 
 
 def pictures(count: int, seed: int) -> list[bytes]:
