@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks.growth_studio import GrowthStudio
 from benchmarks.memory_refresh import compute
+from benchmarks.offline import offline_settings
 from benchmarks.report import Report
 from ml_backend.ingest.importer import Importer
 from ml_backend.ingest.origins import Rule
@@ -24,7 +25,6 @@ from ml_backend.loop import train as training
 from ml_backend.msml import backbones
 from ml_backend.msml.network import Network
 from ml_backend.services import Services
-from ml_backend.settings import load
 
 PROJECT, CLIP, CLIPS_A_PATIENT = 1, 50, 4
 SIDE, BLOCK = 64, 8
@@ -59,17 +59,7 @@ def exponent(sizes: tuple[int, ...], seconds: list[float]) -> float:
 def _measured(folder: Path, frames: int) -> dict[str, float]:
     """The seconds of each step on a project of its own."""
     clips = _clips(folder / "clips", frames)
-    settings = load(
-        label_studio_url="http://127.0.0.1:1",
-        label_studio_token="0" * 40,
-        backend_url="http://127.0.0.1:2",
-        data_dir=folder / "data",
-        document_root=folder / "files",
-        backbone="efficientnet_lite0",
-        views=1,
-        epochs=1,
-        minimum_steps=0,
-    )
+    settings = offline_settings(folder, views=1, epochs=1, minimum_steps=0)
     services, studio = Services(settings), GrowthStudio()
     services.studio = studio  # type: ignore[assignment]
     (folder / "files").mkdir()

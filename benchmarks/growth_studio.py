@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from ml_backend.setup.label_configuration import render
+from benchmarks.offline import WHEN, XML, results
 from ml_backend.studio.client import ConfirmedAnnotation, Counts, ProjectInfo, Task
-from ml_backend.studio.configuration import Configuration
-from ml_backend.studio.payloads import choices_result
-
-XML = render()
-WHEN = "2026-11-12T10:00:00.000000Z"
 
 
 class GrowthStudio:
@@ -22,9 +15,7 @@ class GrowthStudio:
     def __init__(self) -> None:
         self.answered = 0
         self._data: list[Mapping[str, Any]] = []
-        configuration = Configuration.parse(XML)
-        combinations = np.eye(len(configuration.label_names), dtype=np.uint8)
-        self._results = [[choices_result(one, configuration)] for one in combinations]
+        self._results = results()
 
     def project(self, project: int) -> ProjectInfo:
         return ProjectInfo("Growth", XML, None, "Uncertainty sampling", 1, True)

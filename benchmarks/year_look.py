@@ -10,21 +10,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
 
-import numpy as np
-
+from benchmarks.offline import WHEN, XML, results
 from benchmarks.own_process import peak_bytes
-from benchmarks.year_store import (
-    BATCH,
-    CLIP,
-    CLIPS_A_PATIENT,
-    NAMES,
-    PROJECT,
-    WHEN,
-    XML,
-    clip_of,
-    url_of,
-    year_settings,
-)
+from benchmarks.year_store import BATCH, CLIP, CLIPS_A_PATIENT, NAMES, PROJECT, clip_of, url_of, year_settings
 from ml_backend.loop import overview, watch
 from ml_backend.loop.remember import looked_at, marks_of
 from ml_backend.services import Services
@@ -32,7 +20,6 @@ from ml_backend.store.evidence_addresses import name_of
 from ml_backend.studio.client import ConfirmedAnnotation, Counts, ProjectInfo, Task
 from ml_backend.studio.configuration import Configuration
 from ml_backend.studio.connections import Webhook
-from ml_backend.studio.payloads import choices_result
 
 TIMES = 3
 
@@ -42,9 +29,7 @@ class YearStudio:
 
     def __init__(self, frames: int, answered: int, model_version: str) -> None:
         self.frames, self.answered, self.model_version = frames, answered, model_version
-        configuration = Configuration.parse(XML)
-        combinations = np.eye(len(NAMES), dtype=np.uint8)
-        self._results = [[choices_result(one, configuration)] for one in combinations]
+        self._results = results()
 
     def project(self, project: int) -> ProjectInfo:
         return ProjectInfo("A year", XML, self.model_version, "Uncertainty sampling", 1, True)

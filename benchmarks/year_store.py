@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from benchmarks.offline import WHEN, XML, offline_settings
 from ml_backend.services import Services
-from ml_backend.settings import Settings, load
-from ml_backend.setup.label_configuration import render
+from ml_backend.settings import Settings
 from ml_backend.store.audits import AuditTold, Draw
 from ml_backend.store.format import mark
 from ml_backend.store.grounds import Confirmed, Grounds
@@ -23,24 +23,13 @@ from ml_backend.tsal.likeness import Places, Scale, Trust
 
 PROJECT, CLIP, CLIPS_A_PATIENT = 1, 50, 3
 BATCH, AUDIT = 100, 20
-WHEN = "2026-11-12T10:00:00.000000Z"
-XML = render()
 NAMES = Configuration.parse(XML).label_names
 WIDTH = 512  # of an embedding. Not imported: torch would be loaded
 
 
 def year_settings(folder: Path) -> Settings:
     """The settings of the installation below ``folder``."""
-    return load(
-        label_studio_url="http://127.0.0.1:1",
-        label_studio_token="0" * 40,
-        backend_url="http://127.0.0.1:2",
-        data_dir=folder / "data",
-        document_root=folder / "files",
-        backbone="efficientnet_lite0",
-        k_max=BATCH,
-        evidence_files=0,
-    )
+    return offline_settings(folder, k_max=BATCH, evidence_files=0)
 
 
 def url_of(task: int) -> str:
@@ -72,21 +61,10 @@ def _versions(services: Services, versions: int) -> str:
     store, audits, parent = services.versions(PROJECT), services.audits(PROJECT), None
     seen = [TrainedOn(annotation=task, task=task, updated_at=WHEN) for task in range(1, BATCH * versions + 1)]
     for number in range(1, versions + 1):
-        first = BATCH * (number - 1) + 1
-        drawn = tuple(range(first, first + AUDIT))
-        audits.add(
-            Draw(
-                order=f"{parent or 'diversity'}.1",
-                version=parent,
-                newest=parent,
-                drawn_at=WHEN,
-                seed=0,
-                pool=1000,
-                tasks=drawn,
-            )
-        )
+        draw = _draw(parent, BATCH * (number - 1) + 1)
+        audits.add(draw)
         told = AuditTold(ticks=NAMES[:1], confidence=0.9, source="memory", network=dict.fromkeys(NAMES, 0.5))
-        audits.note_told(dict.fromkeys(drawn, told))
+        audits.note_told(dict.fromkeys(draw.tasks, told))
         known = seen[: BATCH * number]
         manifest = Manifest(
             parent=parent,
@@ -111,19 +89,22 @@ def _versions(services: Services, versions: int) -> str:
         parent = store.create(
             manifest, lambda path: save_file({"weight": np.zeros(4, np.float32)}, path), by="a benchmark"
         ).version
-    audits.add(
-        Draw(
-            order=f"{parent}.1",
-            version=parent,
-            newest=parent,
-            drawn_at=WHEN,
-            seed=0,
-            pool=1000,
-            tasks=tuple(range(BATCH * versions + 1, BATCH * versions + 1 + AUDIT)),
-        )
-    )
+    audits.add(_draw(parent, BATCH * versions + 1))
     assert parent is not None
     return parent
+
+
+def _draw(version: str | None, first: int) -> Draw:
+    """The audit of a version's first order, the tasks of which begin with ``first``."""
+    return Draw(
+        order=f"{version or 'diversity'}.1",
+        version=version,
+        newest=version,
+        drawn_at=WHEN,
+        seed=0,
+        pool=1000,
+        tasks=tuple(range(first, first + AUDIT)),
+    )
 
 
 def _order(services: Services, version: str, frames: int, answered: int) -> None:
