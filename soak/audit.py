@@ -1,4 +1,4 @@
-"""Check from a ledger and the versions that a team was served rightly and that nothing was lost."""
+"""Check from a ledger and the versions that a team was served correctly and that nothing was lost."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from soak.team import NEVER, Deed, Ledger, Serving
 def double_served(ledger: Ledger) -> list[Serving]:
     """Servings of a frame that somebody else held or had confirmed.
 
-    A frame is held from when its serving was answered until its skip was sent, or its annotation's deletion: only what
-    overlaps for certain counts.
+    A frame is held from when its serving was answered until its skip, or its annotation's deletion, was sent: only what
+    certainly overlaps counts.
     """
     holdings = [(serving, _released(serving, ledger.deeds)) for serving in ledger.servings]
     return [
@@ -28,8 +28,8 @@ def double_served(ledger: Ledger) -> list[Serving]:
 
 
 def out_of_order(ledger: Ledger) -> list[tuple[Serving, list[int]]]:
-    """Servings while frames that come before it in their order were free for certain, from asking to answering; and
-    these frames.
+    """Servings that jumped the queue: each with the frames ahead of it that were certainly free, from asking to
+    answering.
 
     Not judged are frames that the annotator held already, which are served first again; frames that were skipped or
     whose annotation was deleted, which come back by rules of Label Studio's own; and requests that were under way when
@@ -110,7 +110,7 @@ def leaks(secrets: Mapping[str, bytes], places: Mapping[str, bytes]) -> list[str
 
 
 def _released(serving: Serving, deeds: Iterable[Deed]) -> float:
-    """When a frame was certainly not held any more because of this serving."""
+    """When a frame was certainly no longer held because of this serving."""
     for deed in deeds:
         if deed.annotator == serving.annotator and deed.task == serving.task and deed.sent >= serving.answered:
             return deed.sent if deed.skip else deed.deleted or NEVER

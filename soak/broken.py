@@ -1,6 +1,6 @@
 """Broken files: pictures, clips and DICOM made by this project, and damaged at random.
 
-The same seed and number make the same file, so that one is found again by its number.
+The same seed and number make the same file, so that its number is enough to make a file again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _REAL = 300_000  # bytes: larger clips would only take longer
 
 @dataclass(frozen=True)
 class Seed:
-    """A file that is whole: what its name ends with, and its bytes."""
+    """An intact file: its suffix and its bytes."""
 
     suffix: str
     content: bytes
@@ -71,7 +71,7 @@ def broken(made: Sequence[Seed], seed: int, number: int) -> tuple[str, bytes]:
 
 
 def _with_checksums(content: bytes) -> bytes:
-    """Let the checksums of a PNG fit its chunks, or no decoder would look at what is in them."""
+    """Make the checksums of a PNG fit its chunks, or no decoder would read what they hold."""
     mended = bytearray(content)
     place = len(_PNG)
     while place + 12 <= len(mended):
@@ -210,7 +210,7 @@ def _saved(data: pydicom.Dataset) -> bytes:
     return buffer.getvalue()
 
 
-# What may stand in a header instead of what should.
+# Odd values for the elements of a header, by their kind.
 _VALUES: tuple[tuple[str, tuple[object, ...]], ...] = (
     ("US", (0, 1, 2, 3, 7, 8, 9, 16, 32, 64, 255, 65535)),
     ("SS", (-32768, -1, 0, 32767)),
@@ -236,7 +236,7 @@ _TAGS = (
 
 
 def _header(content: bytes, rng: random.Random) -> bytes:
-    """Put odd values into a DICOM header, or take elements out; the same bytes where that cannot be written."""
+    """Put odd values into a DICOM header, or take elements out; returns the same bytes where that cannot be written."""
     try:
         data = pydicom.dcmread(io.BytesIO(content))
         for _ in range(rng.randint(1, 3)):

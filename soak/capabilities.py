@@ -83,4 +83,4 @@ INTERFACES: dict[str, tuple[str, ...]] = {
     ),
     "without label-studio-ml": ("tests/test_model.py::test_without_label_studio_ml_the_backend_serves_the_same",),
 }
-"""The same for the interface that our model has; no Label Studio runs for these."""
+"""The same for the interface of our model; these need no Label Studio."""

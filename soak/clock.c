@@ -1,4 +1,4 @@
-/* Preloaded, this moves the wall clock of a process by the seconds that the file SOAK_CLOCK holds; all others stay. */
+/* Preload this to move a process's wall clock by the seconds in the file that SOAK_CLOCK names; other clocks stay. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdio.h>

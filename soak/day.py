@@ -38,19 +38,19 @@ from soak.waits import Waits
 
 ANNOTATORS = 4  # of each project
 CACHE_GIGABYTES = 1.0
-# Faults that need nobody to stop: the others wait for a moment that comes once in several batches, or play a batch.
+# Faults that strike while a team works on: the others need a rare moment between two steps, or a batch of their own.
 OF_THE_DAY = [
     fault
     for fault in FAULTS
     if not fault.name.startswith(("crash between", "webhooks doubled", "webhook of a project"))
 ]
-# Parts of an hour after which something comes again.
+# How often something is done, in hours.
 IMPORT, EXPORT, BACKUP, ACTIVATE, FAULT, SAMPLE = 1 / 6, 1 / 4, 1 / 3, 1 / 3, 1 / 12, 1 / 60
 FINISH_AFTER = 0.75  # of the day
 RELOAD_SECONDS = 15.0
 COMMAND_SECONDS = 1800.0
 NOT_NOW = (BackendError, OSError, RedisError, httpx.HTTPError)
-"""What fails while a part is away."""
+"""What is raised while a part is down."""
 
 
 @dataclass
@@ -64,8 +64,8 @@ class Figures:
     waits: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     growth: list[dict[str, Any]] = field(default_factory=list)
     samples: list[dict[str, Any]] = field(default_factory=list)
-    failed: dict[str, int] = field(default_factory=dict)  # how often something could not be done, a part being away
-    failures: dict[str, str] = field(default_factory=dict)  # the last reason for that
+    failed: dict[str, int] = field(default_factory=dict)  # how often something failed because a part was down
+    failures: dict[str, str] = field(default_factory=dict)  # the last error of each
     commands: dict[str, dict[str, int]] = field(default_factory=dict)
     lead_answers: dict[int, int] = field(default_factory=dict)
     activations: int = 0
@@ -94,7 +94,7 @@ class Day:
     finishing: Site | None = None
 
     def run(self) -> None:
-        """Let everything go on until the minutes are over."""
+        """Let everything go on until the day is over."""
         hour = self.figures.hour_seconds
         with ExitStack() as stack:
             for shift in self.shifts:
@@ -109,7 +109,7 @@ class Day:
             self._faults(self.began + 60 * self.figures.minutes)
 
     def write(self) -> None:
-        """Write what is known by now."""
+        """Write the figures so far."""
         figures = self.figures
         figures.seconds = round(time.monotonic() - self.began, 1)
         spreads = self.waits.by_hour(self.began, figures.hour_seconds)
@@ -123,7 +123,7 @@ class Day:
 
     @contextmanager
     def _again(self, seconds: float, do: Callable[[], None]) -> Iterator[None]:
-        """Do something every so many seconds while the block runs; what fails because a part is away is left out."""
+        """Do something every ``seconds`` while the block runs; what fails because a part is down is only counted."""
 
         def repeat() -> None:
             while not self.over.wait(seconds):
@@ -133,7 +133,7 @@ class Day:
                     name = do.__name__.strip("_")
                     self.figures.failed[name] = self.figures.failed.get(name, 0) + 1
                     self.figures.failures[name] = f"{type(error).__name__}: {error}"
-                except Exception as error:  # the day goes on, and has failed
+                except Exception as error:  # the day goes on, but has failed
                     self.figures.problems.append(f"{do.__name__}: {error!r}")
 
         thread = threading.Thread(target=repeat, daemon=True)
@@ -185,7 +185,7 @@ class Day:
             self._begin_finish(self.sites[-1])
 
     def _begin_finish(self, site: Site) -> None:
-        """Ask for a finish until there is one: a fault may take the request away."""
+        """Ask for a finish until there is one: a fault may lose the request."""
         if site.services.finishes(site.project).newest() is not None:
             self.finishing = site
         elif site.newest() is not None:
@@ -264,10 +264,10 @@ class Day:
         return False
 
     def judge_use(self) -> None:
-        """Hold the samples and the answers to the lead against their bounds."""
+        """Check that the samples and the answers to the lead are within their bounds."""
         failed = self.figures.failed.get("measure", 0)
         if failed > len(self.measured):
-            self.figures.problems.append(f"no sample {failed} times, as last: {self.figures.failures['measure']}")
+            self.figures.problems.append(f"no sample {failed} times, the last time: {self.figures.failures['measure']}")
         self.figures.problems += broken(self.measured, self.limits)
         errors = {code: count for code, count in self.lead.answers.items() if code >= 500 and code != 503}
         if errors:
@@ -275,7 +275,7 @@ class Day:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Let two teams of four work through a long day while everything goes on that can; ends with 1 where anything was
+    """Let two teams of four work through a long day while everything happens that can; ends with 1 if anything was
     lost, served twice, or grew beyond its bound.
     """
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -291,7 +291,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("runs/day.json"), help="the figures (runs/day.json)")
     options = parser.parse_args(arguments)
     gone = time.time() - options.since if options.since else 0.0
-    # What came before may have taken long: half of the time is the day's in any case.
+    # What came before may have taken long: the day keeps half of the time in any case.
     minutes = max(options.minutes - gone / 60, options.minutes / 2)
     figures = Figures(minutes, options.hour, options.seed)
     options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -311,9 +311,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _spend(folder: Path, options: argparse.Namespace, figures: Figures) -> None:
     temporary = folder / "tmp"
     temporary.mkdir()
-    # For what is started, and for us: the socket of the embedded Redis lies there.
+    # For what is started and for this process: the socket of the embedded Redis lies there.
     os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
-    # What people can confirm at most: of this a third is there at the beginning, the rest comes with the imports.
+    # The most that people can confirm: a third is there at the beginning, the rest comes with the imports.
     frames = int(1.2 * ANNOTATORS * 60 * figures.minutes / options.pause) + 20 * options.batch
     imports = max(1, int(60 * figures.minutes / (IMPORT * figures.hour_seconds)))
     with running_site(

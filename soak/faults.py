@@ -1,7 +1,7 @@
 """Faults of real installations, caused in a running one; each measures how long the recovery took.
 
 A recovery is counted from the fault - or, where Label Studio was down, from when it answers again - until the version
-that the fault hindered is trained and Label Studio serves its order.
+that the fault delayed is trained and Label Studio serves its order.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def suffer(site: Site, team: Team, fault: Fault) -> float:
 
 
 def settle(site: Site) -> None:
-    """Wait until nothing is under way: no batch complete, the newest version served; frames enough for what comes."""
+    """Wait until nothing is under way: no batch complete, the newest version served. Import frames if few are left."""
     k_max = site.settings.k_max
     if site.unlabelled() < 5 * k_max:
         site.importer().run(site.next_clips(10 * k_max))
@@ -294,7 +294,7 @@ def _webhooks_lost(site: Site, team: Team) -> float:
 
 
 def _webhooks_disordered(site: Site, team: Team) -> float:
-    """Old ones come again and late, and those of the batch in hand in the wrong order and twice."""
+    """Old ones come again, late; those of the current batch come twice and in the wrong order."""
     began = time.monotonic()
     newest = site.newest()
     trained = list(newest.seen)[: 2 * site.settings.k_max] if newest else []

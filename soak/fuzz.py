@@ -1,6 +1,6 @@
-"""Give thousands of broken files to what decodes them: none may harm anything but itself.
+"""Decode thousands of broken files: each may fail, but none may harm anything else.
 
-Each goes through the import's door beside healthy files, and through the decoder of frames that are served.
+Each is read as an import reads it, beside healthy files, and by the decoder of the frames that are served.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from soak.broken import NAME, NUMBER, Seed, broken, seeds
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 LIMITS = Limits(seconds=30.0, memory=1_000_000_000)
 OVER = 10.0
-"""Seconds that a file may take in all beyond its limit, on a machine that does much else."""
+"""Seconds that a file may take beyond its limit, on a busy machine."""
 MOST_MEMORY = 2_000_000_000
 """Bytes that the process which reads the files may take."""
 SERVED_SECONDS = 30.0
 PIECE = 50  # broken files after which a healthy one is read
-KEPT = 50  # offences that are told
+KEPT = 50  # offences that are reported
 _LOCK = threading.Lock()
 TOLD = tuple(part for name in (NAME, NUMBER) for part in (name, *name.split("^")))
 
 
 @dataclass
 class Result:
-    """What came of the broken files; ``offences`` are what none may do, each with its number."""
+    """What came of the broken files; ``offences``: the harm that some did, by their numbers."""
 
     files: int = 0
     seed: int = 0
@@ -68,12 +68,12 @@ class Result:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Decode broken pictures, videos and DICOM files; ends with 1 where one did harm."""
+    """Decode broken pictures, videos and DICOM files; ends with 1 if one did harm."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--files", type=int, default=20_000, help="how many (20000)")
-    parser.add_argument("--first", type=int, default=0, help="number of the first, to see one again (0)")
-    parser.add_argument("--seed", type=int, default=0, help="what they are made of (0)")
-    parser.add_argument("--output", type=Path, default=Path("runs/fuzz.json"), help="where figures go (runs/fuzz.json)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first, to repeat one (0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the damage (0)")
+    parser.add_argument("--output", type=Path, default=Path("runs/fuzz.json"), help="the figures (runs/fuzz.json)")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         result = fuzz(Path(folder), options.files, options.seed, sorted(SHARED.glob("*/clips")), options.first)
@@ -105,7 +105,7 @@ def fuzz(folder: Path, count: int, seed: int, real: Sequence[Path] = (), first: 
         output = written()
     result.written_to_output = len(output)
     if any(name.encode() in output for name in TOLD):
-        result.offences.append("what was written to the output tells of a header")
+        result.offences.append("what was written to the output quotes a header")
     result.memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if result.memory > MOST_MEMORY:
         result.offences.append(f"the reading process took {result.memory} bytes")
@@ -121,7 +121,7 @@ class _Healthy:
 
 
 def _healthy(folder: Path, made: Sequence[Seed]) -> list[_Healthy]:
-    """Read the whole files alone, before there is a broken one."""
+    """Read the intact files alone, before there is a broken one."""
     found = []
     for number, seed in enumerate(made):
         path = folder / f"healthy-{number}{seed.suffix}"
@@ -138,11 +138,11 @@ def _check_healthy(healthy: _Healthy, number: int, result: Result) -> None:
     (read,) = read_all([healthy.file], Fraction(0), -1, picture_name)
     result.healthy += 1
     if read.fault is not None or read.kept != healthy.kept:
-        result.offences.append(f"{number}: {healthy.file.name} reads otherwise now ({read.fault})")
+        result.offences.append(f"{number}: {healthy.file.name} now reads differently ({read.fault})")
 
 
 def _one(folder: Path, number: int, made: Sequence[Seed], seed: int, result: Result) -> None:
-    """Decode one broken file through every door; note what it does that it must not."""
+    """Decode one broken file in every way that the product does; note any harm."""
     suffix, content = broken(made, seed, number)
     path = folder / f"{number}{suffix}"
     path.write_bytes(content)
@@ -226,7 +226,7 @@ def _own_temporary_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _output(path: Path) -> Iterator[Callable[[], bytes]]:
-    """Send what libraries write to the standard error into a file meanwhile."""
+    """Send what libraries write to standard error to a file until the block ends."""
     saved = os.dup(2)
     with path.open("wb") as file:
         os.dup2(file.fileno(), 2)

@@ -10,8 +10,8 @@ from ml_backend.loop.order import PILE
 
 MEBIBYTE = 2**20
 GROWTH = 1.1
-"""How far the memory of an hour may be above that of the first, besides what frames explain."""
-LEEWAY = 16 * MEBIBYTE  # the size of a process varies by so much from one start to the next
+"""How many times the first hour's memory a later hour may take, besides what frames explain."""
+LEEWAY = 16 * MEBIBYTE  # a process's size varies by this much from one start to the next
 FRAME_MEMORY = 16 * 1024
 """Bytes a frame may add to a process: 1 KiB of embedding, its row in the order, the grounds and the census, twice
 while the next ones are read."""
@@ -19,7 +19,7 @@ while the next ones are read."""
 
 @dataclass(frozen=True)
 class Project:
-    """How much a project has had to do with so far, and what Label Studio keeps of it."""
+    """What a project has come to so far, and what Label Studio keeps of it."""
 
     frames: int = 0
     answers: int = 0  # annotations that were made, deleted ones too
@@ -78,7 +78,7 @@ class Limits:
 
 
 Bound = Callable[[Sample, Limits], int]
-# Files that a project has whatever is done: pointers, locks, the page's, the audit's, embeddings.
+# Files that every project has: pointers, locks, the page's, the audit's, embeddings.
 FIXED = 40
 FILES: dict[str, Bound] = {
     # A version is a manifest and a tail. Versions stay until somebody removes them.
@@ -90,7 +90,7 @@ FILES: dict[str, Bound] = {
     "embeddings": lambda at, _: 3 * len(at.projects),
     # Of one version; those of the next one come before they go.
     "probabilities": lambda at, _: 6 * len(at.projects),
-    # The frame itself and two views of it, and what is written just now.
+    # The frame itself and two views of it, and what is being written.
     "features": lambda at, _: 3 * at.frames + 16,
     "redis": lambda _, __: 16,
     "temporary": lambda _, __: 50,
@@ -104,7 +104,7 @@ SIZE: dict[str, Bound] = {
     "embeddings": lambda at, _: 1_200 * at.frames + MEBIBYTE,
     "probabilities": lambda at, _: 2 * 100 * at.frames + MEBIBYTE,
     "features": lambda _, limits: limits.cache_bytes,
-    # Redis writes its log anew when it has doubled.
+    # Redis rewrites its log once it has doubled.
     "redis": lambda at, _: 32 * MEBIBYTE + 8_192 * at.versions,
     "temporary": lambda _, __: 64 * MEBIBYTE,
     "other": lambda at, _: 4 * MEBIBYTE + 2_000 * (at.frames + at.answers),
@@ -185,7 +185,7 @@ def _worst(
             bound = bounds[name](at, limits) if name in bounds else 0
             excess = value - bound
             if excess > 0 and excess > found.get(name, (0, ""))[0]:
-                words = f"{name}: {value} {what} after {at.seconds:.0f} s, and at most {bound} are right"
+                words = f"{name}: {value} {what} after {at.seconds:.0f} s; bound: {bound}"
                 found[name] = (excess, words)
     return [words for _, words in found.values()]
 
@@ -198,7 +198,7 @@ def _predictions(samples: Sequence[Sample], limits: Limits) -> list[str]:
             if count > limits.orders * project.frames or orders > limits.orders:
                 found[number] = (
                     f"project {number}: {count} predictions of {orders} orders for {project.frames} frames after "
-                    f"{at.seconds:.0f} s, and at most {limits.orders} orders are right"
+                    f"{at.seconds:.0f} s; bound: {limits.orders} orders"
                 )
     return list(found.values())
 
@@ -218,5 +218,5 @@ def _later(
         for name, value in _most(later, of).items():
             bound = int(GROWTH * before.get(name, 0)) + leeway + a_frame * more
             if name in before and value > bound:
-                found.append(f"{name}: {value} {what} in hour {hour}, {before[name]} in the first: {bound} are right")
+                found.append(f"{name}: {value} {what} in hour {hour}, {before[name]} in the first; bound: {bound}")
     return found

@@ -1,7 +1,7 @@
 """Hostile requests, as anybody who reaches a backend might send them: each must be refused or ignored, none do damage.
 
 Valid requests are damaged at random, and written to a socket as bytes because no HTTP library would send most of them.
-The same seed makes the same requests, so that one is found again by its number.
+The same seed makes the same requests, so that one can be found again by its number.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ ANSWER_SECONDS = 60.0
 QUERY = ("by", "group", "name", "next", "page", "what")  # of the lead's page
 KEPT = 20  # offences that are kept
 EXCERPT = 400
-# Nobody's: work that is enqueued for it fails in the worker and costs no real project anything.
+# Nobody's project: work that is enqueued for it fails in the worker and costs no real project anything.
 STRANGER = 999_999_999_999_999_999
-LATE = 599  # no status of HTTP's: nothing came in time
-NOT_IMPLEMENTED = 501  # what HTTP wants to be said to a transfer coding that nobody knows
+LATE = 599  # not a status of HTTP: nothing came in time
+NOT_IMPLEMENTED = 501  # HTTP's answer to an unknown transfer coding
 STATUS = re.compile(rb"^HTTP/1\.[01] ([2-9]\d\d)", re.MULTILINE)
 BORN = re.compile(rb"^tsal_predictions_created .*", re.MULTILINE)
 
 # fmt: off
-# Texts in the place of a JSON value; the last ones are none.
+# Texts in the place of a JSON value; the last ones are not JSON.
 ODD_VALUES = (
     "null", "true", "false", "0", "-1", "1.5", "-0.0", "1e400", "NaN", "Infinity", "-Infinity",
     *(str(number) for number in (2**31, 2**63 - 1, 2**63, -(2**63) - 1, 2**200)), "9" * 4300, "9" * 4301,
@@ -167,7 +167,7 @@ class Credentials:
 
 @dataclass(frozen=True)
 class Hostile:
-    """One request as it goes over the line; ``whole`` where HTTP is kept to, so that there must be an answer."""
+    """The bytes of one request; ``whole`` where they are valid HTTP, so that there must be an answer."""
 
     route: str
     content: bytes
@@ -215,8 +215,8 @@ def assault(
     """Send ``count`` hostile requests to a running backend, then valid ones; what did damage is in the tally.
 
     Damage is a status of 500 or more, no answer to a whole request, a valid request that is refused at the end, or a
-    process of the backend that is another one than before. The project hears of annotations that nobody made, which
-    the next poll corrects; training is only asked for a project that does not exist, where its job fails.
+    process of the backend that was replaced by another. The project hears of annotations that nobody made, which
+    the next poll corrects; training is only requested for a project that does not exist, where its job fails.
     """
     parts = urlsplit(base_url)
     address = parts.hostname or "", parts.port or 80
@@ -354,14 +354,14 @@ class Maker:
         return self._post("/predict", json.dumps(content))
 
     def _configuration(self) -> Hostile:
-        """A labelling configuration that is no XML, is a bomb, or is another one."""
+        """A labelling configuration that is not XML, is a bomb, or differs from the project's."""
         route, name = self._chance.choice((("/setup", "schema"), ("/predict", "label_config")))
         whole = self._chance.random() < 0.4
         configuration = self._chance.choice(ODD_CONFIGURATIONS) if whole else self._harmed_configuration()
         return self._post(route, json.dumps(self._content(route) | {name: configuration}))
 
     def _query(self) -> Hostile:
-        """A project that is none, in the address or in the body."""
+        """An invalid project, in the address or in the body."""
         route, odd = self._chance.choice(self._takers), self._chance.choice(ODD_PROJECTS)
         content = self._content(route)
         content["project"] = self._chance.choice((content["project"], odd, None))
@@ -387,7 +387,7 @@ class Maker:
         return Hostile(route, self.request(method, route, self._chance.choice((b"", b"{}", b"x" * 100))))
 
     def _evidence(self) -> Hostile:
-        """An address of a picture that nobody signed, by somebody without a password, from any page."""
+        """The unsigned address of a picture, asked for without a password, from any page."""
         chance = self._chance
         digits = ["".join(chance.choices("0123456789abcdef", k=length)) for length in (32, 40)]
         parts = [str(self._project), *digits]
@@ -430,7 +430,7 @@ class Maker:
         return Hostile(route, content, whole=False)
 
     def _nonsense(self) -> Hostile:
-        """Bytes that are no HTTP, or are HTTP no more."""
+        """Bytes that are not HTTP, or no longer are."""
         route = self._chance.choice(self._takers)
         content = bytearray(self.request("POST", route, json.dumps(self._content(route)).encode()))
         kind = self._chance.choice(("none", "truncated", "changed"))
@@ -446,7 +446,7 @@ class Maker:
     # How it is done
 
     def _post(self, route: str, text: str, query: str = "") -> Hostile:
-        """A request with this body, now and then encoded otherwise than it says."""
+        """A request with this body, now and then not encoded as it says."""
         content, changes = _encode(text), {}
         place = self._chance.randint(0, len(content))
         kind = self._chance.choice(("plain",) * 20 + ("charset", "packed", "truncated", "bytes", "type"))
@@ -472,7 +472,7 @@ class Maker:
             within, name = chance.choice(list(_places(content)))
             harm = chance.choice(("value",) * 6 + ("drop", "drop", "rename", "flood"))
             if harm == "value":
-                # Texts that JSON's writer would not write come into the place of a mark later.
+                # Texts that json.dumps would not write replace a mark later.
                 within[name] = f"@{len(values)}@"
                 values.append(self._value())
             elif harm == "drop":
@@ -496,7 +496,7 @@ class Maker:
         """A text in the place of a JSON value."""
         if self._chance.random() < 0.85:
             return self._chance.choice(ODD_VALUES)
-        # Python's limit lies near 1000, and is reached earlier or later depending on who looks.
+        # Python's limit on recursion lies near 1000; how soon it is reached depends on the parser.
         depth = self._chance.choice((100, 500, self._chance.randint(850, 1010), 100_000))
         return self._chance.choice(("[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth, "[" * depth))
 
@@ -547,7 +547,7 @@ def _basic(user: str, password: str) -> str:
 
 
 def _encode(text: str) -> bytes:
-    """UTF-8, except that halves of characters in the tables stand for bytes that are none."""
+    """UTF-8, except that lone surrogates in the tables stand for bytes that are not UTF-8."""
     return text.encode("utf-8", "surrogateescape")
 
 

@@ -19,7 +19,7 @@ FORM = re.compile(r'<form method="post" action="(/lead/\d+/change)">(.*?)</form>
 
 
 class Lead:
-    """A browser with the lead's page; ``answers`` counts what it was answered, by status and 0 for nothing."""
+    """A browser with the lead's page; ``answers`` counts the answers that it got by status, 0 where none came."""
 
     def __init__(self, settings: Settings, waits: Waits) -> None:
         password = settings.basic_auth_password

@@ -21,7 +21,7 @@ PREDICTIONS = "SELECT project_id, coalesce(model_version, ''), count(*) FROM pre
 
 
 def sample(sites: Sequence[Site], answers: Sequence[int], began: float, hour: float, temporary: Path) -> Sample:
-    """Measure everything once; ``answers`` are those of each site so far, an ``hour`` has so many seconds.
+    """Measure everything once; ``answers`` are those of each site so far, ``hour`` is its length in seconds.
 
     Raises BackendError, OSError or RedisError where a part does not answer just now.
     """

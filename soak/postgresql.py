@@ -45,7 +45,7 @@ def postgresql() -> Iterator[tuple[list[str], dict[str, str]]]:
             [
                 *(*_as_its_user(), str(programs / "postgres"), "-D", str(data), "-p", str(port)),
                 *("-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}"),
-                # A soak test loses nothing when the machine fails, and waits for no disk.
+                # A soak test has nothing to lose if the machine fails, so it need not wait for the disk.
                 *("-c", "fsync=off"),
             ],
             {

@@ -28,7 +28,7 @@ ANNOTATORS = 4
 FRAMES_A_FAULT = 60  # enough for the batches that it takes, and for what it imports
 ROUNDS_A_MINUTE = 4
 RECOVERY_SECONDS = 120.0
-"""What the README promises: the loop goes on by itself within so long."""
+"""What the README promises: the loop goes on by itself within this time."""
 LATEST_KILL = 12.0  # seconds after the first annotation of a batch
 EXAMPLES = 5
 LARGE = 100_000_000  # bytes of a file that is not searched for secrets: the cache of activations
@@ -36,7 +36,7 @@ LARGE = 100_000_000  # bytes of a file that is not searched for secrets: the cac
 
 @dataclass
 class Result:
-    """What `runs/soak.json` holds: the figures, and of what fell short the first cases in words."""
+    """What `runs/soak.json` holds: the figures, and in words the first cases of each problem."""
 
     requests_tried: int = 0
     server_errors: int = 0
@@ -63,12 +63,14 @@ class Result:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Soak the whole installation: hostile requests, a team of four, every fault, rounds of kills; ends with 1 where
+    """Soak the whole installation: hostile requests, a team of four, every fault, rounds of kills; ends with 1 if
     anything was lost, served twice, or answered with a server error.
     """
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--rounds", type=int, default=20, help="rounds in which something is killed (20)")
-    parser.add_argument("--minutes", type=float, default=0.0, help="go on with rounds until so much time is over (0)")
+    parser.add_argument(
+        "--minutes", type=float, default=0.0, help="repeat rounds until so many minutes have passed (0)"
+    )
     parser.add_argument("--tasks", type=int, default=400, help="frames that the team confirms undisturbed (400)")
     parser.add_argument("--requests", type=int, default=5000, help="malformed requests (5000)")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (0)")
@@ -103,7 +105,7 @@ def _soak(folder: Path, options: argparse.Namespace, result: Result, started: fl
             for fault in tqdm(FAULTS, unit="fault", desc="faults"):
                 try:
                     result.recovered(fault.name, suffer(site, team, fault))
-                except SoakFailed as error:  # the other results are of interest all the same
+                except SoakFailed as error:  # the other results are still of interest
                     result.problems.append(f"{fault.name}: {error}")
             _kills(site, team, options, result, started)
             settle(site)
@@ -113,7 +115,7 @@ def _soak(folder: Path, options: argparse.Namespace, result: Result, started: fl
 
 
 def hostile(site: Site, requests: int, result: Result, seed: int) -> None:
-    """Send malformed requests, and put into the result what came of them."""
+    """Send malformed requests, and add to the result what came of them."""
     password, secret = site.settings.basic_auth_password, site.settings.webhook_secret
     assert password is not None
     assert secret is not None
@@ -125,7 +127,7 @@ def hostile(site: Site, requests: int, result: Result, seed: int) -> None:
 
 
 def _undisturbed(site: Site, team: Team, tasks: int) -> None:
-    """The team works at once while versions change under it, and nothing else happens."""
+    """The team works while versions change under it, and nothing else happens."""
     settle(site)
     if tasks:
         with tqdm(total=tasks, unit="frame", desc="team") as bar:
@@ -168,7 +170,7 @@ def kill_and_recover(site: Site, team: Team, victim: str, chance: random.Random)
 
 
 def judge(site: Site, team: Team, result: Result) -> None:
-    """Put into the result what came of the annotations, servings and versions, by the laws of `audit`."""
+    """Add to the result what came of the annotations, servings and versions, by the laws of `audit`."""
     ledger, versions = team.ledger, site.versions()
     in_studio = {one.id for one in site.services.studio.confirmed_annotations(site.project)}
     kept = [deed.annotation for deed in ledger.deeds if deed.acknowledged and deed.deleted is None]
@@ -178,7 +180,7 @@ def judge(site: Site, team: Team, result: Result) -> None:
     result.tasks_served = len({serving.task for serving in ledger.servings})
     result.double_served = len(twice)
     result.out_of_order = len(jumped)
-    # Label Studio passes over a row that another transaction has locked, and storing predictions locks their tasks'.
+    # Label Studio skips a row that another transaction has locked, and storing predictions locks their tasks' rows.
     pushes = site.log.pushes()
 
     def while_pushed(one: Serving) -> bool:

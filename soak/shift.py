@@ -1,4 +1,4 @@
-"""A team that works on by itself, at the pace of people, until it is told to stop."""
+"""A team that keeps working, at the pace of people, until it is told to stop."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ PATIENCE_SECONDS = 900.0
 
 
 class Shift(Team):
-    """A team whose members do not wait to be told how many frames to confirm: `confirm` watches them."""
+    """A team that works without being told how many frames to confirm: `confirm` only waits for them."""
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Let everybody work while the block runs; what one of them could not cope with is raised at its end."""
+        """Let everybody work while the block runs; the first error that stopped somebody is raised at its end."""
         self._over, self._troubles = threading.Event(), list[BaseException]()
         threads = [threading.Thread(target=self._work, args=(name,), daemon=True) for name in self._studios]
         for thread in threads:
@@ -35,7 +35,7 @@ class Shift(Team):
             raise self._troubles[0]
 
     def confirm(self, frames: int, *, progress: Callable[[int], None] = lambda done: None) -> None:
-        """Wait until so many more frames are confirmed."""
+        """Wait until ``frames`` more frames are confirmed."""
         enough = self.ledger.confirmed() + frames
         deadline = time.monotonic() + PATIENCE_SECONDS
         while (done := self.ledger.confirmed()) < enough:

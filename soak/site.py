@@ -41,7 +41,7 @@ FRAMES_A_CLIP = 16
 CLIPS_A_PATIENT = 4
 LOOK_SECONDS = 0.5  # most looks ask Label Studio, and slow it down for the others
 PATIENCE_SECONDS = 300.0
-# How `make serve` calls what it runs, and what tells its process from the others.
+# The names of what `make serve` runs, and the text by which to know each process.
 PROGRAMS = {
     "backend": "gunicorn",
     "worker": "ml_backend worker",
@@ -122,7 +122,7 @@ class Site:
     """What runs, and a project in it; several projects share all but ``project`` and ``waiting``.
 
     ``services`` read the same folders and the same Redis as the processes; ``database`` are the variables with which
-    Label Studio finds its own; ``clips`` are all there are with what is known of them, ``waiting`` those that are not
+    Label Studio finds its database; ``clips`` are all clips with what is known of them, ``waiting`` those that are not
     imported yet, and ``importing`` is held by whoever takes some of them.
     """
 
@@ -205,7 +205,7 @@ class Site:
         return [process, *process.children(recursive=True)]
 
     def kill(self, name: str) -> float:
-        """End a program of `make serve` and what it started as a crash would; returns when. It is started again."""
+        """Kill a program of `make serve` and what it started; returns when they were dead. It is started again."""
         return self.kill_all(self.family(name))
 
     def kill_all(self, processes: list[psutil.Process]) -> float:
@@ -261,7 +261,7 @@ class Site:
         )
 
     def next_clips(self, frames: int) -> list[Path]:
-        """Clips that are not imported yet, of at least so many frames."""
+        """Clips that are not imported yet, of at least ``frames`` frames."""
         count = -(-frames // FRAMES_A_CLIP)
         if len(self.waiting) < count:
             raise SoakFailed("all clips are imported: start with more frames")
@@ -328,7 +328,7 @@ def running_site(folder: Path, frames: int, *, k_max: int = 10, seed: int = 0, *
         k_max=k_max,
         largest_fall=1,  # a few frames and steps prove nothing about a version
         poll_seconds=5,
-        warm=True,  # many short jobs on two cores would only import
+        warm=True,  # else many short jobs would spend their time importing
         seed=seed,
         **fields,
     )
@@ -354,7 +354,7 @@ def running_site(folder: Path, frames: int, *, k_max: int = 10, seed: int = 0, *
             0,
             configuration,
             clips,
-            # In no order of patients, so that every import has several of them.
+            # Shuffled, so that every import has several patients.
             [clips.folder / name for name in random.Random(seed).sample(names, len(names))],
         )
         site.wait_for("the backend", lambda: answers(f"{settings.backend_url}/health"))

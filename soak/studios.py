@@ -26,20 +26,20 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "label-studio.md"
 DATABASES = ("sqlite", "postgresql")
 FRAMEWORK = "label-studio-ml"
-"""Under which name the file has what came of `INTERFACES`."""
+"""The name under which the file holds what came of `INTERFACES`."""
 Cells = dict[str, dict[str, Any]]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the tests against each release and each database, add what came of them to the file of results, and put
-    the table of that file into the documentation. Ends with 1 where a test failed.
+    the table of that file into the documentation; ends with 1 if a test failed.
     """
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument(
         "releases",
         nargs="*",
         default=(FRAMEWORK, *TESTED),
-        help=f"releases of Label Studio, and {FRAMEWORK} for the interface of our model (all that the table has)",
+        help=f"releases of Label Studio, and {FRAMEWORK} for the interface of our model (all in the table)",
     )
     parser.add_argument("--databases", nargs="+", choices=DATABASES, default=DATABASES, help="databases (both)")
     parser.add_argument("--rows", nargs="+", choices=CAPABILITIES, metavar="ROW", help="rows of the table (all)")
@@ -95,7 +95,7 @@ def _run(name: str, rows: Mapping[str, tuple[str, ...]], environment: Mapping[st
 
 
 def arguments_of(rows: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """What pytest is called with to run the tests of all rows: each once, in the order that they depend on."""
+    """pytest's arguments for the tests of all rows: each once, in the order that they depend on."""
     tests = [test for row in rows.values() for test in row]
     return list(dict.fromkeys(file if (file := test.partition("::")[0]) in STORIES else test for test in tests))
 

@@ -45,10 +45,10 @@ class Habits:
 
 @dataclass(frozen=True)
 class Serving:
-    """A frame that was served: by the monotonic clock when it was first asked for and when the answer was there.
+    """A frame that was served: when it was first asked for and when it came, by the monotonic clock.
 
-    A request without an answer may have locked the frame, which then comes with the next. ``order`` is the name of the
-    order that its prediction carries, empty where it has none.
+    A request without an answer may have locked the frame, which the next request then gets. ``order`` is the name of
+    the order that its prediction carries, empty where it has none.
     """
 
     annotator: str
@@ -60,10 +60,10 @@ class Serving:
 
 @dataclass
 class Deed:
-    """What an annotator did with a frame that was served: confirmed it, or ``skip`` it.
+    """What an annotator did with a frame that was served: confirmed it, or skipped it (``skip``).
 
     ``sent`` and ``answered`` are times by the monotonic clock; one without an answer may have arrived all the
-    same. ``deleted`` is when the annotation was asked to be deleted again.
+    same. ``deleted`` is when the annotation's deletion was requested.
     """
 
     annotator: str
@@ -117,9 +117,9 @@ class Team:
         self._studios = {name: site.annotator(name) for name in (f"{name}-{number + 1}" for number in range(size))}
 
     def confirm(self, frames: int, *, progress: Callable[[int], None] = lambda done: None) -> None:
-        """Work until so many more frames are confirmed, whatever fails meanwhile.
+        """Work until ``frames`` more frames are confirmed, whatever fails meanwhile.
 
-        A frame more for each annotator may be confirmed, since they are at work at the same time.
+        Each annotator may confirm one frame too many, since they work at the same time.
         """
         enough = self.ledger.confirmed() + frames
         turn = next(self._turns)
@@ -132,7 +132,7 @@ class Team:
                     if not self._one(name, studio, chance):
                         time.sleep(AGAIN_SECONDS)
                     progress(self.ledger.confirmed())
-            except Exception as error:  # told by the thread that started us
+            except Exception as error:  # raised by the thread that started us
                 troubles.append(error)
 
         threads = [threading.Thread(target=work, args=one, daemon=True) for one in self._studios.items()]
@@ -145,14 +145,14 @@ class Team:
 
     @contextmanager
     def at_work(self, frames: int) -> Iterator[None]:
-        """Let them `confirm` so many frames while the block runs, and wait for them at its end."""
+        """Let them `confirm` ``frames`` frames while the block runs, and wait for them at its end."""
         with ThreadPoolExecutor(1) as pool:
             work = pool.submit(self.confirm, frames)
             yield
             work.result()
 
     def _one(self, name: str, studio: Studio, chance: random.Random) -> bool:
-        """Take a frame and answer it; False where nothing could be had just now."""
+        """Take a frame and answer it; False where none could be had just now."""
         asked = self._asked.setdefault(name, time.monotonic())
         try:
             with self.waits.timed("next"):
@@ -171,7 +171,7 @@ class Team:
                 known = self._site.services.orders(self._site.project).get(order)
                 if known is not None:  # else it was removed meanwhile
                     self.ledger.orders[order] = known.tasks.tolist()
-        # With every try in between, as somebody would who waits before the screen.
+        # Failed tries included: somebody before the screen waits through them.
         self.waits.add("frame", serving.answered - serving.asked)
         habits = self._habits
         if chance.random() < habits.looks:
@@ -199,7 +199,7 @@ class Team:
         with self._gate:
             self.ledger.deeds.append(deed)
         try:
-            # With what the backend takes for the webhook, for which Label Studio keeps the annotator waiting.
+            # Includes the backend's time for the webhook, during which Label Studio keeps the annotator waiting.
             with self.waits.timed("submit"):
                 if skip:
                     studio.skip(task["id"])
@@ -224,7 +224,7 @@ class Team:
             return
 
     def _change_one(self, name: str, studio: Studio, chance: random.Random) -> None:
-        """Turn one symptom of an annotation of one's own over; the next who changes it may turn it back."""
+        """Change one of one's own annotations to a single symptom, chosen at random."""
         deed = self._own(name, chance)
         if deed is None or deed.annotation is None:
             return
@@ -235,7 +235,7 @@ class Team:
             _change(studio, deed.annotation, choices_result(labels, configuration))
 
     def _accept_one(self, name: str, studio: Studio, chance: random.Random) -> None:
-        """Make an annotation of a prediction in the Data Manager, unseen, far from where the others work."""
+        """Accept a prediction in the Data Manager, unseen, far from where the others work."""
         served = {serving.task for serving in self.ledger.servings}
         with suppress(BackendError, OSError):
             order = self._site.services.orders(self._site.project).current()

@@ -1,4 +1,4 @@
-"""What annotators waited for, how often, how long: hour by hour."""
+"""What annotators waited for, how often and how long, hour by hour."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Waits:
         self.add(what, time.monotonic() - began)
 
     def by_hour(self, began: float, hour: float = 3600.0) -> dict[str, list[Spread]]:
-        """Summarise what was noted since ``began`` by the monotonic clock; an ``hour`` has so many seconds."""
+        """Summarise what was noted since ``began`` by the monotonic clock; ``hour``: its length in seconds."""
         with self._gate:
             return by_hour(self._waits, began, hour)
 
@@ -82,5 +82,5 @@ def _spread(hour: int, waits: Sequence[Wait]) -> Spread:
 
 
 def _percentile(seconds: Sequence[float], percent: float) -> float:
-    """The least wait that so many percent of all did not exceed."""
+    """The least wait that ``percent`` of all did not exceed."""
     return round(float(np.percentile(seconds, percent, method="inverted_cdf")), 3)

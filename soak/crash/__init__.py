@@ -1,1 +1,1 @@
-"""Crash points: every effect that an operation has outside its memory, with an end or a failure at each of them."""
+"""Crash points: a process is killed, or a call fails, at each effect that an operation has outside its memory."""

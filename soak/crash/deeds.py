@@ -1,4 +1,4 @@
-"""What processes of the installation do: the operations that are interrupted, and what a supervisor starts after it."""
+"""What processes of the installation do: the operations that are interrupted, and what is started afterwards."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def work(services: Services, project: int) -> None:
 
 
 class _Worker(SimpleWorker):  # type: ignore[misc]
-    """Works in this process, and listens to no commands: a second goes by before it has stopped to."""
+    """Works in this process, and does not listen for commands: to stop listening takes a second."""
 
     def subscribe(self) -> None:
         """Do not listen."""
@@ -67,7 +67,7 @@ def refresh(services: Services, project: int) -> None:
 
 
 def prune_orders(services: Services, project: int) -> None:
-    """Remove the predictions of old orders, one a call."""
+    """Remove the predictions of old orders, one order at a time."""
     while ordering.prune(services, project):
         pass
 
@@ -81,7 +81,7 @@ def finish(services: Services, project: int) -> None:
 
 
 def give_up(services: Services, project: int) -> None:
-    """Do what `tsal finish --give-up` does, unless that is done."""
+    """Do what `tsal finish --give-up` does, unless it is done already."""
     if services.finishes(project).standing() is not None:
         finishing.give_up(services, project)
 
@@ -115,7 +115,7 @@ EXPORTED = Wanted(formats=("csv", "coco"), only="people", copied=True)
 
 
 def ask_for_first(services: Services, project: int) -> None:
-    """Ask for the first version, as the lead's page does, and do it."""
+    """Ask for the first version to be activated, as the lead's page does, and activate it."""
     store = services.versions(project)
     first = store.names()[0]
     if store.active() != first:
@@ -129,7 +129,7 @@ def prune_versions(services: Services, project: int) -> None:
 
 
 def recover(services: Services, project: int) -> None:
-    """Look and work as sidecar and worker do after a start, until nothing changes any more."""
+    """Do what sidecar and worker do after a start, until nothing changes any more."""
     watch.sweep(services.settings.data_dir)
     before: object = None
     state = watch.Watched()
@@ -142,11 +142,11 @@ def recover(services: Services, project: int) -> None:
         if now == before and state.trouble is None:
             return
         before = now
-    raise BackendError(f"no rest after {LOOKS} looks: {state.trouble}")
+    raise BackendError(f"still changing after {LOOKS} looks: {state.trouble}")
 
 
 def pass_time(redis: Redis) -> None:
-    """Let leases end and planned times come, as minutes do: heartbeats, started and planned jobs, locks of RQ."""
+    """Act as if minutes had passed: end heartbeats, started jobs and RQ's locks, and make scheduled jobs due."""
     for key in redis.scan_iter("tsal:missed:*"):
         redis.set(key, 1, keepttl=True)
     for key in redis.scan_iter("rq:*"):

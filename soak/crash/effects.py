@@ -1,8 +1,8 @@
-"""Name every effect that a process has outside its memory, and end the process or fail the call at one of them.
+"""Name every effect that a process has outside its memory, and kill the process or fail the call at one of them.
 
-Python announces what touches files to audit hooks before it happens, and a hook may raise: so no call escapes, whatever
-function it goes through. Calls to Redis, Label Studio and buckets are caught where the client libraries send them.
-What a library writes without Python (safetensors writes weights so) is seen by what follows it: a rename.
+Python tells audit hooks of each file operation before it happens, and a hook may raise: so none escapes, whichever
+function makes it. Calls to Redis, Label Studio and buckets are caught where the client libraries send them.
+What a library writes without Python, as safetensors writes weights, is noticed by the rename that follows.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ READS = frozenset(
 )
 HANDSHAKE = frozenset(("AUTH", "CLIENT", "HELLO", "PING", "SELECT"))
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_RUN = (  # what differs from run to run, and what stands for it
+_RUN = (  # what differs from run to run, and what replaces it
     (re.compile(r"(damaged-)?msml-\d{4,}-[0-9a-f]{8}"), "VERSION"),
     (re.compile(r"(place in queue, )?(diversity|VERSION)\.\d+"), "ORDER"),
     (re.compile(r"-?[0-9a-f]{32,}"), "*"),
@@ -78,7 +78,7 @@ _RUN = (  # what differs from run to run, and what stands for it
 
 @dataclass(frozen=True)
 class Point:
-    """The ``nth`` time that a run has the effect ``name``; ``changes``: something is another than before."""
+    """The ``nth`` time that a run has the effect ``name``; ``changes``: whether it changes anything."""
 
     name: str
     nth: int
@@ -88,14 +88,14 @@ class Point:
 
     @property
     def fates(self) -> tuple[Fate, ...]:
-        """What is tried here. An end right after an effect is one right before the next, so each point has one."""
+        """What is tried here. A kill right after an effect is a kill right before the next, so each point has one."""
         if self.kind == "file":
             return ("kill", "torn", "ENOSPC", "EIO") if self.writes else ("kill", "EIO")
         return ("kill", "reset", "timeout") if self.changes else ("reset",)
 
 
 def general(text: str) -> str:
-    """Leave out what differs from run to run."""
+    """Replace what differs from run to run."""
     for pattern, stands in _RUN:
         text = pattern.sub(stands, text)
     return text
@@ -103,9 +103,9 @@ def general(text: str) -> str:
 
 @dataclass
 class Watch:
-    """Counts the effects of this process below ``root`` and elsewhere; at ``point`` it lets ``fate`` come.
+    """Counts the effects of this process, in files below ``root`` and on servers; at ``point``, ``fate`` strikes.
 
-    ``seen``: the effects so far. ``struck``: whether it came.
+    ``seen``: the effects so far; ``struck``: whether the fate has struck.
     """
 
     root: Path
@@ -138,7 +138,7 @@ class Watch:
             self._on = False
 
     def _strikes(self, kind: Kind, name: str, changes: bool, writes: bool = False) -> bool:
-        """Note an effect; returns whether it is the one."""
+        """Note an effect; returns whether it is the one that is to fail."""
         if self._torn is not None:
             self._end()
         self._counts[name] += 1
@@ -153,7 +153,7 @@ class Watch:
         return True
 
     def _fails_again(self, call: object) -> bool:
-        """Whether a call is another try of the one that failed; after a few tries the connection is there again."""
+        """Whether a call repeats the one that failed; after a few tries the connection works again."""
         if call != self._failing or self._tries == 0:
             return False
         self._tries -= 1
@@ -170,7 +170,7 @@ class Watch:
         if not self._on or event not in _FILE_EVENTS:
             return
         with self._gate:
-            self._on = False  # what this does itself is no effect
+            self._on = False  # what this does itself does not count
             try:
                 self._file(event, arguments)
             finally:
@@ -214,7 +214,7 @@ class Watch:
         with self._gate:
             strikes = self._strikes("redis", f"redis {general(names)} in {_caller()}", changes)
         if strikes and self.fate == "reset":
-            self._failing = packed  # each try of the client library fails
+            self._failing = packed  # each try that the client library makes fails
             raise redis.exceptions.ConnectionError("reset")
         sent = send(connection, command, *rest, **options)
         if strikes:
@@ -256,7 +256,7 @@ class Watch:
         with self._gate:
             strikes = self._on and self._strikes("bucket", name, changes)
         if strikes and self.fate == "reset":
-            self._failing = what  # each try of the client library fails
+            self._failing = what  # each try that the client library makes fails
             raise EndpointConnectionError(endpoint_url=request.url)
         answer = await send(session, request)
         if strikes:
@@ -279,7 +279,7 @@ _FILE_EVENTS = {
 
 
 def _paths(event: str, arguments: tuple[Any, ...]) -> list[Path]:
-    """The files that an audit event is about; none for one that is open already."""
+    """The files that an audit event is about; none for a file that is already open."""
     if event in ("os.rename", "os.link", "os.symlink"):
         pairs = [(arguments[0], arguments[2] if len(arguments) > 2 else -1), (arguments[1], arguments[-1])]
     elif event == "os.mkdir":
@@ -295,7 +295,7 @@ def _paths(event: str, arguments: tuple[Any, ...]) -> list[Path]:
 
 
 def _changes_nothing(verb: str, paths: Sequence[Path]) -> bool:
-    """Whether everything stays as it is: a folder is there already, a file is gone, a lock is only taken."""
+    """Whether everything stays as it is: the folder exists, the file is gone, or an existing lock is taken."""
     if verb == "mkdir":
         return paths[0].exists()
     if verb in ("remove", "rmdir"):
@@ -304,7 +304,7 @@ def _changes_nothing(verb: str, paths: Sequence[Path]) -> bool:
 
 
 def _commands(packed: bytes) -> Iterator[tuple[str, str]]:
-    """The commands of a request to Redis, each with its first argument; the text of a script is none."""
+    """The commands of a request to Redis, each with its first argument, or a script's first key."""
     rest = packed
     while rest.startswith(b"*"):
         head, _, rest = rest.partition(b"\r\n")
@@ -323,7 +323,7 @@ def _bytes(command: bytes | str) -> bytes:
 
 
 def _caller() -> str:
-    """Where in the product the effect comes from: the nearest function above the helpers for files."""
+    """The function of the product that causes an effect: the nearest above the helpers for files and calls."""
     frame = sys._getframe(1)
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))
@@ -337,7 +337,7 @@ def _caller() -> str:
 
 @contextmanager
 def _patched(owner: Any, name: str, around: Callable[..., Any]) -> Iterator[None]:
-    """Call ``around`` with the method and its arguments in the place of a method, until the end of the block."""
+    """Until the block ends, call ``around`` with the method and its arguments instead of the method."""
     plain = getattr(owner, name)
 
     def called(*arguments: Any, **options: Any) -> Any:

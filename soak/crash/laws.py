@@ -1,4 +1,4 @@
-"""What must hold after a crash: each law says what is broken, in words."""
+"""What must hold after a crash: each law says in words what breaks it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from soak.crash.worlds import CONFIGURATION, World
 
 Law = Callable[[World], Iterator[str]]
 DAYS = 2 * 86_400
-LASTING = (  # keys of Redis that may stay for ever: their number does not grow
+LASTING = (  # keys of Redis that may stay: their number does not grow
     *(f"tsal:#:{name}" for name in ("pending", "changed", "news", "reconciled", "accepted")),
     *("tsal:counted", "rq:queues", "rq:workers"),
     *(f"rq:{kind}:{queue}" for kind in ("finished", "failed", "queue") for queue in ("tsal", "tsal-lead")),
@@ -30,7 +30,7 @@ LASTING = (  # keys of Redis that may stay for ever: their number does not grow
 
 
 def served_whole(world: World) -> Iterator[str]:
-    """No half order is served: each open frame has one prediction of the version that Label Studio shows."""
+    """No half-pushed order is served: each open frame has one prediction of the version that Label Studio shows."""
     project = world.project
     shown = project.fields["model_version"]
     if not shown:
@@ -42,24 +42,24 @@ def served_whole(world: World) -> Iterator[str]:
 
 
 def _known(world: World) -> set[int]:
-    """The frames that the order knows that Label Studio shows."""
+    """The frames of the order that Label Studio shows."""
     order = world.services.orders(world.number).get(world.project.fields["model_version"])
     return set(order.tasks.tolist()) if order else set(world.project.tasks)
 
 
 def versions_whole(world: World) -> Iterator[str]:
-    """No half version is in the line or serves."""
+    """No incomplete version is stored or active."""
     store = world.services.versions(world.number)
     names = store.names()
     for name in names:
         try:
             store.get(name)
             load_file(store.tail(name))
-        except Exception as error:  # whatever it is, it is broken
-            yield f"{name} is half a version: {error}"
+        except Exception as error:  # whatever the error, the version is broken
+            yield f"{name} is incomplete: {error}"
     active = store.active()
     if active is not None and active not in names:
-        yield f"{active} is active and not there"
+        yield f"{active} is active but missing"
     yield from (f"{name} was damaged" for name in store.damaged())
 
 
@@ -91,11 +91,11 @@ def nothing_lost_or_doubled(world: World) -> Iterator[str]:
     if confirmed - seen_now - waiting:
         yield f"the annotations {sorted(confirmed - seen_now - waiting)} are lost"
     if waiting & seen_now or waiting - confirmed:
-        yield f"the annotations {sorted((waiting & seen_now) | (waiting - confirmed))} wait and must not"
+        yield f"the annotations {sorted((waiting & seen_now) | (waiting - confirmed))} wait but must not"
 
 
 def one_version(world: World) -> Iterator[str]:
-    """Queue and ticks are of one version and one order: the active one's, as kept and as Label Studio serves it."""
+    """Queue and ticks are those of the active version's order, which Label Studio serves as it is kept."""
     services, project = world.services, world.project
     orders = services.orders(world.number)
     name = orders.current_name()
@@ -132,7 +132,7 @@ def _told_right(world: World, order: Order) -> Iterator[str]:
         if order.told is not None:
             told = CONFIGURATION.label_set.decode(order.told.labels[place[task]])
             if chosen != sorted(values[one] for one in told):
-                yield f"task {task} is ticked {chosen} and told {told}"
+                yield f"task {task} is ticked {chosen} in Label Studio and {told} in the order"
 
 
 def certificate_honest(world: World) -> Iterator[str]:
@@ -175,7 +175,7 @@ def imported_once(world: World) -> Iterator[str]:
     yield from (f"{image} has {times} tasks" for image, times in counted.items() if times > 1)
     held = world.objects() if world.bucket else set()
     yield from (
-        f"{image} is served and not there" for image in counted if image.startswith("s3:") and image not in held
+        f"{image} is served but not there" for image in counted if image.startswith("s3:") and image not in held
     )
     for image in counted:
         if image.startswith("s3:"):
@@ -185,37 +185,37 @@ def imported_once(world: World) -> Iterator[str]:
             with Image.open(path) as picture:
                 picture.load()
         except (OSError, SyntaxError) as error:
-            yield f"{image} is served and is no picture: {error}"
+            yield f"{image} is served but is no picture: {error}"
 
 
 def exported_whole(world: World) -> Iterator[str]:
-    """An export is there whole, with nothing beside it."""
+    """An export is complete, with nothing left beside it."""
     folder = world.place / "out" / "export"
     if not folder.exists():
         if any((world.place / "out").iterdir()):
             yield "the export is gone"
         return
     if not is_export(folder):
-        yield "half an export is there"
+        yield "the export is incomplete"
         return
     told = json.loads((folder / "export.json").read_text())
     (table,) = folder.glob("*.csv")
     with table.open() as file:
         rows = list(csv.DictReader(file))
     if len(rows) != told["frames"]:
-        yield f"the export has {len(rows)} rows and tells of {told['frames']}"
+        yield f"the export has {len(rows)} rows and says that it has {told['frames']}"
 
 
 def nothing_left(world: World) -> Iterator[str]:
-    """Nothing grows for ever: no leftovers, no key of Redis that stays, no predictions of old orders."""
+    """Nothing piles up: leftover files, keys of Redis, or predictions of old orders."""
     for path in leftovers(world.place):
-        yield f"left for ever: {general(str(path.relative_to(world.place)))}"
+        yield f"never removed: {general(str(path.relative_to(world.place)))}"
     orders = world.place / "data" / "projects" / str(world.number) / "orders"
     kept = {path.name.removesuffix(".npz") for path in orders.glob("*.npz")}
     for path in orders.iterdir():
         name = path.name.removesuffix(path.suffix)
         if path.suffix in (".json", ".grounds") and name not in kept:
-            yield f"left for ever: {general(path.name)} without its order"
+            yield f"never removed: {general(path.name)} without its order"
     finish = world.services.finishes(world.number).standing()
     needed = {world.project.fields["model_version"], finish.order if finish else None}
     others = [name for name in world.project.versions() if NAME.match(name) and name not in needed]
@@ -227,14 +227,14 @@ def nothing_left(world: World) -> Iterator[str]:
 
 
 def leftovers(place: Path) -> list[Path]:
-    """Files and folders that were to be moved or removed."""
+    """Files and folders that should have been moved or removed."""
     return sorted(
         path for path in place.rglob("*") if path.name.startswith((".aside-", ".removed-")) or ".partial" in path.name
     )
 
 
 def keys_left(world: World) -> Iterator[str]:
-    """Keys of Redis that stay for ever, and workers that are listed and dead."""
+    """Keys of Redis that nothing removes, and dead workers that are still listed."""
     redis = world.redis
     under_way = set()
     for name in ("tsal", "tsal-lead"):
@@ -245,13 +245,13 @@ def keys_left(world: World) -> Iterator[str]:
         name = general(key.decode())
         lasts = name in LASTING or name.startswith("rq:workers:")
         if redis.ttl(key) < 0 and not lasts and key.decode().removeprefix("rq:job:") not in under_way:
-            yield f"left for ever in Redis: {name}"
+            yield f"never removed from Redis: {name}"
     if redis.scard("rq:workers"):
-        yield f"{redis.scard('rq:workers')} dead workers are listed"
+        yield f"{redis.scard('rq:workers')} dead workers are still listed"
 
 
 AT_ONCE: tuple[Law, ...] = (served_whole, versions_whole, nobody_shares)
-"""Laws that hold at any moment, also between the crash and the start."""
+"""Laws that hold at any moment, even between the crash and the restart."""
 IN_THE_END: tuple[Law, ...] = (
     *AT_ONCE,
     *(nothing_lost_or_doubled, one_version, certificate_honest, imported_once, exported_whole, nothing_left),
@@ -259,7 +259,7 @@ IN_THE_END: tuple[Law, ...] = (
 
 
 def broken(world: World, laws: tuple[Law, ...]) -> list[str]:
-    """What is broken of some laws."""
+    """What breaks these laws."""
     found = []
     for law in laws:
         try:
@@ -270,7 +270,7 @@ def broken(world: World, laws: tuple[Law, ...]) -> list[str]:
 
 
 def state_of(world: World) -> dict[str, object]:
-    """Where the operation has led to: what an interrupted one must come to as well."""
+    """What the operation has led to; an interrupted one must lead to the same."""
     services, number = world.services, world.number
     store, order = services.versions(number), services.orders(number).current()
     numbers = {name: store.get(name).number for name in store.names()}
@@ -287,7 +287,7 @@ def state_of(world: World) -> dict[str, object]:
 
 
 def age(world: World) -> None:
-    """Make what was left behind as old as it is after two days."""
+    """Make leftovers look two days old."""
     then = time.time() - DAYS
     for path in leftovers(world.place):
         os.utime(path, (then, then))

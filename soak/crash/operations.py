@@ -1,4 +1,4 @@
-"""The operations that are interrupted, each on a small world that it is prepared for once."""
+"""The operations that are interrupted, each in a small world that is prepared once."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from soak.crash.worlds import BATCH, World
 
 @dataclass(frozen=True)
 class Stage:
-    """Where a world is: ``before`` it, and what ``leads`` from there to it."""
+    """A state that a world can be in: the stage ``before`` it, and what ``leads`` from there to here."""
 
     name: str
     before: Stage | None
     leads: Callable[[World], object]
 
     def reach(self, world: World) -> None:
-        """Bring a world here; from the second time on, it is put back to how it was."""
+        """Bring a world here; from the second time on, restore it as it was."""
         if self.name not in world.reached:
             if self.before is not None:
                 self.before.reach(world)

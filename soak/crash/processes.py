@@ -60,7 +60,7 @@ class Ran:
 
 
 def run(deed: Deed, place: Path, environment: dict[str, str], project: int, blow: Blow | None = None) -> Ran:
-    """Do a deed, which lies in a module, in a process of its own; raises RuntimeError where it does not end."""
+    """Do a deed, a function of some module, in a process of its own; raises RuntimeError where it does not end."""
     notes = place.with_name(f"{place.name}.notes")
     notes.write_bytes(b"")
     process = _FORKS.Process(target=_do, args=(deed, place, environment, project, blow, notes))
@@ -100,14 +100,14 @@ def _do(deed: Deed, place: Path, environment: dict[str, str], project: int, blow
 
 
 def built(*arguments: Any, **options: Any) -> Network:
-    """Give a copy of a network that was built once."""
+    """Return a copy of a network that is built only once."""
     return copy.deepcopy(_network(*arguments, **options))
 
 
 def warm() -> None:
-    """Do once, for all processes that are forked of this one, what takes each of them longest: build and import."""
+    """Do once, for all processes forked from this one, what would take each longest: building and importing."""
     torch.set_num_threads(1)
-    tqdm.set_lock(threading.RLock())  # a lock between processes would outlive the one that is killed
+    tqdm.set_lock(threading.RLock())  # a lock shared by processes would stay locked when its holder is killed
     _network("efficientnet_lite0", LABELS, None, 0, "float32")
     importlib.import_module("torch._dynamo")  # the first step of a training imports it
     nobody = Studio(f"http://127.0.0.1:{free_port()}", "nobody")

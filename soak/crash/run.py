@@ -38,7 +38,7 @@ class Broken:
 
 @dataclass
 class Result:
-    """What came of one operation: its effects, the blows that were tried and those that missed, what was broken."""
+    """What came of one operation: its effects, the blows that were tried, those that missed, and what broke."""
 
     operation: str
     effects: int = 0
@@ -57,9 +57,9 @@ class Result:
 
 
 def blows(points: Iterable[Point]) -> Iterator[Blow]:
-    """Everything that can happen at these effects; an end after the last one too.
+    """Everything that can happen at these effects, and a kill after the last one.
 
-    A worker's signs of life are tried once: nothing else differs between one and the next.
+    Only the first of a worker's signs of life is tried: the others differ from it in nothing else.
     """
     for one in points:
         if not one.name.startswith(SIGNS_OF_LIFE) or one.nth == 1:
@@ -69,7 +69,7 @@ def blows(points: Iterable[Point]) -> Iterator[Blow]:
 
 
 def sampled(found: Sequence[Blow], count: int | None, chance: random.Random) -> list[Blow]:
-    """So many of the blows, of as many kinds as there are; None: all."""
+    """At most ``count`` of the blows, of as many kinds as possible; None: all."""
     if count is None or count >= len(found):
         return list(found)
     shuffled = chance.sample(list(found), len(found))
@@ -97,7 +97,7 @@ class Trial:
         self._wanted = state_of(world)
 
     def strike(self, blow: Blow) -> list[str] | None:
-        """Let something happen to the operation; returns what is broken after it, None where it did not come to it."""
+        """Interrupt the operation; returns what is broken afterwards, None where the blow missed."""
         world, operation = self._world, self._operation
         world.put(self._before)
         ran = world.run(operation.deed, blow)
@@ -107,7 +107,7 @@ class Trial:
         problems += [f"at once, {one}" for one in broken(world, AT_ONCE)]
         problems += self._recovered()
         if not problems and state_of(world) != self._wanted:
-            problems.append(f"it comes to {state_of(world)} and not to {self._wanted}")
+            problems.append(f"it leads to {state_of(world)} and not to {self._wanted}")
         return problems
 
     def _recovered(self) -> list[str]:
@@ -118,8 +118,8 @@ class Trial:
         for deed in self._operation.after:
             ran = world.run(deed)
             if ran.code != 0:
-                return [f"{deed.__name__} after the start: {ran.error}"]
-        age(world)  # what the start itself left or set aside goes with the next one
+                return [f"{deed.__name__} after the restart: {ran.error}"]
+        age(world)  # what the restart itself left behind goes with the next one
         sweep(world.settings.data_dir)
         return broken(world, IN_THE_END)
 
@@ -154,12 +154,12 @@ def tried_alone(name: str, count: int | None, seed: int, only: str) -> Result:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Interrupt each operation at each of its effects and check the laws; ends with 1 where one is broken."""
+    """Interrupt each operation at each of its effects and check the laws; ends with 1 if one is broken."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     names = [one.name for one in OPERATIONS]
     parser.add_argument("--operation", action="append", choices=names, help="only this one; may be repeated")
-    parser.add_argument("--sample", type=int, help="so many points of each operation (all)")
-    parser.add_argument("--only", default="", help="only points with this text, like 'kill rename'")
+    parser.add_argument("--sample", type=int, help="points of each operation to try (all)")
+    parser.add_argument("--only", default="", help="only points whose name contains this, like 'kill rename'")
     parser.add_argument("--seed", type=int, default=0, help="seed of the sample (0)")
     parser.add_argument("--jobs", type=int, default=1, help="operations at a time (1)")
     parser.add_argument("--output", type=Path, default=Path("runs/crash.json"), help="the figures (runs/crash.json)")

@@ -1,4 +1,4 @@
-"""A small installation: a folder, a Redis and a Label Studio beside it, which can be put back to how they were."""
+"""A small installation: a folder, a Redis and a stand-in for Label Studio, all of which can be restored."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Snapshot:
 class World:
     """One project of `FRAMES` frames of `PATIENTS` patients; everything lies in ``place``.
 
-    ``annotators`` are the IDs of its users; ``changes`` are settings that differ; ``reached``: how it was, by stage;
+    ``annotators`` are the IDs of its users; ``changes`` are settings that differ; ``reached``: snapshots by stage;
     ``bucket``: the address of a server that speaks S3, once there is one. What is ``running`` ends with the world.
     """
 
@@ -123,9 +123,9 @@ class World:
     # The bucket
 
     def open_bucket(self) -> None:
-        """Have an empty bucket, until the world goes back to another stage."""
+        """Have an empty bucket; if its server does not run yet, start it."""
         if self.bucket is None:
-            logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it would tell of each request
+            logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it would log each request
             server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
             server.start()
             self.running.callback(server.stop)
@@ -164,7 +164,7 @@ class World:
         self.stand_in.put(state)
 
     def annotate(self, count: int) -> list[int]:
-        """Let the annotators answer so many frames that the queue gives them; returns the tasks."""
+        """Let the annotators answer the next ``count`` frames of the queue; returns their tasks."""
         answered = []
         with self.stand_in.gate:
             for number in range(count):
@@ -199,7 +199,7 @@ class World:
     # Going back
 
     def take(self, name: str) -> Snapshot:
-        """Remember how everything is."""
+        """Take a snapshot of everything."""
         folder = self.place.with_name(f"{self.place.name}-{name}")
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(self.place, folder, copy_function=shutil.copy2)
@@ -207,7 +207,7 @@ class World:
         return Snapshot(folder, tuple((key, ttl, value) for key, ttl, value in held if value), self.stand_in.take())
 
     def put(self, snapshot: Snapshot) -> None:
-        """Make everything as it was."""
+        """Restore everything from a snapshot."""
         shutil.rmtree(self.place, ignore_errors=True)
         shutil.copytree(snapshot.folder, self.place, copy_function=shutil.copy2)
         self.redis.flushall()
@@ -220,7 +220,7 @@ class World:
 
 @contextmanager
 def running_world(folder: Path, **changes: object) -> Iterator[World]:
-    """Run a Redis and a Label Studio for a world in ``folder``, until the block ends."""
+    """Run a world below ``folder`` with its Redis and its stand-in until the block ends."""
     command, url = embedded_redis(folder / "redis")
     with Processes(lambda name, line: None) as running, running_stand_in() as stand_in:
         running.start("redis", command, {})

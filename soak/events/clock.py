@@ -1,4 +1,4 @@
-"""The wall clock of this process and of all that it starts, set by a library that is loaded before them."""
+"""The wall clock of this process and of all that it starts, set through a preloaded library."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def can_be_set() -> bool:
 
 
 def set_to(seconds: int) -> None:
-    """Set the clock so many seconds ahead of the machine's."""
+    """Set the clock ``seconds`` ahead of the machine's."""
     Path(os.environ[VARIABLE]).write_text(str(seconds), encoding="utf-8")
 
 

@@ -18,7 +18,7 @@ class Died(BaseException):
 
 @dataclass(frozen=True)
 class Fate:
-    """What comes at the ``nth`` effect of the next action."""
+    """What happens at the ``nth`` effect of the next action."""
 
     what: What
     nth: int
@@ -26,7 +26,7 @@ class Fate:
 
 @dataclass
 class Fates(Watch):
-    """Lets a fate come to the processes of the loop, which act in this one, and cuts off what is ``cut``."""
+    """Strikes the loop's processes, which all act inside this one, and cuts them off from what is in ``cut``."""
 
     cut: set[Kind] = field(default_factory=set)
     dead: bool = False
@@ -37,7 +37,7 @@ class Fates(Watch):
 
     @contextmanager
     def acting(self, fate: Fate | None, meanwhile: Callable[[], None]) -> Iterator[None]:
-        """Let a process act, which may be killed then: `dead` says whether it was."""
+        """Let a process act, which may be killed meanwhile: `dead` says whether it was."""
         self._fate_now, self._meanwhile, self.dead, self.count = fate, meanwhile, False, 0
         self._acting = True
         try:
@@ -70,7 +70,7 @@ class Fates(Watch):
         return False
 
     def _aside(self, act: Callable[[], None]) -> None:
-        """Do what is no part of the process that acts."""
+        """Do something that is not the acting process's own work."""
         self._acting = False
         try:
             act()

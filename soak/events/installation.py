@@ -44,7 +44,7 @@ _EXPECTED = re.compile(
 
 
 class _Errors(logging.Handler):
-    """Keeps the lines that nothing which happens here explains."""
+    """Keeps the errors that no fate explains."""
 
     def __init__(self, fates: Fates) -> None:
         super().__init__(logging.ERROR)
@@ -145,7 +145,7 @@ class Installation:
             try:
                 act()
             except (BackendError, RedisError):
-                pass  # it says so to whoever ran it, and ends
+                pass  # whoever ran it is told, and it ends
             except Exception as error:
                 if not self.fates.dead:
                     self.unexpected.append(f"{type(error).__name__}: {error}")
@@ -154,7 +154,7 @@ class Installation:
     # Quiet
 
     def settle(self) -> str | None:
-        """Let the processes go on until nothing changes any more; returns what keeps them from it."""
+        """Run the processes until nothing changes any more; returns why it never came to that, else None."""
         before: object = None
         self.watched.polls = 0  # so that the first poll reads everything, as every tenth does
         deeds.pass_time(self.world.redis)
@@ -166,7 +166,7 @@ class Installation:
             if now == before and self.watched.trouble is None:
                 return None
             before = now
-        return f"no rest after {LOOKS} looks: {self.watched.trouble}"
+        return f"still changing after {LOOKS} looks: {self.watched.trouble}"
 
     def _state(self) -> object:
         services = self.services
@@ -179,7 +179,7 @@ class Installation:
 
 @contextmanager
 def running(world: World) -> Iterator[Installation]:
-    """Prepare this process for being an installation, until the block ends."""
+    """Let this process be an installation until the block ends."""
     fates = Fates(world.place)
     told = _Errors(fates)
     replaced: list[tuple[dict[str, Any], str, object]] = [

@@ -1,4 +1,4 @@
-"""What must hold once everything is quiet: each law says what is broken, in words."""
+"""What must hold once everything is quiet: each law says in words what breaks it."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ Law = Callable[[Quiet], Iterator[str]]
 
 
 def label_studio_has_it(quiet: Quiet) -> Iterator[str]:
-    """The model is right about Label Studio."""
+    """Label Studio holds what the model says."""
     model, tasks = quiet.model, quiet.studio.tasks
     if set(tasks) != model.tasks:
-        yield f"Label Studio has the frames {sorted(set(tasks) ^ model.tasks)} and the model not, or the reverse"
+        yield f"only one of Label Studio and the model has the frames {sorted(set(tasks) ^ model.tasks)}"
     there = {
         one["id"]: (task, bool(one["was_cancelled"]), frozenset() if one["was_cancelled"] else ticks_of(one["result"]))
         for task, annotations in tasks.items()
@@ -69,13 +69,13 @@ def nothing_lost_or_doubled(quiet: Quiet) -> Iterator[str]:
         found = model.of(task)
         places = [one.number in waiting for one in found] + [(one.number, one.at) in trained for one in found]
         if sum(places) == 0:
-            yield f"nothing that was answered of task {task} is trained on or waits: {found}"
+            yield f"no answer of task {task} is trained on or waits: {found}"
         if len(found) == 1 and sum(places) > 1:
             yield f"the answer of task {task} is trained on and waits: {found}"
     numbers = {one.number: one.task for task in model.counted() for one in model.of(task)}
     wrong = {annotation: task for annotation, task in waiting.items() if numbers.get(annotation) != task}
     if wrong:
-        yield f"{wrong} wait, and count for nothing"
+        yield f"{wrong} wait but do not count"
 
 
 def learnt_what_was_said(quiet: Quiet) -> Iterator[str]:
@@ -103,7 +103,7 @@ def batches_are_full(quiet: Quiet) -> Iterator[str]:
         yield f"{waiting} frames wait, and no training comes"
     numbers = [store.get(name).number for name in store.names()]
     if len(set(numbers)) < len(numbers):
-        yield f"two versions have one place in the line: {store.names()}"
+        yield f"two versions have the same number: {store.names()}"
     for name in store.names():
         manifest = store.get(name)
         if before is not None and before.number + 1 == manifest.number:
@@ -115,7 +115,7 @@ def batches_are_full(quiet: Quiet) -> Iterator[str]:
 
 
 def order_is_right(quiet: Quiet) -> Iterator[str]:
-    """Order and ticks are of one version, the active one; every open frame is asked once, and by what is known."""
+    """Order and ticks are of the active version; every open frame is asked once, with all that is known."""
     services, model, number = quiet.services, quiet.model, quiet.number
     orders, shown = services.orders(number), quiet.studio.project["model_version"]
     order, open_ = orders.current(), model.open()
@@ -131,7 +131,7 @@ def order_is_right(quiet: Quiet) -> Iterator[str]:
     wrong = {task: counted[task] for task in open_ if counted[task] != 1}
     if services.finishes(number).standing() is None:
         if wrong:
-            yield f"open frames have so many predictions of {shown}: {wrong}"
+            yield f"open frames must have one prediction of {shown} each: {wrong}"
         active = services.versions(number).active_manifest()
         fits = active is not None and not set(active.label_names).isdisjoint(model.labels.names)
         if about.version != (active.version if active and fits else None):
@@ -142,7 +142,7 @@ def order_is_right(quiet: Quiet) -> Iterator[str]:
         if remembered - model.counted():
             yield f"{sorted(remembered - model.counted())} are remembered, and nobody has answered them"
         if len(model.counted() - remembered) >= quiet.installation.settings.refresh + len(wrong) + 4:
-            yield f"{sorted(model.counted() - remembered)} are answered and not remembered"
+            yield f"{sorted(model.counted() - remembered)} are answered but not remembered"
     yield from _told_right(quiet, shown)
 
 
@@ -162,7 +162,7 @@ def _told_right(quiet: Quiet, shown: str) -> Iterator[str]:
         row = order.told.labels[place[one["task"]]]
         told = frozenset(stored for stored, there in zip(quiet.model.labels.choices, row, strict=True) if there)
         if ticks and ticks != told:
-            yield f"task {one['task']} is ticked {sorted(ticks)} and told {sorted(told)}"
+            yield f"task {one['task']} is ticked {sorted(ticks)} in Label Studio and {sorted(told)} in the order"
 
 
 def certificate_is_honest(quiet: Quiet) -> Iterator[str]:
@@ -195,7 +195,7 @@ def nothing_grows(quiet: Quiet) -> Iterator[str]:
     world, services, number = quiet.installation.world, quiet.services, quiet.number
     crash.age(world)
     sweep(quiet.installation.settings.data_dir)
-    yield from (f"left for ever: {path.relative_to(world.place)}" for path in crash.leftovers(world.place))
+    yield from (f"never removed: {path.relative_to(world.place)}" for path in crash.leftovers(world.place))
     finish = services.finishes(number).standing()
     shown = quiet.studio.project["model_version"]
     needed = {shown, services.orders(number).current_name(), finish.order if finish else None}
@@ -210,7 +210,7 @@ def nothing_grows(quiet: Quiet) -> Iterator[str]:
 
 
 def nothing_unexpected(quiet: Quiet) -> Iterator[str]:
-    """No error that nothing explains."""
+    """No error is left unexplained."""
     yield from quiet.installation.errors.lines
     yield from quiet.installation.unexpected
 
@@ -229,5 +229,5 @@ LAWS: tuple[Law, ...] = (
 
 
 def broken(quiet: Quiet) -> list[str]:
-    """What is broken."""
+    """What breaks the laws."""
     return [one for law in LAWS for one in law(quiet)]

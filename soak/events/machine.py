@@ -1,4 +1,4 @@
-"""Every event around the loop as a rule, in any order, and laws that hold always and after a rest."""
+"""Every event around the loop as a rule, to run in any order, with laws that hold always or after a rest."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Machine(Scene):
     @precondition(lambda self: self.model.open())
     @rule(places=st.lists(PLACES, min_size=1, max_size=3))
     def accept_unseen(self, places: list[int]) -> None:
-        """The manager makes annotations of predictions that nobody looks at."""
+        """The manager accepts predictions as annotations, unseen."""
         self.count("accept unseen")
         open_ = sorted(self.model.open())
         tasks = sorted({pick(open_, place) for place in places})
@@ -152,7 +152,7 @@ class Machine(Scene):
 
     @rule(place=PLACES, undo=st.booleans(), fate=FATES)
     def activate(self, place: int, undo: bool, fate: Fate | None) -> None:
-        """The lead asks for another version, or to go back."""
+        """The lead asks for another version, or for the one before."""
         self.count("roll back" if undo else "activate")
         store = self.loop.services.versions(self.loop.world.number)
         version = store.before() if undo else pick(store.names() or [None], place)
@@ -246,7 +246,7 @@ class Machine(Scene):
 
     @rule(what=st.sampled_from(["redis", "studio"]), acts=st.integers(1, 3))
     def cut(self, what: Any, acts: int) -> None:
-        """Redis or Label Studio does not answer the loop for as long as processes act so often."""
+        """Redis or Label Studio does not answer the loop during its next ``acts`` actions."""
         self.count("cut off")
         self.loop.fates.cut.add(what)
         self.cut_for = acts
@@ -260,7 +260,7 @@ class Machine(Scene):
 
     @rule(fates=st.tuples(FATES, FATES, FATES), lost=st.integers(0, 3))
     def minute(self, fates: tuple[Fate | None, Fate | None, Fate | None], lost: int) -> None:
-        """A minute passes: webhooks arrive but for some that are late, the sidecar looks, a worker works."""
+        """A minute passes: webhooks arrive except a few late ones, the sidecar looks, a worker works."""
         self.count("a minute")
         while len(self.loop.mail) > lost:
             self.act(lambda: self.loop.receive(0, fate=fates[0]))
@@ -280,7 +280,7 @@ class Machine(Scene):
 
     @invariant()
     def nothing_unexpected(self) -> None:
-        """No process fails by anything but what happens to it."""
+        """No process fails for a reason that no fate explains."""
         lines = [*self.loop.errors.lines, *self.loop.unexpected]
         if lines:
             raise LawBroken("; ".join(lines))

@@ -46,7 +46,7 @@ LABEL_SETS = (
 
 @dataclass
 class Answer:
-    """One annotation; ``at`` is when Label Studio says that it was changed last, ``user`` who made it."""
+    """One annotation; ``at`` is when it was last changed by Label Studio's clock, ``user`` who made it."""
 
     number: int
     task: int
@@ -70,8 +70,8 @@ class Draw:
 class Model:
     """A project as it must be: its frames, what was answered, who has which frame, and what the lead has begun.
 
-    ``held``: (frame, user) pairs that Label Studio has given out and not got back. ``emptied``: at some time, no frame
-    was left to answer. ``draws``: by number.
+    ``held``: (frame, user) pairs that Label Studio has given out and not got back. ``emptied``: whether there was ever
+    no frame left to answer. ``draws``: by number.
     """
 
     labels: LabelSet = USUAL
@@ -130,7 +130,7 @@ class Model:
         return last.ticks & self.labels.choices.keys() if last else None
 
     def touched(self, draw: Draw, remembered: Iterable[int], outside: Iterable[int]) -> Iterator[str]:
-        """Why a certificate proves nothing any more; frames ``outside`` the pool may go."""
+        """Why a certificate no longer proves anything; frames ``outside`` the pool may go."""
         if draw.names != self.labels.names:
             yield "the symptoms changed"
         moved = (draw.tasks - self.tasks - set(outside)) | (self.tasks - draw.tasks)
@@ -138,4 +138,4 @@ class Model:
             yield f"frames came or went: {sorted(moved)}"
         changed = [task for task in remembered if self.said(task) != draw.said.get(task)]
         if changed:
-            yield f"what was answered of {changed} is another now"
+            yield f"the answers of {changed} have changed"

@@ -24,7 +24,7 @@ class Seen:
 
 @dataclass
 class People:
-    """The users of one project; ``tokens``: that of the manager first."""
+    """The users of one project; ``tokens``: the manager's first."""
 
     url: str
     tokens: Sequence[str]
@@ -72,7 +72,7 @@ class People:
         self._send("DELETE", f"api/annotations/{annotation}/")
 
     def accept(self, tasks: Sequence[int], version: str) -> None:
-        """Make annotations of predictions that nobody looks at."""
+        """Accept predictions as annotations, unseen."""
         self._act("predictions_to_annotations", tasks, model_version=version)
 
     def bring(self, rows: Sequence[Mapping[str, str]]) -> set[int]:
@@ -114,7 +114,7 @@ class People:
         content: Any = None,
         **body: Any,
     ) -> Any:
-        """Make a request; where it may be ``absent`` or ``refused``, the answer is None then."""
+        """Make a request; returns None for a 404 where ``absent`` is allowed, and for a 400 where ``refused`` is."""
         answer = self._client.request(
             method,
             f"{self.url}/{path}",

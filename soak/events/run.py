@@ -30,15 +30,15 @@ MODULE = "soak.events.run"
 STEPS_A_RUN, RUNS_A_PART = 40, 10
 MOST_PROBLEMS = 10
 PARTS = 10_000
-"""Parts that a seed has at most: each has a seed of its own."""
+"""The most parts that a run can have; each has a seed of its own."""
 
 
 @dataclass
 class Result:
     """What `runs/events.json` holds.
 
-    ``events``: how often each came; ``came``: what has come of them; ``problems``: what broke a law, by the seed
-    of its part.
+    ``events``: how often each happened; ``came``: what came of them; ``problems``: how a law was broken, by the seed
+    of the part.
     """
 
     seed: int
@@ -57,7 +57,7 @@ def play(
     replay: str | None = None,
     note: Callable[[Result], None] = lambda result: None,
 ) -> Result:
-    """Run so many steps at least, in parts of their own seeds; ``note`` is given what has come of them after each."""
+    """Run at least ``steps`` steps, in parts with seeds of their own; ``note`` gets the result so far after each."""
     started, result = time.monotonic(), Result(seed=chance)
     stage.counted.clear()
     stage.came.clear()
@@ -82,7 +82,7 @@ def play(
 
 
 def play_part(stage: Stage, steps: int, part: int, shrink: bool = True, replay: str | None = None) -> str:
-    """Run about so many steps; returns the shortest way to a law that was broken, empty where none was."""
+    """Run about ``steps`` steps; returns the shortest way found to break a law, empty where none was broken."""
     machine: Any = type("Machine", (Machine,), {"stage": stage})
     chosen = settings(
         max_examples=1 + -(-steps // STEPS_A_RUN),
@@ -97,7 +97,7 @@ def play_part(stage: Stage, steps: int, part: int, shrink: bool = True, replay: 
     with_events = reproduce_failure(hypothesis_version, replay.encode()) if replay else seed(part)
     try:
         run_state_machine_as_test(with_events(machine), settings=chosen)  # type: ignore[no-untyped-call]
-    except DidNotReproduce:  # it is mended
+    except DidNotReproduce:  # it no longer fails
         return ""
     except Exception as error:
         return "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
@@ -105,13 +105,13 @@ def play_part(stage: Stage, steps: int, part: int, shrink: bool = True, replay: 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Let everything happen to the loop in any order; ends with 1 where a law was broken."""
+    """Let everything happen to the loop in any order; ends with 1 if a law was broken."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--steps", type=int, default=5000, help="events (5000)")
     parser.add_argument("--real", action="store_true", help="on a real Label Studio instead of the stand-in")
     parser.add_argument("--seed", type=int, default=0, help="seed of the events (0)")
-    parser.add_argument("--replay", help="the failure that a run has printed the text of, and no other events")
-    parser.add_argument("--no-shrink", action="store_true", help="do not look for fewer steps that fail too")
+    parser.add_argument("--replay", help="repeat only the failure whose text a run has printed in @reproduce_failure")
+    parser.add_argument("--no-shrink", action="store_true", help="do not search for fewer steps that also fail")
     parser.add_argument("--output", type=Path, default=Path("runs/events.json"), help="figures (runs/events.json)")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="tsal-events-") as place:

@@ -20,14 +20,14 @@ PATIENTS, ANNOTATORS = 4, 3
 
 
 class LawBroken(AssertionError):
-    """Something is not as it must be."""
+    """A law is broken."""
 
 
 @dataclass
 class Stage:
     """Where a machine plays: an installation, whose world ``begin`` makes anew, and people.
 
-    Each step is ``counted`` by its name and is a ``tick``; ``came``: what has come of the steps.
+    ``counted``: how often each step ran; ``came``: what came of the steps; ``tick`` is called at each step.
     """
 
     installation: Installation
@@ -41,7 +41,7 @@ class Stage:
 
 
 def pick(found: Sequence[Any], place: int) -> Any:
-    """One of several."""
+    """Choose one of several."""
     return found[place % len(found)]
 
 
@@ -113,7 +113,7 @@ class Scene(RuleBasedStateMachine):
             self.model.answered(self.people.answer(user, task, self.answer_to(answer + task), shown))
 
     def first(self, version: str | None, free: set[int]) -> int | None:
-        """What comes first of the free frames in an order; None where that is not kept."""
+        """The free frame that comes first in an order; None where the order is not kept."""
         order = self.loop.services.orders(self.people.project).get(version) if version else None
         return next((task for task in order.tasks.tolist() if task in free), None) if order else None
 
@@ -138,7 +138,7 @@ class Scene(RuleBasedStateMachine):
             self.model.draws[number] = (before, self.model.now())
 
     def interfere(self) -> None:
-        """What people do in the middle of an action: another thing each time."""
+        """What people do in the middle of an action: something else each time."""
         self.stage.came["people acted in the middle"] += 1
         turn = self.frames + len(self.model.answers)
         if turn % 5 == 0 and self.model.tasks:

@@ -1,4 +1,4 @@
-"""Where the events happen: beside a stand-in for Label Studio, or beside a real one."""
+"""Where the events happen: with a stand-in for Label Studio, or with a real one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NOBODY = "http://127.0.0.1:9"
 
 @contextmanager
 def on_stand_in(folder: Path) -> Iterator[Stage]:
-    """A stage with the stand-in, which begins with nothing each time."""
+    """A stage with the stand-in, in which each run begins with nothing."""
     with running_world(folder, k_max=BATCH) as world, running(world) as installation:
         people = People(world.stand_in.url, ["token-of-admin", "token-of-anna", "token-of-bert", "token-of-carla"])
         world.stand_in.deliver = lambda delivery: installation.mail.append(delivery.payload)

@@ -1,1 +1,1 @@
-"""A small Label Studio that speaks its HTTP, to try everything that may happen around the real one, and fast."""
+"""A small stand-in that answers HTTP as Label Studio does, to try quickly all that may happen around the real one."""

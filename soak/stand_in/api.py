@@ -17,7 +17,7 @@ Route = Callable[..., Callable[[Callable[..., Answer]], None]]
 
 
 def add_routes(app: Flask, state: Callable[[], State], handled: Callable[[Callable[[], Answer]], Any]) -> None:
-    """Let an app answer for the state of the moment; ``handled`` is given what makes each answer."""
+    """Let an app answer from the current state; ``handled`` is given the function that makes each answer."""
 
     def route(rule: str, *methods: str) -> Callable[[Callable[..., Answer]], None]:
         def add(view: Callable[..., Answer]) -> None:
@@ -171,7 +171,7 @@ KEPT = {
 
 
 def _add_kept(route: Route, state: Callable[[], State], rule: str, table: str) -> None:
-    """Answer for a table whose rows are only kept."""
+    """Answer for a table whose rows are only stored."""
 
     @route(f"{rule}/", "GET")
     def listed() -> Answer:

@@ -75,7 +75,7 @@ class Project:
     # Settings
 
     def update(self, fields: Mapping[str, Any]) -> None:
-        """Change settings; a version must have predictions, or be none."""
+        """Change settings; a model version must have predictions, or be empty."""
         version = fields.get("model_version")
         if version and version not in self.versions():
             raise Refused(400, "Model version doesn't exist either as live model or as static predictions.")
@@ -165,7 +165,7 @@ class Project:
     # Predictions
 
     def import_predictions(self, payloads: Sequence[Mapping[str, Any]]) -> int:
-        """Store the predictions that are valid, and drop the others without a word; returns how many were stored."""
+        """Store the predictions that are valid, and drop the others silently; returns how many were stored."""
         for one in payloads:
             if one.get("task") not in self.tasks:
                 raise Refused(400, f'invalid "task" field: task ID {one.get("task")} not found in project {self.id}')
@@ -197,7 +197,7 @@ class Project:
         return counted
 
     def delete_version(self, version: str) -> int:
-        """Delete a version's predictions. Without the version that it shows, a project shows none."""
+        """Delete a version's predictions; a project that showed them shows none afterwards."""
         gone = [number for number, one in self.predictions.items() if one.model_version == version]
         for number in gone:
             del self.predictions[number]

@@ -1,4 +1,4 @@
-"""The stand-in as a server: its state lives in the process that runs it, and the clients in others."""
+"""The stand-in as a server: its state lives in the process that runs it; its clients may run in others."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Cut = Literal["before", "after"]
 class StandIn:
     """A running stand-in.
 
-    ``state`` may be read, changed and replaced while no request is under way (`gate`). ``cuts`` is asked of each
-    request (method, path) whether its connection is cut ``before`` it takes effect or ``after`` that. ``deliver`` is
-    given each call of a webhook: `send` makes it as Label Studio does, and another function may keep calls, to lose,
+    ``state`` may be read, changed and replaced while no request is under way (`gate`). ``cuts`` says of each
+    request (method, path) whether its connection is cut ``before`` or ``after`` it takes effect. ``deliver`` is
+    given each call of a webhook: `send` makes it as Label Studio does; another function may keep calls, to lose,
     double or delay them. ``seen``: the requests (method, path) that took effect.
     """
 
@@ -45,7 +45,7 @@ class StandIn:
             return self.state.copy()
 
     def put(self, state: State) -> None:
-        """Go back to a copy of a state."""
+        """Replace the state by a copy of this one."""
         with self.gate:
             self.state = state.copy()
 
@@ -100,7 +100,7 @@ class StandIn:
 
 
 def send(delivery: Delivery) -> None:
-    """Call a webhook as Label Studio does: once, for one second at most, and whatever comes of it."""
+    """Call a webhook as Label Studio does: once, for one second at most, ignoring what comes of it."""
     with suppress(httpx.HTTPError):
         httpx.post(
             delivery.webhook.url,

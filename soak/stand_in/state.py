@@ -1,4 +1,4 @@
-"""Everything that the stand-in holds: users and projects; a copy of it is a copy of the whole Label Studio."""
+"""Everything that the stand-in holds: to copy this is to copy a whole Label Studio."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RELEASE = "1.23.2"
 
 @dataclass
 class State:
-    """The users by token, the projects by ID, and the storages, tabs and ML backends, which are only kept."""
+    """The users by token, the projects by ID, and the storages, tabs and ML backends, which are only stored."""
 
     numbers: Numbers = field(default_factory=Numbers)
     users: dict[str, User] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class State:
         return user
 
     def create_project(self, fields: Mapping[str, Any]) -> Project:
-        """Make a project of its title, labelling configuration and other settings."""
+        """Make a project with a title, a labelling configuration and other settings."""
         number = self.numbers.next("project")
         project = Project(number, self.numbers, {**SHOWN_BY_DEFAULT, "title": "", "label_config": "<View/>", **fields})
         self.projects[number] = project
@@ -63,7 +63,7 @@ class State:
         return self._holder("Webhook", lambda project: webhook in project.webhooks)
 
     def table(self, name: str) -> dict[int, dict[str, Any]]:
-        """A table of which rows are only kept."""
+        """A table whose rows are only stored."""
         return self.kept.setdefault(name, {})
 
     def _holder(self, what: str, holds: Any) -> Project:

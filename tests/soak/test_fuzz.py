@@ -1,4 +1,4 @@
-"""A sample of the broken files that `make soak` decodes, and that harm would be seen."""
+"""A sample of the broken files that `make soak` decodes, and a check that harm would be seen."""
 
 from __future__ import annotations
 

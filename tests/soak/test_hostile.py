@@ -33,7 +33,7 @@ def made(number: int, seed: int = 0) -> list[Hostile]:
 
 @contextmanager
 def server(answer: Answer, limit: int = -1) -> Iterator[str]:
-    """A server that reads all that somebody sends, or so many bytes, and answers by a function; gives its address."""
+    """A server that reads all that is sent, or so many bytes of it, and answers by a function; gives its address."""
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
@@ -104,7 +104,7 @@ class TestTally:
 
     def test_refusals_are_counted_by_status_but_not_of_valid_requests(self) -> None:
         sent = iter(count())
-        # The first request is for what /metrics says before.
+        # The first request asks what /metrics says before.
         tally = attack(lambda content: fine(content, 400 if next(sent) in range(1, 41) else 200), 40)
         assert (tally.answered, tally.server_errors) == ({400: 40, 200: LAST}, 0)
         tally = attack(lambda content: fine(content, 401), 40)

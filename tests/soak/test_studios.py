@@ -29,7 +29,7 @@ ROWS = {
 
 
 def results(**changes: int) -> dict[str, studios.Cells]:
-    """What a matrix gives in which each cell has three tests, but for what ``changes`` says of the first row."""
+    """The results of a matrix with three tests in each cell; ``changes`` are made to the first row."""
     first = next(iter(CAPABILITIES))
     made = {
         f"{release} {database}": {

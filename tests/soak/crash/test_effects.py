@@ -1,4 +1,4 @@
-"""Every effect of a process is named, counted, and can be made to fail or to be the last."""
+"""Every effect of a process is named and counted, and can be made to fail or to be the last."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_files_are_named_by_who_writes_them(tmp_path: Path) -> None:
     assert names(watched(tmp_path, lambda: Activations(tmp_path).point(None))) == [
         "remove active in store.activations:point"
     ]
-    assert names(watched(tmp_path, Activations(tmp_path).active)) == []  # who reads changes nothing
+    assert names(watched(tmp_path, Activations(tmp_path).active)) == []  # reading changes nothing
     assert names(watched(tmp_path / "elsewhere", lambda: Activations(tmp_path).point("one"))) == []
 
 

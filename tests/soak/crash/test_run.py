@@ -1,4 +1,4 @@
-"""Operations that are interrupted leave everything right, and the harness sees where they would not."""
+"""Interrupted operations leave everything right, and the harness notices where they would not."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_no_law_is_broken_wherever_an_operation_ends(world: World, operation: Op
 
 
 def work_in_place(services: Services, project: int) -> None:
-    """Do the jobs that are due, and write the name of the active version without care."""
+    """Do the jobs that are due, and overwrite the name of the active version in place."""
 
     def write(path: Path, text: str) -> None:
         path.write_text(text)
@@ -48,7 +48,7 @@ def work_in_place(services: Services, project: int) -> None:
 
 
 def refresh_in_halves(services: Services, project: int) -> None:
-    """Put the queue in order, and let Label Studio serve it when half of it is there."""
+    """Put the queue in order, but let Label Studio serve it when only half of it is there."""
 
     def serve(
         services: Services, project: int, order: Order, predictions: Iterable[Prediction], configuration: Configuration

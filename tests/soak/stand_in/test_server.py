@@ -1,4 +1,4 @@
-"""The stand-in answers as the real Label Studio does: the same calls, asked of both."""
+"""The stand-in answers as the real Label Studio does: both get the same calls."""
 
 from __future__ import annotations
 
