@@ -25,7 +25,7 @@ BATCH, COMBINATIONS = 100, 9
 
 
 def alternatives(report: Report, quick: bool, folder: Path) -> None:
-    """Both on the same frames as ours, in the same run."""
+    """Measure both on the same frames as ours, in the same run."""
     _a_request_a_task(report, quick, folder / "network")
     for count in (2000,) if quick else (10_000, 100_000):
         _pool_loop(report, made_up(folder / f"vectors-{count}", count), 2 if quick else 4)

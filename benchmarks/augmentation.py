@@ -18,7 +18,7 @@ from ml_backend.tsal.split import held_out
 
 
 def augmentation(report: Report, quick: bool, folder: Path) -> None:
-    """A bank of views against augmentation on the fly and none at all: exact match on patients never trained on."""
+    """Compare a bank of views with augmentation on the fly and none, by exact match on patients never trained on."""
     clips = workload.ROOT.parent / "shared" / "data" / "pocus"
     if not clips.is_dir():
         print(f"  skipped: {clips} is not there", flush=True)

@@ -1,4 +1,4 @@
-"""Fine-tune on cached activations until killed, as a worker does; prints a line when it has begun."""
+"""Fine-tune on cached activations until killed, as a worker does; prints a line once it has begun."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def main(folder: Path) -> None:
     chunks = list(predictor.activations(labelled, len(workload.NAMES), settings.views))
     readable = [frame for chunk in chunks for frame in chunk.frames]
     bank = predictor.bank(readable, [digest for chunk in chunks for digest in chunk.digests], len(workload.NAMES))
-    os.nice(NICENESS)  # only now: on a busy machine it would never begin
+    os.nice(NICENESS)  # only now, or on a busy machine it would never begin
     print("training", flush=True)
     while True:
         network = predictor.fresh(len(workload.NAMES))

@@ -1,4 +1,4 @@
-"""How long the command line takes to say anything: a whole process, as a shell waits for it."""
+"""How long the command line takes to answer: a whole process, as a shell waits for it."""
 
 from __future__ import annotations
 

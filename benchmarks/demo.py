@@ -86,7 +86,7 @@ class Running:
     project: int | None = None
 
     def until(self, done: Callable[[], bool]) -> None:
-        """Wait until something is so; while Label Studio does not answer yet, nothing is."""
+        """Wait until something holds; while Label Studio does not answer, nothing does."""
         deadline = time.monotonic() + WAIT_SECONDS
         while True:
             try:
@@ -120,7 +120,7 @@ class Running:
         self._call("POST", f"tasks/{task['id']}/annotations/", json={"result": result, "lead_time": LEAD_TIME})
 
     def ticked(self) -> bool:
-        """Whether the next frame comes with a tick, or a version says that nothing is to be ticked and is right."""
+        """Whether the next frame comes with a tick, or a version rightly ticks nothing."""
         order, task = self.served(), self.next()
         if order is None or task is None:
             return False

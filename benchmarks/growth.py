@@ -104,7 +104,7 @@ def _clips(folder: Path, frames: int) -> Mapping[str, str]:
 
 @contextmanager
 def _no_trunk() -> Iterator[None]:
-    """Let the trunk give one of some maps at once: what is measured is all that is around it."""
+    """Let the trunk return a prepared map at once, so that all but its work is measured."""
     shape = backbones.BACKBONES["efficientnet_lite0"].boundary
     maps = np.random.default_rng(0).standard_normal((MAPS, *shape), np.float32)
 

@@ -18,7 +18,7 @@ from ml_backend.services import Services
 from ml_backend.setup.label_configuration import render
 
 SHARED = workload.ROOT.parent / "shared" / "data"
-JOINED = 25  # short clips to a long one
+JOINED = 25  # short clips in a long one
 
 
 def importing(report: Report, quick: bool, folder: Path) -> None:

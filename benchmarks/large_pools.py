@@ -47,7 +47,7 @@ def mapped(path: Path, count: int) -> Places:
 
 
 def large_pool(report: Report, quick: bool, folder: Path) -> None:
-    """A million frames with 10,000 confirmed, in a process of its own: learn 100 new answers, choose 100 frames."""
+    """Learn 100 answers and choose 100 of a million frames, 10,000 of them confirmed, in a process of its own."""
     count = 20_000 if quick else 1_000_000
     made_up(folder / "pool", count)
     found = json.loads(in_own_process("benchmarks.large_pools", count, folder))
@@ -65,9 +65,9 @@ def large_pool(report: Report, quick: bool, folder: Path) -> None:
 
 
 def against_core_set(report: Report, quick: bool, folder: Path) -> None:
-    """A batch by scikit-activeml's core-set, given directions in float32; ours begins with the kept float16.
+    """Choose a batch by scikit-activeml's core-set, from directions in float32, and by ours, from the kept float16.
 
-    Core-set makes the largest distance small, cover the mean of what is still unlike: both are told of both choices.
+    Core-set makes the largest distance small, cover the mean distance: both figures are reported of both choices.
     """
     for count in (2000,) if quick else (10_000, 100_000):
         _against_core_set(report, made_up(folder / "vectors", count))
@@ -117,13 +117,13 @@ def distances(directions: NDArray[np.float32], chosen: NDArray[np.intp]) -> NDAr
 
 
 def _timed(call: Callable[[], Any], times: int) -> tuple[list[float], Any]:
-    """Seconds of each call, and what the last one gave."""
+    """Seconds of each call, and what the last one returned."""
     found: list[Any] = []
     return timeit.repeat(lambda: found.append(call()), number=1, repeat=times), found[-1]
 
 
 def main(count: int, folder: Path) -> None:
-    """Print, as JSON, seconds of each step for ``count`` frames and the peak memory of this process in bytes."""
+    """Time each step with ``count`` frames; print the seconds, and this process's peak memory in bytes, as JSON."""
     pool, every = mapped(folder / "pool", count), np.arange(count)
     rng = np.random.default_rng(1)
     scale, trust, found = Scale.of(pool.embeddings), TRUSTS[0], dict[str, Any]()

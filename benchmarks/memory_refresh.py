@@ -32,7 +32,7 @@ from ml_backend.studio.payloads import choices_result
 
 
 def first_pass(report: Report, quick: bool, folder: Path) -> None:
-    """Fetch, decode, trunk, quantise and store, with and without embeddings that are made and kept, in turns."""
+    """Time a first pass (fetch, decode, trunk, quantise, store) with and without embeddings, in turns."""
     count, times = (32, 1) if quick else (256, 5)
     settings = load(backbone="resnet50", weights="random", data_dir=folder)
     features = FeatureStore(folder / "features", 40_000_000_000)
@@ -61,7 +61,7 @@ def _frames(count: int, number: int) -> list[Frame]:
 
 
 def refresh(report: Report, quick: bool, folder: Path) -> None:
-    """A refresh from memory alone on a real Label Studio on SQLite: its own work, and all with listing and push."""
+    """Time a refresh from memory alone on a real Label Studio on SQLite, with and without listing and push."""
     count, confirmed = (100, 20) if quick else (6836, 1000)
     with workload.running_studio(folder, document_root=folder / "files") as services:
         project = services.studio.create_project("refresh", render())
@@ -86,7 +86,7 @@ def refresh(report: Report, quick: bool, folder: Path) -> None:
 
 
 class AnsweredOnce:
-    """Label Studio, whose answer to each question is kept: what is timed afterwards is our own work."""
+    """A Label Studio whose answer to each question is kept, so that our own work is timed afterwards."""
 
     def __init__(self, studio: Any) -> None:
         self._studio = studio

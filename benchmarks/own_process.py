@@ -1,4 +1,4 @@
-"""Measure in a process of its own, whose memory is only its own."""
+"""Measure in a process of its own, so that its memory is measured alone."""
 
 from __future__ import annotations
 

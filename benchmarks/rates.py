@@ -1,4 +1,4 @@
-"""How fast this machine multiplies matrices and goes over memory, at its best."""
+"""How fast this machine multiplies matrices and passes over memory, at its best."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the benchmarks tell: rows, and bars that hold or not."""
+"""What the benchmarks report: rows, and bars that hold or not."""
 
 from __future__ import annotations
 

@@ -48,7 +48,9 @@ ROOT = Path(__file__).resolve().parents[1]
 def main() -> int:
     """Run the benchmarks, print a table and write `runs/bench.json`."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--quick", action="store_true", help="few frames: shows that it runs, its figures mean little")
+    parser.add_argument(
+        "--quick", action="store_true", help="few frames: only shows that it runs; the figures mean little"
+    )
     parser.add_argument("--only", nargs="*", help="names of the parts to run")
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "bench.json")
     options = parser.parse_args()

@@ -17,7 +17,7 @@ from ml_backend.store.versions import VersionStore
 
 
 def main(count: int, folder: Path) -> None:
-    """Measure ``count`` frames; records are left in ``folder`` for the next call."""
+    """Score ``count`` frames; records are left in ``folder`` for the next call."""
     settings = load(backbone="resnet50", weights="random", data_dir=folder)
     features = FeatureStore(folder / "features", 40_000_000_000)
     predictor = Predictor(settings, workload.Files(workload.pictures(16, 0)), features)

@@ -8,5 +8,5 @@ from typing import Any
 
 
 def repeat(call: Callable[[], Any], times: int) -> list[float]:
-    """The seconds of each of so many calls."""
+    """The seconds that each of ``times`` calls takes."""
     return timeit.repeat(call, number=1, repeat=times)

@@ -105,7 +105,7 @@ def frames(count: int, name: str = "frame") -> list[Frame]:
 
 
 def labelled_frames(folder: Path, every: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], list[str]]:
-    """Frames of a set of labelled clips, one in so many seconds: pixels (n, 224, 224, 3), labels (n, 4), patients."""
+    """Frames of a set of labelled clips, one in ``every`` seconds: pixels (n, 224, 224, 3), labels (n, 4), patients."""
     pixels, truth, patients = [], [], []
     for row in read_clip_table(folder / "clips.csv", NAMES).rows:
         for frame in frames_of(folder / "clips" / row.file, Fraction(every)) if row.labels else ():

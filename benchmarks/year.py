@@ -16,7 +16,7 @@ MEBIBYTE = 2**20
 
 
 def year(report: Report, quick: bool, folder: Path) -> None:
-    """A million frames and 200 versions, each of which has learnt 100 answers more; and the same with 10,000 frames."""
+    """Measure a million frames and 200 versions, each of which learnt 100 more answers, and 10,000 frames and 50."""
     large, small, versions, few = (3000, 1500, 10, 10) if quick else (1_000_000, 10_000, 200, 50)
     found = {}
     for frames, count in ((small, few), (large, versions)):

@@ -1,4 +1,4 @@
-"""Look at the project of a year again and again, as the sidecar does, with a Label Studio that answers at once."""
+"""Look at a year-old project again and again, as the sidecar does, with a Label Studio that answers at once."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _data(task: int) -> dict[str, object]:
 
 
 def main(folder: Path, frames: int, versions: int, redis_url: str, part: str) -> None:
-    """Print, as JSON, the seconds of each kind of look, and the peak memory in bytes."""
+    """Time each kind of look; print the seconds, and the peak memory in bytes, as JSON."""
     services = Services(year_settings(folder).model_copy(update={"redis_url": redis_url}), computes=False)
     if part == "backend":
         print(json.dumps({"peak": _evidence(services)}))
@@ -79,7 +79,7 @@ def main(folder: Path, frames: int, versions: int, redis_url: str, part: str) ->
     services.studio = studio  # type: ignore[assignment]
     _remember(services)
     state = watch.Watched()
-    # The lead's page is measured by itself: a process of its own makes that of a large project.
+    # The lead's page is measured apart: for a large project, a process of its own makes it.
     with patch("ml_backend.loop.overview.write", _no_page), patch("ml_backend.loop.lead_page.LARGE", float("inf")):
         found = {"first": [_look(services, state)]}
         found["nothing due"] = [_look(services, state) for _ in range(TIMES)]
@@ -116,7 +116,7 @@ def _due(services: Services, state: watch.Watched) -> float:
 
 
 def _news(services: Services, studio: YearStudio, state: watch.Watched) -> float:
-    """A look after two answers more, fewer than the memory waits for."""
+    """A look after two more answers, fewer than the memory waits for."""
     tasks = range(studio.answered + 1, studio.answered + 3)
     studio.answered += len(tasks)
     services.pending(PROJECT).add({task: task for task in tasks})

@@ -43,7 +43,7 @@ def clip_of(task: int) -> str:
 
 
 def write(folder: Path, frames: int, versions: int) -> None:
-    """Write a project of ``frames`` frames, of which each version has learnt `BATCH` more than the one before."""
+    """Write a project of ``frames`` frames, in which each version has learnt `BATCH` more than the one before."""
     services = Services(year_settings(folder))
     services.settings.data_dir.mkdir(parents=True)
     mark(services.settings.data_dir)
@@ -95,7 +95,7 @@ def _versions(services: Services, versions: int) -> str:
 
 
 def _draw(version: str | None, first: int) -> Draw:
-    """The audit of a version's first order, the tasks of which begin with ``first``."""
+    """The audit of a version's first order: `AUDIT` tasks from ``first`` on."""
     return Draw(
         order=f"{version or 'diversity'}.1",
         version=version,

@@ -91,7 +91,7 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def number(value: float) -> str:
-    """A figure with three digits that count, or all before the point."""
+    """A figure with three significant digits, or with all digits before the point."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"

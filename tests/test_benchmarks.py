@@ -1,4 +1,4 @@
-"""The benchmarks' own logic; their figures are nobody's pass or fail."""
+"""The benchmarks' own logic; their figures pass or fail nothing."""
 
 from __future__ import annotations
 
