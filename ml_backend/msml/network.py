@@ -23,6 +23,7 @@ from ml_backend.errors import VersionUnknown
 from ml_backend.msml import backbones, frames
 from ml_backend.msml.backbones import Backbone
 from ml_backend.msml.folding import fold_normalisation
+from ml_backend.msml.fused import fused
 from ml_backend.msml.sketch import sketch
 
 Precision = Literal["auto", "float32", "bfloat16", "mixed"]
@@ -85,7 +86,7 @@ class Network(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(backbone.std).view(3, 1, 1), persistent=False)
         self._trunk_key: str | None = None
         self._earlier_keys: tuple[str, ...] = ()
-        self._converted: tuple[nn.Module] | None = None  # in a tuple, or it would be a part of this network
+        self._computing: tuple[nn.Module] | None = None  # in a tuple, or it would be a part of this network
         self.requires_grad_(False)
         for layer in _trained_layers(tail, trained):
             layer.requires_grad_(True)
@@ -249,12 +250,13 @@ class Network(nn.Module):
         return grown
 
     def _computing_trunk(self) -> nn.Module:
-        """The trunk as it computes: in bfloat16 a copy with such weights, which autocast would convert each time."""
-        if self.trunk_precision != "bfloat16":
-            return self.trunk
-        if self._converted is None:
-            self._converted = (copy.deepcopy(self.trunk).to(torch.bfloat16),)
-        return self._converted[0]
+        """The trunk as it computes: fused, and if in bfloat16 with weights that autocast would convert each time."""
+        if self._computing is None:
+            trunk, kind = self.trunk, torch.float32
+            if self.trunk_precision == "bfloat16":
+                trunk, kind = copy.deepcopy(self.trunk).to(torch.bfloat16), torch.bfloat16
+            self._computing = (fused(trunk, kind) if self.mean.device.type == "cpu" else trunk,)
+        return self._computing[0]
 
     def _trainable(self) -> Iterable[tuple[str, Tensor]]:
         return ((name, value) for name, value in self.named_parameters() if value.requires_grad)
