@@ -59,6 +59,7 @@ soak: install ## broken files, every crash point, events in any order, then a te
 	started=$$(date +%s) && \
 	$(BIN)/python -m soak.fuzz $(SOAK_SEED) && \
 	$(BIN)/python -m soak.crash.run $(SOAK_SEED) && \
+	$(BIN)/python -m soak.crash.run --real $(SOAK_SEED) && \
 	$(BIN)/python -m soak.events.run $(SOAK_SEED) && \
 	$(BIN)/python -m soak.events.run --real --steps 300 --output runs/events-real.json $(SOAK_SEED) && \
 	$(if $(MINUTES),$(BIN)/python -m soak.day --minutes $(MINUTES) --since $$started,\

@@ -19,9 +19,12 @@ from ml_backend.loop.certificate_page import page_of
 from ml_backend.store.orders import NAME, Order
 from soak.crash.effects import general
 from soak.crash.worlds import CONFIGURATION, World
+from soak.stand_in.project import Project
 
 Law = Callable[[World], Iterator[str]]
 DAYS = 2 * 86_400
+ASKED = 2
+"""How often each user asks for the next task: who asks again must get the same one."""
 LASTING = (  # keys of Redis that may stay: their number does not grow
     *(f"tsal:#:{name}" for name in ("pending", "changed", "news", "reconciled", "accepted")),
     *("tsal:counted", "rq:queues", "rq:workers"),
@@ -36,15 +39,10 @@ def served_whole(world: World) -> Iterator[str]:
     if not shown:
         return
     counted = Counter(one.task for one in project.predictions.values() if one.model_version == shown)
-    for task in project.tasks:
-        if not project.of(task) and counted[task] != 1 and task in _known(world):
+    order = world.services.orders(world.number).get(shown)
+    for task in order.tasks.tolist() if order else project.tasks:
+        if task in project.tasks and not project.of(task) and counted[task] != 1:
             yield f"task {task} has {counted[task]} predictions of {shown}"
-
-
-def _known(world: World) -> set[int]:
-    """The frames of the order that Label Studio shows."""
-    order = world.services.orders(world.number).get(world.project.fields["model_version"])
-    return set(order.tasks.tolist()) if order else set(world.project.tasks)
 
 
 def versions_whole(world: World) -> Iterator[str]:
@@ -65,13 +63,18 @@ def versions_whole(world: World) -> Iterator[str]:
 
 def nobody_shares(world: World) -> Iterator[str]:
     """No frame is served to two people."""
-    project = world.stand_in.take().project(world.number)
-    served = Counter(task for _ in project.tasks for user in world.annotators if (task := project.next_task(user)))
+    before, studio = world.project, world.studio
+    taken = studio.take("asked")
+    try:
+        served = [studio.next_task(world.number, user) for _ in range(ASKED) for user in world.annotators]
+        project = world.project
+    finally:
+        studio.put(taken)
     holders: dict[int, set[int]] = {}
     for task, user in project.locks:
         holders.setdefault(task, set()).add(user)
     yield from (f"task {task} is served to {users}" for task, users in holders.items() if len(users) > 1)
-    if not served and any(not project.of(task) for task in project.tasks):
+    if not any(served) and any(not before.of(task) for task in before.tasks):
         yield "nothing is served"
 
 
@@ -113,13 +116,13 @@ def one_version(world: World) -> Iterator[str]:
         yield f"the order is of {order.about.version} and {active} is active"
     if services.grounds(world.number).get(name) is None:
         yield f"the grounds of {name} are gone"
-    yield from _told_right(world, order)
+    yield from _told_right(project, order)
 
 
-def _told_right(world: World, order: Order) -> Iterator[str]:
+def _told_right(project: Project, order: Order) -> Iterator[str]:
     name, place = order.about.name, {task: row for row, task in enumerate(order.tasks.tolist())}
     ticks = {}
-    found = [one for one in world.project.predictions.values() if one.model_version == name]
+    found = [one for one in project.predictions.values() if one.model_version == name]
     for one in found:
         choices = [part["value"]["choices"] for part in one.result if part["type"] == "choices"]
         if choices:
@@ -154,9 +157,9 @@ def certificate_honest(world: World) -> Iterator[str]:
     if finish.state == "open" and (order is None or tuple(order.tasks[: len(finish.drawn)].tolist()) != finish.drawn):
         yield "the queue does not ask the audit first"
     if finish.state == "certified":
-        values = dict(zip(CONFIGURATION.values, CONFIGURATION.label_names, strict=True))
+        values, project = dict(zip(CONFIGURATION.values, CONFIGURATION.label_names, strict=True)), world.project
         for task in finish.drawn:
-            (answer,) = world.project.of(task, cancelled=False)
+            (answer,) = project.of(task, cancelled=False)
             said = {values[one] for one in answer.result[0]["value"]["choices"]}
             if said != set(finish.answers[task]):
                 yield f"the certificate counts another answer of task {task}"
@@ -217,8 +220,9 @@ def nothing_left(world: World) -> Iterator[str]:
         if path.suffix in (".json", ".grounds") and name not in kept:
             yield f"never removed: {general(path.name)} without its order"
     finish = world.services.finishes(world.number).standing()
-    needed = {world.project.fields["model_version"], finish.order if finish else None}
-    others = [name for name in world.project.versions() if NAME.match(name) and name not in needed]
+    project = world.project
+    needed = {project.fields["model_version"], finish.order if finish else None}
+    others = [name for name in project.versions() if NAME.match(name) and name not in needed]
     if len(others) > world.settings.keep_pushed:
         yield f"{len(others)} old orders have predictions in Label Studio"
     if len(kept) > len(others) + 4:
@@ -271,7 +275,7 @@ def broken(world: World, laws: tuple[Law, ...]) -> list[str]:
 
 def state_of(world: World) -> dict[str, object]:
     """What the operation has led to; an interrupted one must lead to the same."""
-    services, number = world.services, world.number
+    services, number, project = world.services, world.number, world.project
     store, order = services.versions(number), services.orders(number).current()
     numbers = {name: store.get(name).number for name in store.names()}
     finish = services.finishes(number).newest()
@@ -279,8 +283,8 @@ def state_of(world: World) -> dict[str, object]:
         "versions": sorted(numbers.values()),
         "active": numbers.get(store.active() or ""),
         "order of version": numbers.get(order.about.version or "") if order else None,
-        "tasks": len(world.project.tasks),
-        "annotations": len(world.project.annotations),
+        "tasks": len(project.tasks),
+        "annotations": len(project.annotations),
         "finish": (services.finishes(number).count(), finish.state if finish else None),
         "export": is_export(world.place / "out" / "export"),
     }

@@ -30,7 +30,7 @@ from ml_backend.studio.client import Studio
 from soak.crash.deeds import Deed
 from soak.crash.effects import Fate, Point, Watch
 
-SECONDS = 120
+SECONDS = 300  # of a deed that hangs; on a busy machine, beside a real Label Studio, whole ones take long too
 LABELS = 3
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["soak.crash.preload", "sklearn.cluster", "sklearn.linear_model"])

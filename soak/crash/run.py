@@ -20,11 +20,14 @@ from ml_backend.loop.watch import sweep
 from ml_backend.store.files import write_aside
 from soak.crash.deeds import pass_time
 from soak.crash.effects import END, Point
+from soak.crash.label_studio import running_label_studio
 from soak.crash.laws import AT_ONCE, IN_THE_END, age, broken, state_of
 from soak.crash.operations import OPERATIONS, Operation
 from soak.crash.processes import Blow
-from soak.crash.worlds import Snapshot, World, running_world
+from soak.crash.worlds import Snapshot, World, running_world, world_beside
 
+REAL_SAMPLE = 5
+"""Points of each operation beside a real Label Studio, where nobody has said how many."""
 SIGNS_OF_LIFE = ("redis HSET rq:worker:* in", "redis EXPIRE rq:worker:*")
 
 
@@ -146,6 +149,26 @@ def tried(operation: Operation, world: World, count: int | None, seed: int, only
     return result
 
 
+def all_tried(options: argparse.Namespace, chosen: Sequence[str]) -> Iterator[Result]:
+    """Interrupt operations beside the stand-in, each in a world of its own, as many at a time as there are jobs."""
+    with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
+        under_way = [pool.submit(tried_alone, name, options.sample, options.seed, options.only) for name in chosen]
+        for one in as_completed(under_way):
+            yield one.result()
+
+
+def all_tried_beside_real(options: argparse.Namespace, chosen: Sequence[str]) -> Iterator[Result]:
+    """Interrupt operations one after the other in one world, beside a Label Studio on PostgreSQL."""
+    with (
+        tempfile.TemporaryDirectory(prefix="tsal-crash-") as folder,
+        running_label_studio(Path(folder)) as studio,
+        world_beside(studio, Path(folder)) as world,
+    ):
+        for operation in OPERATIONS:
+            if operation.name in chosen:
+                yield tried(operation, world, options.sample, options.seed, options.only)
+
+
 def tried_alone(name: str, count: int | None, seed: int, only: str) -> Result:
     """Interrupt one operation in a world of its own."""
     (operation,) = [one for one in OPERATIONS if one.name == name]
@@ -158,21 +181,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=main.__doc__)
     names = [one.name for one in OPERATIONS]
     parser.add_argument("--operation", action="append", choices=names, help="only this one; may be repeated")
-    parser.add_argument("--sample", type=int, help="points of each operation to try (all)")
+    parser.add_argument("--real", action="store_true", help="with a real Label Studio instead of the stand-in")
+    parser.add_argument("--sample", type=int, help=f"points of each operation to try (all; {REAL_SAMPLE} with --real)")
     parser.add_argument("--only", default="", help="only points whose name contains this, like 'kill rename'")
     parser.add_argument("--seed", type=int, default=0, help="seed of the sample (0)")
-    parser.add_argument("--jobs", type=int, default=1, help="operations at a time (1)")
-    parser.add_argument("--output", type=Path, default=Path("runs/crash.json"), help="the figures (runs/crash.json)")
+    parser.add_argument("--jobs", type=int, default=1, help="operations at a time beside the stand-in (1)")
+    parser.add_argument("--output", type=Path, help="the figures (runs/crash.json, with --real runs/crash-real.json)")
     options = parser.parse_args(arguments)
     chosen = options.operation or names
-    options.output.parent.mkdir(parents=True, exist_ok=True)
+    if options.real and options.sample is None:
+        options.sample = REAL_SAMPLE
+    output: Path = options.output or Path("runs", "crash-real.json" if options.real else "crash.json")
+    output.parent.mkdir(parents=True, exist_ok=True)
     results: list[Result] = []
-    with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
-        under_way = [pool.submit(tried_alone, name, options.sample, options.seed, options.only) for name in chosen]
-        for one in tqdm(as_completed(under_way), total=len(chosen), unit="operation", desc="crash points"):
-            results.append(one.result())
-            write_aside(options.output, json.dumps([asdict(result) for result in results], indent=1) + "\n")
-            tqdm.write(str(results[-1]))
+    came = (all_tried_beside_real if options.real else all_tried)(options, chosen)
+    for one in tqdm(came, total=len(chosen), unit="operation", desc="crash points"):
+        results.append(one)
+        write_aside(output, json.dumps([asdict(result) for result in results], indent=1) + "\n")
+        tqdm.write(str(one))
     return 1 if any(one.broken for one in results) else 0
 
 

@@ -1,4 +1,4 @@
-"""A small installation: a folder, a Redis and a stand-in for Label Studio, all of which can be restored."""
+"""A small installation: a folder, a Redis and a Label Studio, all of which can be restored."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from ml_backend.studio.payloads import choices_result
 from soak.crash import processes
 from soak.crash.deeds import BUCKET, Deed, draw
 from soak.crash.processes import Blow, Ran
+from soak.crash.studios import LabelStudio, StandInStudio
 from soak.stand_in.project import Project
-from soak.stand_in.server import StandIn, running_stand_in
-from soak.stand_in.state import State
+from soak.stand_in.server import running_stand_in
 
 XML = """<View><Image name="image" value="$image"/><Choices name="symptoms" toName="image" choice="multiple">
 <Choice value="Healthy"/><Choice value="A-line"/><Choice value="B-line" alias="b"/></Choices></View>"""
@@ -45,7 +45,7 @@ class Snapshot:
 
     folder: Path
     redis: tuple[tuple[bytes, int, bytes], ...]
-    studio: State
+    studio: object
 
 
 @dataclass
@@ -60,7 +60,7 @@ class World:
     cache: Path
     redis_url: str
     redis: Redis
-    stand_in: StandIn
+    studio: LabelStudio
     number: int = 0
     annotators: tuple[int, ...] = ()
     changes: dict[str, object] = field(default_factory=dict)
@@ -72,8 +72,8 @@ class World:
     def settings(self) -> Settings:
         """The settings of its processes."""
         values: dict[str, object] = {
-            "label_studio_url": self.stand_in.url,
-            "label_studio_token": "token-of-admin",
+            "label_studio_url": self.studio.url,
+            "label_studio_token": self.studio.token,
             "data_dir": self.place / "data",
             "document_root": self.place / "files",
             "cache_dir": self.cache,
@@ -100,8 +100,8 @@ class World:
 
     @property
     def project(self) -> Project:
-        """The project in Label Studio."""
-        return self.stand_in.state.project(self.number)
+        """The project in Label Studio, as it is now."""
+        return self.studio.project(self.number)
 
     def environment(self) -> dict[str, str]:
         """The settings as a process reads them."""
@@ -144,57 +144,52 @@ class World:
 
     # What people do
 
+    def clear(self) -> None:
+        """Have nothing in the folder and in Redis."""
+        shutil.rmtree(self.place, ignore_errors=True)
+        for name in ("files", "data", "out"):
+            (self.place / name).mkdir(parents=True)
+        self.redis.flushall()
+
     def begin(self) -> None:
         """Make the project, with its frames, from nothing."""
-        shutil.rmtree(self.place, ignore_errors=True)
-        (self.place / "files").mkdir(parents=True)
-        (self.place / "data" / "projects" / "1").mkdir(parents=True)
-        (self.place / "out").mkdir()
-        self.redis.flushall()
-        state = State()
-        users = [state.add_user(name) for name in ("admin", "anna", "bert", "carla")]
-        project = state.create_project({"title": "Crash", "label_config": XML})
+        self.clear()
         rows = []
         for number in range(FRAMES):
             draw(self.place / "files" / f"{number}.png", number)
             clip, patient = f"clip {number // 3}", f"patient {number % PATIENTS}"
             rows.append({"image": f"/data/local-files/?d={number}.png", "clip": clip, "patient": patient})
-        project.import_tasks(rows)
-        self.number, self.annotators = project.id, tuple(user.id for user in users[1:])
-        self.stand_in.put(state)
+        self.number, self.annotators = self.studio.begin("Crash", XML, rows)
+        (self.place / "data" / "projects" / str(self.number)).mkdir(parents=True)
 
     def annotate(self, count: int) -> list[int]:
         """Let the annotators answer the next ``count`` frames of the queue; returns their tasks."""
         answered = []
-        with self.stand_in.gate:
-            for number in range(count):
-                user = self.annotators[number % len(self.annotators)]
-                task = self.project.next_task(user)
-                assert task is not None
-                self.answer(task, user)
-                answered.append(task)
+        for number in range(count):
+            user = self.annotators[number % len(self.annotators)]
+            task = self.studio.next_task(self.number, user)
+            assert task is not None
+            self.answer(task, user)
+            answered.append(task)
         return answered
 
     def answer_all(self, tasks: Sequence[int]) -> None:
         """Let an annotator answer these tasks."""
-        with self.stand_in.gate:
-            for task in tasks:
-                if not self.project.of(task, cancelled=False):
-                    self.answer(task, self.annotators[0])
+        project = self.project
+        for task in tasks:
+            if not project.of(task, cancelled=False):
+                self.answer(task, self.annotators[0])
 
     def answer(self, task: int, user: int) -> None:
         """Let a user submit an answer."""
         labels = np.array(COMBINATIONS[task % len(COMBINATIONS)], np.uint8)
         shown = self.project.shown_prediction(task)
-        self.project.annotate(
-            user,
-            task,
-            {
-                "result": [choices_result(labels, CONFIGURATION)],
-                "lead_time": 2.0,
-                "parent_prediction": shown.id if shown else None,
-            },
-        )
+        fields = {
+            "result": [choices_result(labels, CONFIGURATION)],
+            "lead_time": 2.0,
+            "parent_prediction": shown.id if shown else None,
+        }
+        self.studio.annotate(self.number, user, task, fields)
 
     # Going back
 
@@ -204,7 +199,7 @@ class World:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(self.place, folder, copy_function=shutil.copy2)
         held = [(key, max(self.redis.pttl(key), 0), self.redis.dump(key)) for key in self.redis.scan_iter()]
-        return Snapshot(folder, tuple((key, ttl, value) for key, ttl, value in held if value), self.stand_in.take())
+        return Snapshot(folder, tuple((key, ttl, value) for key, ttl, value in held if value), self.studio.take(name))
 
     def put(self, snapshot: Snapshot) -> None:
         """Restore everything from a snapshot."""
@@ -213,18 +208,25 @@ class World:
         self.redis.flushall()
         for key, ttl, value in snapshot.redis:
             self.redis.restore(key, ttl, value, replace=True)
-        self.stand_in.put(snapshot.studio)
+        self.studio.put(snapshot.studio)
         if self.bucket is not None:
             self._empty_bucket()
 
 
 @contextmanager
 def running_world(folder: Path, **changes: object) -> Iterator[World]:
-    """Run a world below ``folder`` with its Redis and its stand-in until the block ends."""
+    """Run a world below ``folder`` with its Redis and a stand-in for Label Studio until the block ends."""
+    with running_stand_in() as stand_in, world_beside(StandInStudio(stand_in), folder, **changes) as world:
+        yield world
+
+
+@contextmanager
+def world_beside(studio: LabelStudio, folder: Path, **changes: object) -> Iterator[World]:
+    """Run a world below ``folder`` with its Redis, beside a Label Studio, until the block ends."""
     command, url = embedded_redis(folder / "redis")
-    with Processes(lambda name, line: None) as running, running_stand_in() as stand_in:
+    with Processes(lambda name, line: None) as running:
         running.start("redis", command, {})
-        world = World(folder / "world", folder / "cache", url, _answering(url), stand_in, changes=changes)
+        world = World(folder / "world", folder / "cache", url, _answering(url), studio, changes=changes)
         with world.running:
             yield world
 

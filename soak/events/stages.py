@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from flask import Flask, request
 from werkzeug.serving import make_server
 
-from ml_backend.launch.label_studio import start_studio
-from ml_backend.launch.processes import Processes, free_port
 from ml_backend.loop.confirm import ADDED, DELETED, NEWS
-from ml_backend.settings import load
-from soak.crash.worlds import running_world
+from soak.crash.label_studio import running_label_studio
+from soak.crash.studios import ANNOTATORS, StandInStudio
+from soak.crash.worlds import world_beside
 from soak.events.installation import Installation, running
 from soak.events.people import People
-from soak.events.scene import ANNOTATORS, Stage
-from soak.postgresql import postgresql
-from soak.site import sign_up
+from soak.events.scene import Stage
+from soak.stand_in.server import running_stand_in
 
 BATCH = 3
 ACTIONS = (*ADDED, DELETED, *NEWS)
@@ -31,13 +28,17 @@ NOBODY = "http://127.0.0.1:9"
 @contextmanager
 def on_stand_in(folder: Path) -> Iterator[Stage]:
     """A stage with the stand-in, in which each run begins with nothing."""
-    with running_world(folder, k_max=BATCH) as world, running(world) as installation:
-        people = People(world.stand_in.url, ["token-of-admin", "token-of-anna", "token-of-bert", "token-of-carla"])
-        world.stand_in.deliver = lambda delivery: installation.mail.append(delivery.payload)
+    with (
+        running_stand_in() as stand_in,
+        world_beside(StandInStudio(stand_in), folder, k_max=BATCH) as world,
+        running(world) as installation,
+    ):
+        people = People(stand_in.url, [f"token-of-{name}" for name in ("admin", *ANNOTATORS)])
+        stand_in.deliver = lambda delivery: installation.mail.append(delivery.payload)
 
         def begin() -> None:
             world.begin()
-            world.stand_in.state.projects.clear()
+            stand_in.state.projects.clear()
 
         yield Stage(installation, people, begin, NOBODY, ACTIONS)
 
@@ -45,26 +46,14 @@ def on_stand_in(folder: Path) -> Iterator[Stage]:
 @contextmanager
 def on_label_studio(folder: Path) -> Iterator[Stage]:
     """A stage with a Label Studio on PostgreSQL, in which each run has a project of its own."""
-    token, address = secrets.token_hex(20), f"http://127.0.0.1:{free_port()}"
-    settings = load(label_studio_url=address, label_studio_token=token)
     with (
-        postgresql() as (database, variables),
-        (folder / "label-studio.log").open("a", encoding="utf-8") as log,
-        Processes(lambda name, line: _write(log.write, name, line)) as processes,
+        running_label_studio(folder) as studio,
+        world_beside(studio, folder, k_max=BATCH) as world,
+        running(world) as installation,
+        _receiver(installation) as webhook,
     ):
-        processes.start("database", database, {})
-        start_studio(processes, settings, folder, {**variables, "LD_PRELOAD": ""})
-        tokens = [token, *(sign_up(address, token, f"annotator-{number}") for number in range(ANNOTATORS))]
-        with (
-            running_world(folder, k_max=BATCH, label_studio_url=address, label_studio_token=token) as world,
-            running(world) as installation,
-            _receiver(installation) as webhook,
-        ):
-            yield Stage(installation, People(address, tokens), world.begin, webhook, ACTIONS)
-
-
-def _write(write: Callable[[str], object], name: str, line: str) -> None:
-    write(f"{name:8} {line}\n")
+        people = People(studio.url, [studio.token, *studio.tokens])
+        yield Stage(installation, people, world.clear, webhook, ACTIONS)
 
 
 @contextmanager
