@@ -77,7 +77,7 @@ lint: $(VENV)/.installed ## ruff, mypy, import-linter, known vulnerabilities
 
 docs: $(VENV)/.installed ## build the documentation into site; a warning is an error
 	$(BIN)/python scripts/render_docs.py
-	$(BIN)/python -m scripts.render_speed
+	$(BIN)/python scripts/render_speed.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 screenshots: install ## pictures of a demo's pages into docs/images: make screenshots [FOLDER=an earlier demo]

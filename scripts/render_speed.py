@@ -17,6 +17,8 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from studies.figures import LOOK
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -87,6 +87,7 @@ def fuzz(folder: Path, count: int, seed: int, real: Sequence[Path] = (), first: 
     """Make ``count`` broken files below a folder, decode each, and return what came of it."""
     started = time.monotonic()
     result = Result(files=count, seed=seed)
+    before = _most_memory()
     made = seeds(folder / "seeds", real)
     healthy = _healthy(folder, made)
     with _own_temporary_folder(folder / "tmp") as temporary, _output(folder / "output") as written:
@@ -106,8 +107,8 @@ def fuzz(folder: Path, count: int, seed: int, real: Sequence[Path] = (), first: 
     result.written_to_output = len(output)
     if any(name.encode() in output for name in TOLD):
         result.offences.append("what was written to the output quotes a header")
-    result.memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    if result.memory > MOST_MEMORY:
+    result.memory = _most_memory()
+    if result.memory > max(MOST_MEMORY, before):  # what else this process did before may have taken more
         result.offences.append(f"the reading process took {result.memory} bytes")
     result.offences = result.offences[:KEPT]
     result.seconds = round(time.monotonic() - started, 1)
@@ -139,6 +140,11 @@ def _check_healthy(healthy: _Healthy, number: int, result: Result) -> None:
     result.healthy += 1
     if read.fault is not None or read.kept != healthy.kept:
         result.offences.append(f"{number}: {healthy.file.name} now reads differently ({read.fault})")
+
+
+def _most_memory() -> int:
+    """The most memory that this process has had so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _one(folder: Path, number: int, made: Sequence[Seed], seed: int, result: Result) -> None:
