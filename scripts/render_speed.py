@@ -62,7 +62,7 @@ def filled(page: str, bench: Bench) -> str:
 
 
 def section(bench: Bench) -> str:
-    """The figures as text: which machine, the bars, the curves, and everything that was measured."""
+    """Write the figures: the machine, the bars, the curves, and everything that was measured."""
     machine, versions = bench["machine"], bench["versions"]
     named = ", ".join(f"{name} {release}" for name, release in versions.items())
     parts = [
@@ -93,14 +93,14 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def number(value: float) -> str:
-    """A figure with three significant digits, or with all digits before the point."""
+    """Format a figure with three significant digits, or with all its digits before the decimal point."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"
 
 
 def curves(bench: Bench) -> Curves:
-    """The seconds of each step by frames, as the part ``growth`` measured them."""
+    """Return the seconds of each step by number of frames, as the part ``growth`` measured them."""
     found: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for one in bench["measured"]:
         match = STEP.match(one["what"])
@@ -110,7 +110,7 @@ def curves(bench: Bench) -> Curves:
 
 
 def drawn(found: Curves) -> Figure:
-    """The curves, with a line beside them along which twice the frames take twice the time."""
+    """Draw the curves, beside a line on which twice the frames take twice the time."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for (name, points), marker in zip(found.items(), MARKERS, strict=False):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import tempfile
 import threading
@@ -34,6 +33,7 @@ from soak.run import Result, hostile, judge
 from soak.shift import Shift
 from soak.site import Site, running_site
 from soak.team import Habits
+from soak.temporary import temporary_folder
 from soak.waits import Waits
 
 ANNOTATORS = 4  # of each project
@@ -297,22 +297,19 @@ def main(arguments: list[str] | None = None) -> int:
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="tsal-day-") as folder:
         try:
-            _spend(Path(folder), options, figures)
+            # The socket of the embedded Redis lies there too.
+            with temporary_folder(Path(folder) / "tmp") as temporary:
+                _spend(Path(folder), temporary, options, figures)
         except BackendError as error:
             figures.problems.append(str(error))
         finally:
-            tempfile.tempdir = None
             write_aside(options.output, json.dumps(asdict(figures), indent=1) + "\n")
     shown = {name: value for name, value in asdict(figures).items() if name != "samples"}
     print(json.dumps(shown, indent=1))
     return 1 if figures.problems else 0
 
 
-def _spend(folder: Path, options: argparse.Namespace, figures: Figures) -> None:
-    temporary = folder / "tmp"
-    temporary.mkdir()
-    # For what is started and for this process: the socket of the embedded Redis lies there.
-    os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
+def _spend(folder: Path, temporary: Path, options: argparse.Namespace, figures: Figures) -> None:
     # The most that people can confirm: a third is there at the beginning, the rest comes with the imports.
     frames = int(1.2 * ANNOTATORS * 60 * figures.minutes / options.pause) + 20 * options.batch
     imports = max(1, int(60 * figures.minutes / (IMPORT * figures.hour_seconds)))

@@ -33,6 +33,7 @@ from ml_backend.ingest.reading import Kept, read_all
 from ml_backend.ingest.storage import picture_name
 from ml_backend.msml.frames import SHAPE, decode
 from soak.broken import NAME, NUMBER, Seed, broken, seeds
+from soak.temporary import temporary_folder
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 LIMITS = Limits(seconds=30.0, memory=1_000_000_000)
@@ -90,7 +91,7 @@ def fuzz(folder: Path, count: int, seed: int, real: Sequence[Path] = (), first: 
     before = _most_memory()
     made = seeds(folder / "seeds", real)
     healthy = _healthy(folder, made)
-    with _own_temporary_folder(folder / "tmp") as temporary, _output(folder / "output") as written:
+    with temporary_folder(folder / "tmp") as temporary, _output(folder / "output") as written:
         with warnings.catch_warnings(), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             warnings.simplefilter("ignore")  # as the import does: pydicom quotes header values
 
@@ -218,16 +219,6 @@ def _count(counts: dict[str, dict[str, int]], suffix: str, what: str) -> None:
     with _LOCK:
         of_kind = counts.setdefault(suffix.lower(), {})
         of_kind[what] = of_kind.get(what, 0) + 1
-
-
-@contextmanager
-def _own_temporary_folder(folder: Path) -> Iterator[Path]:
-    folder.mkdir()
-    before, tempfile.tempdir = tempfile.tempdir, str(folder)
-    try:
-        yield folder
-    finally:
-        tempfile.tempdir = before
 
 
 @contextmanager

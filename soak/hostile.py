@@ -446,7 +446,7 @@ class Maker:
     # How it is done
 
     def _post(self, route: str, text: str, query: str = "") -> Hostile:
-        """A request with this body, now and then not encoded as it says."""
+        """Build a request with this body, whose encoding is sometimes not the one that it declares."""
         content, changes = _encode(text), {}
         place = self._chance.randint(0, len(content))
         kind = self._chance.choice(("plain",) * 20 + ("charset", "packed", "truncated", "bytes", "type"))

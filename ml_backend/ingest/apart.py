@@ -100,7 +100,7 @@ class FramesApart:
 
 
 class _Server:
-    """The process that forks for each file; it is started for the first file, and again if somebody ended it."""
+    """The process that forks for each file; it is started for the first file, and again if it has ended."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -155,7 +155,7 @@ class _Server:
 
 
 def _environment() -> dict[str, str]:
-    """Our environment without secrets, and with one thread for numpy: a process that forks should have no other."""
+    """Our environment without secrets, and with numpy limited to one thread: a process that forks must have no more."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_SECRETS)}
     return {
         **kept,
@@ -180,5 +180,5 @@ _SERVER = _Server()
 
 
 def start_early() -> None:
-    """Let the decoding process load its libraries while there is nothing to decode yet."""
+    """Start the decoding process early, so that it loads its libraries before there is anything to decode."""
     _SERVER.start()

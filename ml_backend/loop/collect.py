@@ -152,10 +152,7 @@ def sort_out(
         known = [known_at(periods, name, annotation.updated_at) for name in configuration.label_names]
         patient = str(annotation.data.get(settings.patient_key) or "")
         of_frame[annotation.task].append(Labelled(annotation, labels, np.array(known) | (labels == 1), patient))
-    settled = {
-        task: several[0] if len(several) == 1 else settle(several, settings.disagreement)
-        for task, several in sorted(of_frame.items())
-    }
+    settled = {task: settle(several, settings.disagreement) for task, several in sorted(of_frame.items())}
     left_out = {
         "annotations that tick only symptoms that the configuration does not have": unknown,
         "annotations in part: they also tick symptoms that the configuration does not have": partly,
@@ -193,6 +190,8 @@ def settle(several: Sequence[Labelled], rule: Disagreement) -> Labelled | None:
     there are none from after. ``latest``: the one that was changed last. ``majority``: the last one among those with
     the most frequent labels, ties included. ``leave out``: the last one if all agree.
     """
+    if len(several) == 1:  # nearly always
+        return several[0]
     several = [one for one in several if one.annotation.imported is None] or list(several)
     most_known = max(one.known.sum() for one in several)
     several = [one for one in several if one.known.sum() == most_known]

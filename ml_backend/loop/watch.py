@@ -228,7 +228,7 @@ def _caught_up(services: Services, project: int, state: Watched, counts: Counts,
     A changed annotation changes no count, so everything is read from time to time as well.
 
     Returns:
-        All answers that count, where they were read.
+        All answers that count if they were read, else None.
     """
     full = state.polls % FULL_POLL == 0
     if full:

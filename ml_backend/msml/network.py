@@ -250,7 +250,7 @@ class Network(nn.Module):
         return grown
 
     def _computing_trunk(self) -> nn.Module:
-        """The trunk as it computes: fused, and if in bfloat16 with weights that autocast would convert each time."""
+        """The trunk that computes: fused, and in bfloat16 with converted weights, which saves autocast the work."""
         if self._computing is None:
             trunk, kind = self.trunk, torch.float32
             if self.trunk_precision == "bfloat16":

@@ -17,7 +17,7 @@ _LENGTHS = struct.Struct("<26xHH")  # of the name and of the extra field, at the
 def mapped(path: Path) -> dict[str, NDArray[Any]]:
     """Map the arrays of a file that `numpy.savez` wrote, by name; they cannot be written to.
 
-    The file may be removed or replaced meanwhile. Its checksums are compared once, piece by piece.
+    The file may be removed or replaced while the arrays are in use. Its checksums are compared once.
 
     Raises:
         BadZipFile, ValueError: if the file is damaged, compressed, or has anything but arrays.
@@ -26,10 +26,11 @@ def mapped(path: Path) -> dict[str, NDArray[Any]]:
     with path.open("rb") as file, ZipFile(file) as archive:
         if (damaged := archive.testzip()) is not None:
             raise BadZipFile(f"{damaged} of {path} is damaged")
-        return {member.filename.removesuffix(".npy"): _mapped(file, member) for member in archive.infolist()}
+        content = np.memmap(file, np.uint8, "r")  # one for all arrays: each mapping keeps the file open
+        return {member.filename.removesuffix(".npy"): _array_in(content, file, member) for member in archive.infolist()}
 
 
-def _mapped(file: BinaryIO, member: ZipInfo) -> NDArray[Any]:
+def _array_in(content: NDArray[np.uint8], file: BinaryIO, member: ZipInfo) -> NDArray[Any]:
     if member.compress_type != ZIP_STORED:
         raise ValueError(f"{member.filename} is compressed")
     file.seek(member.header_offset)
@@ -40,6 +41,4 @@ def _mapped(file: BinaryIO, member: ZipInfo) -> NDArray[Any]:
     shape, fortran, dtype = read_header(file)  # type: ignore[no-untyped-call]
     if dtype.hasobject:
         raise ValueError(f"{member.filename} has objects")
-    if 0 in shape:  # an empty array cannot be mapped
-        return np.empty(shape, dtype)
-    return np.memmap(file, dtype, "r", file.tell(), shape, "F" if fortran else "C")
+    return np.ndarray(shape, dtype, content, file.tell(), order="F" if fortran else "C")

@@ -1,4 +1,4 @@
-"""A real Label Studio on PostgreSQL, which is put back to how it was by copies of its database."""
+"""A real Label Studio on PostgreSQL; copies of its database restore its state."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from soak.stand_in.project import SHOWN_BY_DEFAULT, Numbers, Project
 from soak.stand_in.records import Annotation, Prediction
 
 ELSEWHERE = "template1"
-"""A database to be in while that of Label Studio is copied, removed and made again."""
+"""The database to connect to while Label Studio's own is copied, dropped and created again."""
 FIELDS = (*SHOWN_BY_DEFAULT, "title", "label_config")
 ROWS = """
 SELECT 'project', to_jsonb(project) FROM project WHERE id = {0} UNION ALL
@@ -38,10 +38,10 @@ SELECT 'lock', to_jsonb(tasks_tasklock) FROM tasks_tasklock
 
 @dataclass(frozen=True)
 class RealLabelStudio:
-    """A running Label Studio; ``tokens`` are those of its annotators, ``database`` the variables of its database.
+    """A running Label Studio; ``tokens`` belong to its annotators, ``database`` has the variables of its database.
 
-    It opens a connection to its database for each request and keeps nothing of what is in it, so that another
-    database of the same name can take its place between two requests.
+    It connects to its database anew for each request and caches none of its content, so another database of the same
+    name can take its place between two requests.
     """
 
     url: str
@@ -51,7 +51,7 @@ class RealLabelStudio:
     annotators: dict[int, Studio] = field(default_factory=dict)
 
     def begin(self, title: str, xml: str, rows: Sequence[Mapping[str, Any]]) -> tuple[int, tuple[int, ...]]:
-        """Make a project with these frames, and nothing else."""
+        """Remove everything, and create a project with these frames."""
         self.put(_copy("nothing"))
         studio = Studio(self.url, self.token)
         number = studio.create_project(title, xml)
@@ -59,7 +59,7 @@ class RealLabelStudio:
         return number, tuple(self.annotators)
 
     def project(self, number: int) -> Project:
-        """The project as its rows in the database tell."""
+        """Read the project from its rows in the database."""
         found: dict[str, list[dict[str, Any]]] = {}
         for kind, text in query(self.database, ROWS.format(number)):
             found.setdefault(kind, []).append(json.loads(text))
@@ -92,7 +92,7 @@ class RealLabelStudio:
         return _copy(name)
 
     def put(self, taken: object) -> None:
-        """Put a copy of a copy in the place of the database."""
+        """Replace the database with a copy of what was taken."""
         name = self.database["POSTGRE_NAME"]
         self._ask(f'DROP DATABASE "{name}" WITH (FORCE)')
         self._ask(f'CREATE DATABASE "{name}" TEMPLATE "{taken}"')
@@ -130,7 +130,7 @@ def _annotation(row: Mapping[str, Any]) -> Annotation:
 def running_label_studio(folder: Path) -> Iterator[RealLabelStudio]:
     """Run a Label Studio with three annotators until the block ends; its files and its log are in ``folder``.
 
-    It serves the files of the world in this folder. Raises InvalidRequest where PostgreSQL is not installed.
+    It serves the files of the world in this folder. Raises InvalidRequest if PostgreSQL is not installed.
     """
     token, address = secrets.token_hex(20), f"http://127.0.0.1:{free_port()}"
     settings = load(label_studio_url=address, label_studio_token=token)
@@ -141,7 +141,7 @@ def running_label_studio(folder: Path) -> Iterator[RealLabelStudio]:
     ):
         processes.start("database", command, {})
         served = {"LOCAL_FILES_DOCUMENT_ROOT": str(folder / "world" / "files")}
-        # A clock that can be set is none of its business.
+        # It must not see the clock that the events set.
         start_studio(processes, settings, folder, {**database, **served, "LD_PRELOAD": ""})
         tokens = [sign_up(address, token, name) for name in ANNOTATORS]
         studio = RealLabelStudio(address, token, database, tokens)

@@ -150,7 +150,7 @@ def tried(operation: Operation, world: World, count: int | None, seed: int, only
 
 
 def all_tried(options: argparse.Namespace, chosen: Sequence[str]) -> Iterator[Result]:
-    """Interrupt operations beside the stand-in, each in a world of its own, as many at a time as there are jobs."""
+    """Interrupt operations beside the stand-in, each in its own world, ``options.jobs`` at a time."""
     with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
         under_way = [pool.submit(tried_alone, name, options.sample, options.seed, options.only) for name in chosen]
         for one in as_completed(under_way):
@@ -158,7 +158,7 @@ def all_tried(options: argparse.Namespace, chosen: Sequence[str]) -> Iterator[Re
 
 
 def all_tried_beside_real(options: argparse.Namespace, chosen: Sequence[str]) -> Iterator[Result]:
-    """Interrupt operations one after the other in one world, beside a Label Studio on PostgreSQL."""
+    """Interrupt operations one after another in one world, beside a real Label Studio on PostgreSQL."""
     with (
         tempfile.TemporaryDirectory(prefix="tsal-crash-") as folder,
         running_label_studio(Path(folder)) as studio,

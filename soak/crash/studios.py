@@ -1,4 +1,4 @@
-"""The Label Studio that a world is beside: what the worlds and the laws ask of it, and the stand-in as one of two."""
+"""What worlds and laws need from the Label Studio beside them, and the stand-in as one implementation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ANNOTATORS = ("anna", "bert", "carla")
 
 
 class LabelStudio(Protocol):
-    """A running Label Studio at ``url`` that can be put back to how it was; ``token`` is that of a manager."""
+    """A running Label Studio at ``url`` whose state can be restored; ``token`` belongs to a manager."""
 
     @property
     def url(self) -> str:
@@ -22,33 +22,33 @@ class LabelStudio(Protocol):
 
     @property
     def token(self) -> str:
-        """What the installation signs in with."""
+        """The token that the installation uses."""
 
     def begin(self, title: str, xml: str, rows: Sequence[Mapping[str, Any]]) -> tuple[int, tuple[int, ...]]:
-        """Make a project with these frames, and nothing else; returns it and its annotators, one of each of ANNOTATORS.
+        """Remove everything, and create a project with these frames.
 
-        What was there before is gone.
+        Returns its number, and the user of each of ANNOTATORS.
         """
 
     def project(self, number: int) -> Project:
         """A project as it is now."""
 
     def next_task(self, number: int, user: int) -> int | None:
-        """The task that a user gets next by the button Label All Tasks, who holds it from then on; None at the end."""
+        """Lock and return the task that a user gets next from the button Label All Tasks; None at the end."""
 
     def annotate(self, number: int, user: int, task: int, fields: Mapping[str, Any]) -> None:
         """Let a user submit an annotation."""
 
     def take(self, name: str) -> object:
-        """Remember how everything is, by a name that is used for nothing else."""
+        """Take a copy of everything under a name that is used for nothing else."""
 
     def put(self, taken: object) -> None:
-        """Make everything as it was."""
+        """Restore everything from what was taken."""
 
 
 @dataclass(frozen=True)
 class StandInStudio:
-    """A stand-in in the place of Label Studio."""
+    """The stand-in for Label Studio."""
 
     stand_in: StandIn
     token: str = "token-of-admin"  # noqa: S105  of nothing but the stand-in
@@ -59,7 +59,7 @@ class StandInStudio:
         return self.stand_in.url
 
     def begin(self, title: str, xml: str, rows: Sequence[Mapping[str, Any]]) -> tuple[int, tuple[int, ...]]:
-        """Make a project with these frames, and nothing else."""
+        """Remove everything, and create a project with these frames."""
         state = State()
         users = [state.add_user(name) for name in ("admin", *ANNOTATORS)]
         project = state.create_project({"title": title, "label_config": xml})
@@ -82,10 +82,10 @@ class StandInStudio:
             self.project(number).annotate(user, task, fields)
 
     def take(self, name: str) -> State:
-        """Remember how everything is."""
+        """Take a copy of everything."""
         return self.stand_in.take()
 
     def put(self, taken: object) -> None:
-        """Make everything as it was."""
+        """Restore everything from what was taken."""
         assert isinstance(taken, State)
         self.stand_in.put(taken)

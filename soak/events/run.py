@@ -105,7 +105,7 @@ def play_part(stage: Stage, steps: int, part: int, shrink: bool = True, replay: 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Let everything happen to the loop in any order; ends with 1 if a law was broken."""
+    """Put the loop through events in any order; ends with 1 if a law was broken."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--steps", type=int, default=5000, help="events (5000)")
     parser.add_argument("--real", action="store_true", help="on a real Label Studio instead of the stand-in")

@@ -15,7 +15,7 @@ RELEASE = "1.23.2"
 
 @dataclass
 class State:
-    """The users by token, the projects by ID, and the storages, tabs and ML backends, which are only stored."""
+    """The users by token, the projects by ID, and ``kept``: storages, tabs and ML backends, which do nothing here."""
 
     numbers: Numbers = field(default_factory=Numbers)
     users: dict[str, User] = field(default_factory=dict)

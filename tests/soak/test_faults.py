@@ -11,11 +11,9 @@ from collections.abc import Iterator
 import pytest
 
 from ml_backend.errors import InvalidRequest
-from ml_backend.launch.label_studio_environment import installed_program
 from ml_backend.setup.connect import connect
 from soak import audit
 from soak.faults import FAULTS, Fault, settle, suffer, train_the_rest, unseen
-from soak.postgresql import postgresql
 from soak.run import Result, judge, kill_and_recover
 from soak.site import Site, running_site
 from soak.team import Team
@@ -25,14 +23,7 @@ TEAM_FRAMES = 300  # at most
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    if installed_program() is None:
-        pytest.skip("no Label Studio: run `make install`")
-    try:
-        with postgresql():
-            pass
-    except InvalidRequest as error:
-        pytest.skip(str(error))
+def site(label_studio_on_postgresql: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with running_site(tmp_path_factory.mktemp("soak"), 800, k_max=K_MAX) as running:
         running.importer().run(running.next_clips(TEAM_FRAMES + 60))
         connect(running.services, running.project, lambda line: None)

@@ -6,25 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from ml_backend.errors import InvalidRequest
-from ml_backend.launch.label_studio_environment import installed_program
 from soak.crash.label_studio import running_label_studio
 from soak.crash.laws import IN_THE_END, broken
 from soak.crash.operations import OPERATIONS
 from soak.crash.run import tried
 from soak.crash.worlds import World, world_beside
-from soak.postgresql import postgresql
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    if installed_program() is None:
-        pytest.skip("Label Studio is not installed")
-    try:
-        with postgresql():
-            pass
-    except InvalidRequest as error:
-        pytest.skip(str(error))
+def world(label_studio_on_postgresql: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("crash")
     with running_label_studio(folder) as studio, world_beside(studio, folder) as running:
         yield running
