@@ -53,7 +53,7 @@ def test_the_cache_lies_where_the_settings_say_within_its_budget(tmp_path: Path,
 
 def test_a_process_computes_on_as_many_cores_as_it_may(tmp_path: Path) -> None:
     torch.set_num_threads(2)
-    assert Services(settings_in(tmp_path, compute_threads=1)).predictor is not None
+    Services(settings_in(tmp_path, compute_threads=1)).predictor.network(4)
     assert torch.get_num_threads() == 1
 
 
