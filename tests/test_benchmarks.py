@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +30,12 @@ __all__ = ["one_thread"]
 class TestReport:
     def test_a_row_is_a_median_with_its_spread(self, capsys: pytest.CaptureFixture[str]) -> None:
         report = Report()
+        report.part = "scoring"
         assert report.row("rescoring", "s", [3.0, 1.0, 10.0], "a note") == 3.0
         assert report.row("once", "ms", [2.0]) == 2.0
         assert report.measured == [
-            {"what": "rescoring", "unit": "s", "median": 3.0, "spread": 9.0, "note": "a note"},
-            {"what": "once", "unit": "ms", "median": 2.0, "spread": 0.0, "note": ""},
+            {"part": "scoring", "what": "rescoring", "unit": "s", "median": 3.0, "spread": 9.0, "note": "a note"},
+            {"part": "scoring", "what": "once", "unit": "ms", "median": 2.0, "spread": 0.0, "note": ""},
         ]
         first, second = capsys.readouterr().out.splitlines()
         assert first.split() == ["rescoring", "3.000", "s", "±4.500", "a", "note"]
@@ -81,12 +84,45 @@ def test_a_quick_run_of_the_selection_writes_its_file(
         "mlm-diverse: 100 of 5,000",
     ]
     slowest, nearest, diverse = written["bars"]
-    assert set(slowest) == set(nearest) == set(diverse) == {"name", "value", "bar", "at_least", "holds", "earlier"}
+    assert (
+        set(slowest) == set(nearest) == set(diverse) == {"part", "name", "value", "bar", "at_least", "holds", "earlier"}
+    )
     assert slowest["value"] == max(row["median"] for row in written["measured"][:4])
     assert nearest["value"] == written["measured"][4]["median"]
     assert diverse["value"] == written["measured"][5]["median"]
     assert (slowest["bar"], nearest["bar"], diverse["bar"]) == (0.5, 1.0, 20)
     assert str(output) in capsys.readouterr().out
+
+
+@pytest.fixture
+def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, float]]]:
+    """Runs parts of the benchmarks that report how often they ran; returns each part with what it reported."""
+    runs = itertools.count(1)
+
+    def counted(report: Report, quick: bool, folder: Path) -> None:
+        report.row("runs", "", [float(next(runs))])
+
+    def ran(*arguments: str) -> list[tuple[str, float]]:
+        output = tmp_path / "bench.json"
+        monkeypatch.setattr(sys, "argv", ["bench", *arguments, "--output", str(output)])
+        assert run.main() == 0
+        written = json.loads(output.read_text())
+        assert list(written["when"]) == [row["part"] for row in written["measured"]]
+        return [(row["part"], row["median"]) for row in written["measured"]]
+
+    monkeypatch.setattr(run, "PARTS", {"one": counted, "two": counted, "three": counted})
+    return ran
+
+
+def test_a_part_that_runs_again_replaces_its_own_rows(parts: Callable[..., list[tuple[str, float]]]) -> None:
+    assert parts() == [("one", 1), ("two", 2), ("three", 3)]
+    assert parts("--only", "two") == [("one", 1), ("two", 4), ("three", 3)]
+    assert parts() == [("one", 5), ("two", 6), ("three", 7)]
+
+
+def test_rows_of_another_kind_of_run_do_not_stay(parts: Callable[..., list[tuple[str, float]]]) -> None:
+    assert parts("--quick", "--only", "one", "two") == [("one", 1), ("two", 2)]
+    assert parts("--only", "two") == [("two", 3)]
 
 
 class TestWorkload:

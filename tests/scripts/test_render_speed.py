@@ -19,7 +19,7 @@ def row(what: str, median: float, spread: float = 0.0) -> dict[str, Any]:
 def bench() -> dict[str, Any]:
     return {
         "quick": False,
-        "when": "2026-11-29T23:00:00+00:00",
+        "when": {"growth": "2026-11-29T23:00:00+00:00", "import": "2026-11-30T01:00:00+00:00"},
         "machine": {"processor": "Example 9000", "cores": 2},
         "versions": {"python": "3.11.7"},
         "measured": [
@@ -53,6 +53,7 @@ def test_figures_replace_those_between_the_marks_and_nothing_else(docs: Path, be
     assert "old figures" not in page
     assert page.startswith("# Speed\n\nBy hand.\n")
     assert page.endswith("## Also by hand\n")
+    assert "Measured on 2026-11-29 and 2026-11-30 with 2 cores of Example 9000" in page
     assert "| start | 9 | 2.5 | ≤ 5 | yes |" in page
     assert "| times faster |  | 7 | ≥ 10 | **no** |" in page
     assert "| import of 1,000 frames | 3 | 0.25 | s | simplified |" in page
