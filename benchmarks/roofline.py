@@ -1,4 +1,4 @@
-"""What bounds the first pass: its matrix products, its passes over memory, and its work beside the network."""
+"""What bounds the first pass: matrix products or memory in each step, and the work beside the network."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import hashlib
 import itertools
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import workload
 from benchmarks.rates import has_bfloat16, matrix_rate, memory_rate
@@ -35,7 +34,7 @@ def roofline(report: Report, quick: bool, folder: Path) -> None:
     predictor = Predictor(settings, workload.Files(contents), features)
     network = predictor.network(4)
     list(predictor.activations(workload.frames(16, "warm"), 4))
-    operations, traffic = _work_of(network)
+    steps = _steps_of(network)
     numbers = itertools.count()
     speed = report.row(
         f"first pass, {precision}",
@@ -52,41 +51,49 @@ def roofline(report: Report, quick: bool, folder: Path) -> None:
     beside = report.row(
         "work beside the network, a frame, on one core", "ms", _beside(network, features, contents, times)
     )
-    seconds = operations / rate + traffic / width + beside / 1000 / (os.cpu_count() or 1)
-    note = f"{operations / 1e9:.2f} GFLOP and {traffic / 1e6:.1f} MB a frame"
-    bound = report.row(
-        "first pass at most, by its matrix products, memory and other work", "frames/s", [1 / seconds], note
-    )
+    seconds = sum(max(one.operations / rate, one.bytes / width) for one in steps) / TRUNK_BATCH
+    seconds += beside / 1000 / (os.cpu_count() or 1)
+    operations, moved = (sum(figures) / TRUNK_BATCH for figures in zip(*steps, strict=True))
+    note = f"{operations / 1e9:.2f} GFLOP and {moved / 1e6:.1f} MB a frame"
+    bound = report.row("first pass at most, by its steps and the work beside them", "frames/s", [1 / seconds], note)
     report.bar(f"first pass against its roofline, {precision}", speed / bound, 0.9, at_least=True)
 
 
-def _work_of(network: Network) -> tuple[float, float]:
-    """Operations of the trunk's convolutions, and bytes that its other steps read and write, for one frame."""
-    images = torch.zeros(TRUNK_BATCH, 224, 224, 3, dtype=torch.uint8)
-    traffic = _Traffic()
-    with torch.no_grad(), network._autocast(network.trunk_precision):
-        normalised = network._normalised(images)
-        with FlopCounterMode(display=False) as operations:
-            network.trunk(normalised)
-        with traffic:
-            network.trunk(network._normalised(images))
-    return operations.get_total_flops() / TRUNK_BATCH, traffic.bytes / TRUNK_BATCH
+class Step(NamedTuple):
+    """What one step of the trunk takes for a batch: operations of its matrix products, and bytes read and written."""
+
+    operations: float
+    bytes: int
 
 
-class _Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of the tensors that go in and out of every step but convolutions and those that move nothing."""
+def _steps_of(network: Network) -> list[Step]:
+    """The steps of the trunk that computes, fused as it is."""
+    images, trunk, watch = (
+        torch.zeros(TRUNK_BATCH, 224, 224, 3, dtype=torch.uint8),
+        network._computing_trunk(),
+        _Steps(),
+    )
+    with torch.no_grad(), network._autocast(network.trunk_precision), watch:
+        trunk(network._normalised(images))
+    return watch.steps
+
+
+class _Steps(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes what each step takes, but for those that move nothing."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.bytes = 0
+        self.steps: list[Step] = []
 
     def __torch_dispatch__(
         self, function: Any, types: Any, arguments: tuple[Any, ...] = (), named: dict[str, Any] | None = None
     ) -> Any:
         result = function(*arguments, **(named or {}))
-        if "convolution" not in str(function) and not function.is_view:
+        if not function.is_view:
             moved = [one for one in tree_leaves((arguments, named, result)) if isinstance(one, torch.Tensor)]
-            self.bytes += sum(one.numel() * one.element_size() for one in moved)
+            weights = [one for one in moved if one.is_mkldnn] if "convolution" in str(function) else []
+            operations = sum(2.0 * result.numel() * one.shape[1:].numel() for one in weights)
+            self.steps.append(Step(operations, sum(one.numel() * one.element_size() for one in moved)))
         return result
 
 

@@ -1,14 +1,15 @@
 """Fusing: a convolution, the addition after it and its activation become one step, if oneDNN can compute them so.
 
 Otherwise each would be one more pass over memory. Fused, ResNet50's trunk is 1.8 times as fast in bfloat16, and
-EfficientNet-Lite0's is 1.3 times as fast in float32 (one core with AMX).
+EfficientNet-Lite0's is 1.3 times as fast in float32 (one core with AMX). Weights are packed too: laid out once as
+oneDNN reads them, and not in every call, which makes ResNet50's trunk another 1.1 to 1.2 times as fast (two cores).
 """
 
 from __future__ import annotations
 
 import operator
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,14 +25,14 @@ _RELU: Activation = ("relu", [])
 _RELU6: Activation = ("hardtanh", [0.0, 6.0])  # what oneDNN's binding calls a ReLU with these limits
 
 
-def fused(trunk: nn.Module, kind: torch.dtype) -> nn.Module:
-    """Fuse the steps of a frozen trunk whose weights are of this ``kind``; the result shares them.
+def fused(trunk: nn.Module, kind: torch.dtype, shape: Sequence[int]) -> nn.Module:
+    """Fuse the steps of a frozen trunk whose weights are of this ``kind``, and pack copies of these.
 
-    The result takes pictures (n, 3, height, width) of any float type. If oneDNN cannot compute it, or computes
-    something other than the trunk does, the trunk itself is returned.
+    The result takes pictures (n, 3, height, width) of any float type, and is fastest with those of this ``shape``. If
+    oneDNN cannot compute it, or computes something other than the trunk does, the trunk itself is returned.
     """
     try:
-        found = _Cast(_rewritten(trunk), kind)
+        found = _Cast(_rewritten(trunk, torch.zeros(*shape, dtype=kind)), kind)
         return found if _agree(trunk, found, kind) else trunk
     except (AttributeError, NotImplementedError, RuntimeError, TypeError, fx.proxy.TraceError):
         return trunk
@@ -80,7 +81,22 @@ class _Tracer(fx.Tracer):
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
 
-def _rewritten(trunk: nn.Module) -> nn.Module:
+class _Sizes(fx.Interpreter):
+    """Runs a graph and keeps the ``sizes`` of what its nodes come to."""
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        super().__init__(graph)
+        self.sizes: dict[fx.Node, list[int]] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run a node and keep the size of its result."""
+        result = super().run_node(n)
+        if isinstance(result, Tensor):
+            self.sizes[n] = list(result.shape)
+        return result
+
+
+def _rewritten(trunk: nn.Module, pictures: Tensor) -> nn.Module:
     """Return the trunk as a graph in which each convolution has taken over what follows it."""
     tracer = _Tracer()
     with tracer.gate:
@@ -94,9 +110,16 @@ def _rewritten(trunk: nn.Module) -> nn.Module:
     convolutions = [found for node in list(graph.nodes) if (found := _Convolution.of(node, modules))]
     if not convolutions:
         raise NotImplementedError("nothing to fuse")
+    runs = _Sizes(traced)
+    with torch.inference_mode(), torch.autocast("cpu", enabled=False):
+        runs.run(pictures.to(memory_format=torch.channels_last))
+    for one in convolutions:
+        one.pack(traced, runs.sizes)
     for one in reversed(convolutions):  # an addition goes to the last of its convolutions: the other is there by then
         one.take_over(modules, place)
+    graph.eliminate_dead_code()
     graph.lint()
+    traced.delete_all_unused_submodules()
     traced.recompile()
     return traced
 
@@ -124,6 +147,21 @@ class _Convolution:
             shape = [_pair(padding), _pair(stride), _pair(dilation), groups]
             return cls(node, node.all_input_nodes[0], [*node.args[1:3], *shape])
         return None
+
+    def pack(self, traced: fx.GraphModule, sizes: Mapping[fx.Node, Sequence[int]]) -> None:
+        """Let the convolution read a packed copy of its weights, and nothing else of its module."""
+        weight, bias, *shape = self.arguments
+        values = operator.attrgetter(weight.target)(traced).detach()
+        packed = torch.ops.mkldnn._reorder_convolution_weight(values, *shape, sizes[self.source])
+        self.arguments[0] = self._constant(traced, weight, packed)
+        if bias is not None:
+            self.arguments[1] = self._constant(traced, bias, operator.attrgetter(bias.target)(traced).detach())
+
+    def _constant(self, traced: fx.GraphModule, instead_of: fx.Node, value: Tensor) -> fx.Node:
+        name = str(instead_of.target).replace(".", "_")
+        traced.register_buffer(name, value, persistent=False)
+        with self.node.graph.inserting_before(self.node):
+            return self.node.graph.get_attr(name)
 
     def take_over(self, modules: dict[str, nn.Module], place: dict[fx.Node, int]) -> None:
         """Replace the convolution together with the addition and the activation that alone use its result."""

@@ -255,7 +255,8 @@ class Network(nn.Module):
             trunk, kind = self.trunk, torch.float32
             if self.trunk_precision == "bfloat16":
                 trunk, kind = copy.deepcopy(self.trunk).to(torch.bfloat16), torch.bfloat16
-            self._computing = (fused(trunk, kind) if self.mean.device.type == "cpu" else trunk,)
+            shape = (TRUNK_BATCH, *frames.SHAPE[::-1])
+            self._computing = (fused(trunk, kind, shape) if self.mean.device.type == "cpu" else trunk,)
         return self._computing[0]
 
     def _trainable(self) -> Iterable[tuple[str, Tensor]]:

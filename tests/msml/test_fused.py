@@ -13,6 +13,7 @@ from ml_backend.msml import backbones, fused
 from ml_backend.msml.folding import fold_normalisation
 
 DTYPES = [torch.float32, torch.bfloat16]
+SHAPE = (3, 3, 96, 96)
 
 
 def trunk_of(name: str) -> nn.Module:
@@ -36,7 +37,7 @@ def steps_of(module: nn.Module) -> list[str]:
 )
 def test_a_trunk_comes_to_the_same_in_fewer_steps(name: str, convolutions: int, others: int, kind: torch.dtype) -> None:
     trunk = trunk_of(name).to(kind)
-    found = fused.fused(trunk, kind)
+    found = fused.fused(trunk, kind, SHAPE)
     steps = steps_of(found)
     assert [sum("convolution_pointwise" in one for one in steps), len(steps)] == [convolutions, convolutions + others]
     with torch.inference_mode():
@@ -45,15 +46,26 @@ def test_a_trunk_comes_to_the_same_in_fewer_steps(name: str, convolutions: int, 
 
 
 def test_a_frame_alone_comes_to_the_same_as_among_others() -> None:
-    found = fused.fused(trunk_of("efficientnet_lite0"), torch.float32)
+    found = fused.fused(trunk_of("efficientnet_lite0"), torch.float32, SHAPE)
     with torch.inference_mode():
         torch.testing.assert_close(found(pictures())[:1], found(pictures()[:1]), rtol=1e-4, atol=1e-4)
 
 
-def test_the_weights_are_those_of_the_trunk() -> None:
+def test_weights_are_packed_once_and_nothing_else_is_copied() -> None:
     trunk = trunk_of("resnet34")
-    found = fused.fused(trunk, torch.float32)
-    assert {one.data_ptr() for one in found.parameters()} == {one.data_ptr() for one in trunk.parameters()}
+    found = fused.fused(trunk, torch.float32, SHAPE)
+    packed, shared = ([one for one in found.buffers() if one.is_mkldnn is wanted] for wanted in (True, False))
+    assert sorted(one.numel() for one in packed) == sorted(one.numel() for one in trunk.parameters() if one.ndim == 4)
+    assert {one.data_ptr() for one in shared} == {one.data_ptr() for one in trunk.parameters() if one.ndim == 1}
+    assert list(found.parameters()) == []
+
+
+@pytest.mark.parametrize("kind", DTYPES, ids=str)
+def test_pictures_of_another_size_come_to_the_same(kind: torch.dtype) -> None:
+    trunk = trunk_of("resnet34").to(kind)
+    first, second = (fused.fused(trunk, kind, shape) for shape in (SHAPE, (8, 3, 224, 224)))
+    with torch.inference_mode():
+        torch.testing.assert_close(first(pictures()), second(pictures()))
 
 
 class Block(nn.Module):
@@ -82,7 +94,7 @@ class Block(nn.Module):
 @torch.inference_mode()
 def test_what_is_needed_afterwards_stays(join: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     block = Block(join).to(memory_format=torch.channels_last)
-    found = fused.fused(block, torch.float32)
+    found = fused.fused(block, torch.float32, SHAPE)
     assert "mkldnn" in " ".join(steps_of(found))
     images = pictures()
     before = images.clone()
@@ -97,13 +109,13 @@ class Choosy(nn.Module):
 
 @pytest.mark.parametrize("trunk", [Choosy(), nn.Sequential(), nn.Conv2d(3, 4, 3, padding="same")])
 def test_what_cannot_be_fused_stays_as_it_is(trunk: nn.Module) -> None:
-    assert fused.fused(trunk, torch.float32) is trunk
+    assert fused.fused(trunk, torch.float32, SHAPE) is trunk
 
 
 def test_a_trunk_that_would_come_to_something_else_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     trunk = trunk_of("vgg16")
-    monkeypatch.setattr(fused, "_rewritten", lambda _: nn.Sequential(trunk, nn.Threshold(0.1, 5.0)))
-    assert fused.fused(trunk, torch.float32) is trunk
+    monkeypatch.setattr(fused, "_rewritten", lambda *_: nn.Sequential(trunk, nn.Threshold(0.1, 5.0)))
+    assert fused.fused(trunk, torch.float32, SHAPE) is trunk
 
 
 def test_other_threads_compute_meanwhile() -> None:
@@ -119,7 +131,7 @@ def test_other_threads_compute_meanwhile() -> None:
 
     def fuse() -> None:
         for _ in range(3):
-            if fused.fused(trunk, torch.float32) is trunk:
+            if fused.fused(trunk, torch.float32, SHAPE) is trunk:
                 failures.append("it was not fused")
 
     trunk = trunk_of("resnet34")
