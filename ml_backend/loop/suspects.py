@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ml_backend.errors import NetworkNeeded
 from ml_backend.frames.frame import Frame
 from ml_backend.loop import score as scoring
 from ml_backend.loop.collect import Labelled
@@ -26,7 +27,7 @@ class Contradiction:
     """A symptom that is contradicted.
 
     ``confirmed``: whether people ticked it; ``memory`` and ``network`` in [0, 1]: the share of the evidence of the
-    other frames, and the network's probability, against that; None where no network knows the symptom.
+    other frames, and the network's probability, against that; None where no network was asked or knows the symptom.
     """
 
     symptom: str
@@ -117,11 +118,18 @@ def _network_says(
     configuration: Configuration,
     report: scoring.Report,
 ) -> NDArray[np.float64] | None:
-    """The active version's probabilities (m, l), NaN where it does not know the symptom; None without a version."""
+    """The active version's probabilities (m, l), NaN where it does not know the symptom.
+
+    None without a version, and where a process without a network would need one for frames that the version has not
+    scored yet: memory finds as many wrong labels alone.
+    """
     manifest = active_manifest(services, project, configuration)
     if manifest is None:
         return None
-    scores, _ = scoring.score(services, project, frames, manifest, report)
+    try:
+        scores, _ = scoring.score(services, project, frames, manifest, report)
+    except NetworkNeeded:
+        return None
     row_of = {task: row for row, task in enumerate(scores.tasks.tolist())}
     probabilities = np.full((len(frames), len(configuration.label_names)), np.nan)
     read = [(place, row_of[frame.task]) for place, frame in enumerate(frames) if frame.task in row_of]

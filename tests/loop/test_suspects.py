@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 import pytest
 
+from ml_backend.frames.predictor import Predictor
 from ml_backend.loop.suspects import Suspect, suspects
 from ml_backend.services import Services
+from ml_backend.store.features import FeatureStore
 from tests.installation import PROJECT, XML, exit_code, finish_of, one_line
 from tests.loop.test_order import Installation, folder, installed, predictor, silent, studio
 from tests.loop.test_remember import A, B, services
@@ -64,6 +67,20 @@ def test_the_network_has_a_word_where_it_knows_the_symptom(answered: Installatio
     words = {each.symptom: each.network for each in one.contradicted}
     assert words["Normal"] is None
     assert words["A-line"] is not None
+
+
+def test_without_a_network_memory_alone_finds_them(answered: Installation) -> None:
+    """As in the sidecar, which makes the lead's page: a new version has scored none of the frames it was taught."""
+    answered.version()
+    made, features = services(answered), FeatureStore(answered.data / "features", 1_000_000_000)
+    made.predictor = Predictor(made.settings, made.fetcher, features)
+    found(made)  # keeps embeddings and probabilities
+    shutil.rmtree(made.folder(PROJECT) / "probabilities")
+    made = services(answered)
+    made.predictor = Predictor(made.settings, made.fetcher, features, computes=False)
+    (one,) = found(made)
+    assert one.task == WRONG
+    assert all(each.network is None for each in one.contradicted)
 
 
 def test_answers_that_nobody_looked_at_are_neither_listed_nor_evidence(answered: Installation) -> None:
