@@ -30,6 +30,7 @@ CLIP, CLIPS_A_PATIENT = 50, 3
 PICTURES = 64
 PIECE = 1000  # tasks of one import
 QUIET_SECONDS = 12.0
+LOOK_SECONDS = 1.0  # each look at a project costs Label Studio a tenth of a second
 WAIT_SECONDS = 1800.0
 Answers = dict[str, list[dict[str, Any]]]
 
@@ -143,7 +144,7 @@ class Loop:
         """Wait until the order that serves has not changed for some time."""
         last, since = self._served(), time.monotonic()
         while time.monotonic() - since < QUIET_SECONDS:
-            time.sleep(0.5)
+            time.sleep(LOOK_SECONDS)
             now = self._served()
             if now != last:
                 last, since = now, time.monotonic()
@@ -160,7 +161,7 @@ class Loop:
         self._until(done)
         return time.monotonic() - started
 
-    def _until(self, done: Callable[[], bool], look: float = 0.2) -> None:
+    def _until(self, done: Callable[[], bool], look: float = LOOK_SECONDS) -> None:
         deadline = time.monotonic() + WAIT_SECONDS
         while not done():
             if time.monotonic() > deadline:
