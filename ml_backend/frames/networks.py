@@ -90,8 +90,12 @@ class Networks:
         settings = self._settings
         use_threads(settings.compute_threads)
         network = build(settings.backbone, label_count, settings.weights, settings.seed, settings.precision)
-        TrunkStore(settings.data_dir).keep(self._built_from, _trunk_of(network))
+        self.note(network)
         return network
+
+    def note(self, network: Network) -> None:
+        """Note in the data folder, if there is one, that the network was built and what its trunk is."""
+        TrunkStore(self._settings.data_dir).keep(self._built_from, _trunk_of(network))
 
 
 def _trunk_of(network: Network) -> Trunk:

@@ -44,7 +44,7 @@ def _require_model(settings: Settings) -> None:
     # This imports nearly all our modules, which a restart need not wait for.
     from ml_backend.setup.machine import model_problem
 
-    problem = model_problem(settings)
+    problem = model_problem(settings, serves=True)
     if problem:
         raise WeightsUnavailable(problem)
 

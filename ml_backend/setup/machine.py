@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import version
 
 from redis import Redis
@@ -40,13 +41,14 @@ def disk(settings: Settings) -> Iterator[Finding]:
         yield Finding("disk", "ok", f"{folder} can be written, {free / 1e9:.0f} GB are free")
 
 
-def model_problem(settings: Settings) -> str | None:
+def model_problem(settings: Settings, serves: bool = False) -> str | None:
     """Build the network as a worker does, in a process of its own; return why that is impossible, or None.
 
-    Weights that are not on this machine yet are downloaded, as at the first prediction.
+    Weights that are not on this machine yet are downloaded, as at the first prediction. What ``serves`` makes the data
+    folder, if the network can be built, so that the next start need not build it again.
     """
     try:
-        call_aside(_build, settings)
+        call_aside(_build, settings, serves)
     except WeightsUnavailable as error:
         return (
             f"the model cannot be built: {error} Two ways out: TSAL_WEIGHTS=FILE with weights of {settings.backbone}, "
@@ -55,8 +57,13 @@ def model_problem(settings: Settings) -> str | None:
     return None
 
 
-def _build(settings: Settings) -> None:
-    Networks(settings).tried(2)
+def _build(settings: Settings, serves: bool) -> None:
+    networks = Networks(settings)
+    network = networks.tried(2)
+    if serves:
+        with suppress(OSError):  # reported where something has to be written
+            settings.data_dir.mkdir(parents=True, exist_ok=True)
+        networks.note(network)
 
 
 def model(settings: Settings, anew: bool = True) -> Iterator[Finding]:

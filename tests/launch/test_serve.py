@@ -19,6 +19,7 @@ from ml_backend.__main__ import main
 from ml_backend.launch import serve
 from ml_backend.launch.processes import Processes, embedded_redis, free_port
 from ml_backend.settings import Settings, load
+from tests.installation import exit_code
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
@@ -112,6 +113,16 @@ def test_without_weights_nothing_starts(
     assert "TSAL_WEIGHTS" in error
     assert "efficientnet_lite0" in error
     assert not (tmp_path / "data").exists()
+
+
+def test_only_the_first_start_builds_the_network(environment: pytest.MonkeyPatch) -> None:
+    starts: list[Settings] = []
+    environment.setattr(serve, "start", lambda processes, settings: starts.append(settings))
+    environment.setattr(serve, "keep_running", lambda processes: None)
+    assert exit_code("serve") == 0
+    environment.setattr(serve, "_require_model", lambda settings: pytest.fail("it was built again"))
+    assert exit_code("serve") == 0
+    assert len(starts) == 2
 
 
 def test_every_setting_reaches_the_processes(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
