@@ -33,7 +33,7 @@ class Release:
         return [sys.executable, str(self.folder / "scripts" / f"{name}.py"), *arguments]
 
     def server(self, name: str, *arguments: str) -> list[str]:
-        """Return the command that runs one of its scripts in its own folder: gunicorn looks there for modules first."""
+        """Like `script`, with the release's folder as working directory: gunicorn looks there for modules first."""
         return [sys.executable, "-c", _IN_FOLDER, str(self.folder), *self.script(name, *arguments)]
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Report:
-    """Rows for people and for `runs/bench.json`; each names its ``part``, and ``when`` says when that ended."""
+    """Collects rows for people and for `runs/bench.json`, each with its ``part``; ``when`` each part ended."""
 
     def __init__(self) -> None:
         self.part = ""
@@ -36,7 +36,7 @@ class Report:
         )
 
     def sort(self, parts: Sequence[str]) -> None:
-        """Put everything in the order of its ``parts``."""
+        """Sort rows and times in the order of the ``parts``."""
         self.when = {part: self.when[part] for part in parts if part in self.when}
         self.measured.sort(key=lambda row: parts.index(row["part"]))
         self.bars.sort(key=lambda row: parts.index(row["part"]))

@@ -60,26 +60,23 @@ def roofline(report: Report, quick: bool, folder: Path) -> None:
 
 
 class Step(NamedTuple):
-    """What one step of the trunk takes for a batch: operations of its matrix products, and bytes read and written."""
+    """The cost of one step of the trunk for a batch: operations of its matrix products, and bytes read and written."""
 
     operations: float
     bytes: int
 
 
 def _steps_of(network: Network) -> list[Step]:
-    """The steps of the trunk that computes, fused as it is."""
-    images, trunk, watch = (
-        torch.zeros(TRUNK_BATCH, 224, 224, 3, dtype=torch.uint8),
-        network._computing_trunk(),
-        _Steps(),
-    )
+    """Return the steps of the trunk as it computes: fused, where it can be."""
+    images = torch.zeros(TRUNK_BATCH, 224, 224, 3, dtype=torch.uint8)
+    trunk, watch = network._computing_trunk(), _Steps()
     with torch.no_grad(), network._autocast(network.trunk_precision), watch:
         trunk(network._normalised(images))
     return watch.steps
 
 
 class _Steps(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes what each step takes, but for those that move nothing."""
+    """Records the cost of each step, except those that move nothing."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -91,8 +88,11 @@ class _Steps(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = function(*arguments, **(named or {}))
         if not function.is_view:
             moved = [one for one in tree_leaves((arguments, named, result)) if isinstance(one, torch.Tensor)]
-            weights = [one for one in moved if one.is_mkldnn] if "convolution" in str(function) else []
-            operations = sum(2.0 * result.numel() * one.shape[1:].numel() for one in weights)
+            operations = 0.0
+            if "convolution" in str(function):
+                packed = [one for one in moved if one.is_mkldnn]  # weights, if the step is fused
+                (weights,) = packed or [arguments[1]]
+                operations = 2.0 * result.numel() * weights.shape[1:].numel()
             self.steps.append(Step(operations, sum(one.numel() * one.element_size() for one in moved)))
         return result
 

@@ -75,7 +75,7 @@ def main() -> int:
         "--quick", action="store_true", help="few frames: only shows that it runs; the figures mean little"
     )
     parser.add_argument(
-        "--only", nargs="*", help="names of the parts to run; what the output says of the others stays, if it fits"
+        "--only", nargs="*", help="parts to run; figures of other parts from an earlier run on this machine stay"
     )
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "bench.json")
     options = parser.parse_args()
@@ -96,7 +96,7 @@ def main() -> int:
 
 
 def _begun(path: Path, quick: bool, others: set[str]) -> Report:
-    """Begin with what an earlier run like this one, on this machine, measured in the ``others``."""
+    """Start a report with the figures of the ``others``, if an earlier run of this kind on this machine left them."""
     report = Report()
     earlier = json.loads(path.read_text(encoding="utf-8")) if others and path.exists() else {}
     if all(earlier.get(name) == value for name, value in _circumstances(quick).items()):

@@ -67,7 +67,7 @@ def section(bench: Bench) -> str:
     named = ", ".join(f"{name} {release}" for name, release in versions.items())
     days = sorted({when[:10] for when in bench["when"].values()})
     parts = [
-        f"Measured on {' and '.join(days)} with {machine['cores']} cores of {machine['processor']}, {named}.",
+        f"Measured on {' and '.join(days)} on {machine['cores']} cores ({machine['processor']}), with {named}.",
         "\n".join(_bars(bench["bars"])),
     ]
     if curves(bench):

@@ -94,7 +94,7 @@ class Networks:
         return network
 
     def note(self, network: Network) -> None:
-        """Note in the data folder, if there is one, that the network was built and what its trunk is."""
+        """Record in the data folder, if it exists, that the network was built, and its trunk."""
         TrunkStore(self._settings.data_dir).keep(self._built_from, _trunk_of(network))
 
 

@@ -120,8 +120,8 @@ def _network_says(
 ) -> NDArray[np.float64] | None:
     """The active version's probabilities (m, l), NaN where it does not know the symptom.
 
-    None without a version, and where a process without a network would need one for frames that the version has not
-    scored yet: memory finds as many wrong labels alone.
+    None if there is no version, or if this process holds no network and the version has not scored all of these frames.
+    Memory alone finds as many wrong labels.
     """
     manifest = active_manifest(services, project, configuration)
     if manifest is None:

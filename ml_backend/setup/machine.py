@@ -44,8 +44,8 @@ def disk(settings: Settings) -> Iterator[Finding]:
 def model_problem(settings: Settings, serves: bool = False) -> str | None:
     """Build the network as a worker does, in a process of its own; return why that is impossible, or None.
 
-    Weights that are not on this machine yet are downloaded, as at the first prediction. What ``serves`` makes the data
-    folder, if the network can be built, so that the next start need not build it again.
+    Weights that are not on this machine yet are downloaded, as at the first prediction. If it ``serves`` and the
+    network can be built, the data folder is made to record that, so that the next start need not build it again.
     """
     try:
         call_aside(_build, settings, serves)

@@ -70,7 +70,7 @@ def test_the_network_has_a_word_where_it_knows_the_symptom(answered: Installatio
 
 
 def test_without_a_network_memory_alone_finds_them(answered: Installation) -> None:
-    """As in the sidecar, which makes the lead's page: a new version has scored none of the frames it was taught."""
+    """The sidecar makes the lead's page without a network, and a new version has not scored its training frames."""
     answered.version()
     made, features = services(answered), FeatureStore(answered.data / "features", 1_000_000_000)
     made.predictor = Predictor(made.settings, made.fetcher, features)

@@ -102,6 +102,20 @@ def test_what_is_needed_afterwards_stays(join: Callable[[Tensor, Tensor, Tensor]
     assert torch.equal(images, before)
 
 
+class Bare(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 3, 3, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.relu(torch.conv2d(images, self.weight, None, [1, 1], [1, 1], [1, 1], 1))
+
+
+def test_weights_may_have_any_name() -> None:
+    found = fused.fused(Bare().requires_grad_(requires_grad=False), torch.float32, SHAPE)
+    assert steps_of(found) == ["mkldnn._convolution_pointwise.default"]
+
+
 class Choosy(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return images if images.sum() > 0 else -images

@@ -53,7 +53,7 @@ def test_figures_replace_those_between_the_marks_and_nothing_else(docs: Path, be
     assert "old figures" not in page
     assert page.startswith("# Speed\n\nBy hand.\n")
     assert page.endswith("## Also by hand\n")
-    assert "Measured on 2026-11-29 and 2026-11-30 with 2 cores of Example 9000" in page
+    assert "Measured on 2026-11-29 and 2026-11-30 on 2 cores (Example 9000), with" in page
     assert "| start | 9 | 2.5 | ≤ 5 | yes |" in page
     assert "| times faster |  | 7 | ≥ 10 | **no** |" in page
     assert "| import of 1,000 frames | 3 | 0.25 | s | simplified |" in page
