@@ -12,8 +12,8 @@ from rq.job import JobStatus
 from ml_backend.errors import BackendError, FinishStands
 from ml_backend.logs import event
 from ml_backend.loop import activate as activating
+from ml_backend.loop import enqueued
 from ml_backend.loop import finish as finishing
-from ml_backend.loop import jobs
 from ml_backend.services import Services
 from ml_backend.settings import load
 
@@ -46,7 +46,7 @@ def ask(services: Services, project: int, what: What, by: str, **values: Any) ->
         FinishStands: while an earlier request is in progress.
     """
     job_id = name_of(project)
-    jobs.clear_ended(services, job_id)
+    enqueued.clear_ended(services, job_id)
     try:
         services.queue(QUEUE).enqueue_call(
             do,
@@ -95,14 +95,14 @@ def _do(services: Services, project: int, what: What, by: str, values: dict[str,
 
 def last(services: Services, project: int) -> Asked | None:
     """Return the last request, None if it is more than a day old."""
-    job = jobs.fetch(services, name_of(project))
+    job = enqueued.fetch(services, name_of(project))
     if job is None:
         return None
     said, by = SAID[job.meta["what"]].format(**job.meta["values"]), str(job.meta["by"])
     status = job.get_status(refresh=False)
     if status == JobStatus.STARTED:
         return Asked(said, by, "in progress")
-    if status not in jobs.ENDED:
+    if status not in enqueued.ENDED:
         return Asked(said, by, "waiting")
     result = job.return_value() if status == JobStatus.FINISHED else {"refused": "it failed; see the worker's log"}
     reason = (result or {}).get("refused", "")

@@ -54,13 +54,14 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Collected:
-    """The annotations that count, one per frame.
+    """The annotations that count, one per frame, as they read under a ``configuration``.
 
     ``accepted`` is the number of those that do not, since nobody looked; ``not_assessable`` are the tasks of which
     people said only that they cannot be judged. ``left_out`` has the numbers of annotations or tasks by the reason.
     """
 
     labelled: list[Labelled]
+    configuration: Configuration
     accepted: int = 0
     not_assessable: frozenset[int] = frozenset()
     left_out: Mapping[str, Sequence[int]] = field(default_factory=dict)
@@ -164,6 +165,7 @@ def sort_out(
     labelled = [one for one in settled.values() if one is not None]
     return Collected(
         labelled,
+        configuration,
         len(accepted),
         frozenset(not_assessable - of_frame.keys()),
         {what: numbers for what, numbers in left_out.items() if numbers},

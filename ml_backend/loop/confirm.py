@@ -211,8 +211,8 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def is_due_for_certain(services: Services, project: int) -> bool:
-    """Whether a fine-tune is due according to Label Studio.
+def due_for_certain(services: Services, project: int) -> CaughtUp | None:
+    """What Label Studio has if by that a fine-tune is due, else None.
 
     Label Studio is asked a second time if a fine-tune is due only because of webhooks that arrived during its answer:
     they may be about annotations that a version has seen already.
@@ -221,9 +221,9 @@ def is_due_for_certain(services: Services, project: int) -> bool:
         now = catch_up(services, project)
         state = progress(services, project, now.pool)
         if not _is_due(services, project, state):
-            return False
+            return None
         if _is_due(services, project, replace(state, pending=now.fresh)):
-            return True
+            return now
 
 
 def is_enough(labelled: Sequence[Labelled], settings: Settings) -> bool:

@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+import sys
+import threading
 import time
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
 
-from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq import Queue, Retry, get_current_job
-from rq.exceptions import DuplicateJobError, InvalidJobOperation, NoSuchJobError
+from rq.exceptions import DuplicateJobError, NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.timeouts import JobTimeoutException
 
 from ml_backend.errors import BackendError, NotEnoughLabels, VersionSuperseded
 from ml_backend.logs import event, place, stages
-from ml_backend.loop import collect, confirm
+from ml_backend.loop import collect, confirm, enqueued
 from ml_backend.loop import train as training
 from ml_backend.loop.collect import Collected
+from ml_backend.loop.enqueued import RETRY_SECONDS
+from ml_backend.loop.refresh import refresh_here
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
 
 logger = logging.getLogger(__name__)
 QUEUE = "tsal"
-ENDED = (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.CANCELED, JobStatus.STOPPED)
+UNDER_WAY = (JobStatus.QUEUED, JobStatus.STARTED)
+SOON_SECONDS = 60.0
 OUTCOMES = ("trained", "held back", "postponed", "not due", "already done", "parked", "failed")
-RETRY = Retry(max=3, interval=[10, 60, 300])
-_CLOCKS_DIFFER = timedelta(seconds=60)  # between two machines, at most
-_LONGEST_WAIT = timedelta(seconds=max(RETRY.intervals)) + _CLOCKS_DIFFER
+RETRY = Retry(max=3, interval=RETRY_SECONDS)
 
 
 def queue(services: Services) -> Queue:
@@ -77,7 +80,7 @@ def enqueue(services: Services, project: int, trigger: str, reason: str) -> str 
     """
     parent = newest_of(services, project)
     job_id = name_of(project, parent)
-    clear_ended(services, job_id)
+    enqueued.clear_ended(services, job_id)
     try:
         queue(services).enqueue_call(
             fine_tune,
@@ -145,18 +148,19 @@ def fine_tune(project: int, parent: str | None) -> dict[str, Any]:
 
 def _fine_tune(services: Services, job: Job | None, project: int, parent: str | None) -> dict[str, Any]:
     trigger = _trigger(job)
+    _import_network()
     confirm.recover(services, project)
     if newest_of(services, project) != parent:
         return _already_done(services, project, parent)
     # Webhooks come late or twice, and annotations are deleted: only Label Studio knows if the batch is complete.
-    if trigger == confirm.REQUEST:
-        confirm.catch_up(services, project)
-    elif not confirm.is_due_for_certain(services, project):
+    requested = trigger == confirm.REQUEST
+    now = confirm.catch_up(services, project) if requested else confirm.due_for_certain(services, project)
+    if now is None:
         event(logger, "fine-tune not due", project=project, pending=services.pending(project).count())
         return {"outcome": "not due"}
     try:
         manifest = training.fine_tune(
-            services, project, _reporter(job, project), job=job.id if job else None, trigger=trigger
+            services, project, _reporter(job, project), job.id if job else None, trigger, now.answers
         )
     except VersionSuperseded:
         if newest_of(services, project) == parent:
@@ -167,11 +171,28 @@ def _fine_tune(services: Services, job: Job | None, project: int, parent: str | 
         event(logger, "fine-tune postponed", level=logging.WARNING, project=project, reason=error)
         return {"outcome": "postponed", "reason": str(error)}
     services.parked(project).clear()
+    services.pending(project).remove([one.annotation for one in manifest.seen])
+    _put_in_order(services, project)
     services.pending(project).announce()
     reconcile(services, project)
     if manifest.held_back:
         return {"outcome": "held back", "version": manifest.version, "reason": manifest.held_back}
     return {"outcome": "trained", "version": manifest.version, "seconds": manifest.seconds}
+
+
+def _import_network() -> None:
+    """Import torch while Label Studio looks for the answers: both take seconds."""
+    network = "ml_backend.msml.finetune"
+    if network not in sys.modules:
+        threading.Thread(target=importlib.import_module, args=(network,), daemon=True).start()
+
+
+def _put_in_order(services: Services, project: int) -> None:
+    """Refresh the queue with the network in hand; what fails here is left to the sidecar."""
+    try:
+        refresh_here(services, project)
+    except Exception as error:
+        event(logger, "refresh left to the sidecar", level=logging.WARNING, project=project, reason=_reason(error))
 
 
 def killed(services: Services, job: Job) -> None:
@@ -228,44 +249,20 @@ def _already_done(services: Services, project: int, parent: str | None) -> dict[
     return {"outcome": "already done", "parent": parent}
 
 
-def fetch(services: Services, job_id: str) -> Job | None:
-    """A job by its ID, None where there is none."""
-    with suppress(NoSuchJobError):
-        return Job.fetch(job_id, connection=services.redis, serializer=JSONSerializer)
-    return None
+def soon_trained(services: Services, project: int) -> bool:
+    """Whether a fine-tune began within the last minute, and the one before took no longer: it will refresh the queue.
 
-
-def clear_ended(services: Services, job_id: str) -> None:
-    """Remove an earlier try that is over, so that its id is free again; never one that was enqueued meanwhile."""
-
-    def clear(pipeline: Pipeline) -> None:
-        with suppress(NoSuchJobError, InvalidJobOperation):  # gone already, or removed at this moment
-            job = Job.fetch(job_id, connection=services.redis, serializer=JSONSerializer)
-            over = job.get_status(refresh=False) in ENDED or _is_of_0_1_0(job) or _is_of_the_future(services, job)
-            pipeline.multi()
-            if over:
-                job.delete(pipeline=pipeline)
-
-    services.redis.transaction(clear, Job.key_for(job_id))
-
-
-def _is_of_0_1_0(job: Job) -> bool:
-    """Whether release 0.1.0 enqueued a job: its function has moved since, so each try would fail."""
-    return bool(job.func_name.startswith("ml_backend.jobs."))
-
-
-def _is_of_the_future(services: Services, job: Job) -> bool:
-    """Whether the clock was set back since a job was planned or last gave a sign of life.
-
-    RQ would wait for the clock to catch up. A live worker gives a sign every few seconds, by the present clock.
+    What annotators have just confirmed is then remembered with the new version; a refresh in between would take
+    Label Studio and the processor from it.
     """
-    now = datetime.now(timezone.utc)
-    if job.get_status(refresh=False) == JobStatus.SCHEDULED:
-        with suppress(NoSuchJobError):
-            return bool(queue(services).scheduled_job_registry.get_scheduled_time(job) > now + _LONGEST_WAIT)
-    if job.get_status(refresh=False) == JobStatus.STARTED and job.last_heartbeat is not None:
-        return bool(job.last_heartbeat > now + _CLOCKS_DIFFER)
-    return False
+    newest = services.versions(project).newest()
+    if newest is None or newest.seconds.get("total", SOON_SECONDS) >= SOON_SECONDS:
+        return False
+    job = enqueued.fetch(services, name_of(project, newest.version))
+    if job is None or job.enqueued_at is None or job.get_status(refresh=False) not in UNDER_WAY:
+        return False
+    age: timedelta = datetime.now(timezone.utc) - job.enqueued_at
+    return abs(age.total_seconds()) < SOON_SECONDS
 
 
 def _reporter(job: Job | None, project: int) -> collect.Report:

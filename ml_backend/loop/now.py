@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 from rq.job import JobStatus
 
 from ml_backend.errors import BackendError, VersionUnknown
-from ml_backend.loop import asked, confirm, jobs
+from ml_backend.loop import asked, confirm, enqueued, jobs
 from ml_backend.services import Services
 from ml_backend.store import heartbeat
 
@@ -67,7 +67,7 @@ def now(services: Services, project: int, health: Mapping[str, str]) -> Now:
 
 
 def _under_way(services: Services, project: int) -> Iterator[Work]:
-    job = jobs.fetch(services, jobs.name_of(project, jobs.newest_of(services, project)))
+    job = enqueued.fetch(services, jobs.name_of(project, jobs.newest_of(services, project)))
     if job is not None and (status := job.get_status(refresh=False)) in UNDER_WAY:
         done, total = job.meta.get("done", 0), job.meta.get("total", 0)
         if status == JobStatus.STARTED:

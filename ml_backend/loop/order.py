@@ -13,6 +13,7 @@ from ml_backend.errors import FinishStands, RedisUnavailable
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.scores import Scores, validator_of
 from ml_backend.logs import changed, event
+from ml_backend.loop.ahead import compute_ahead
 from ml_backend.loop.collect import Collected, symptoms
 from ml_backend.loop.grounds import keep_grounds
 from ml_backend.loop.pool_map import keep_sample
@@ -106,7 +107,9 @@ def _refreshed(services: Services, project: int, report: Report) -> Order | None
     services.orders(project).save(order)
     keep_grounds(refreshing, queue)
     keep_sample(services, project, scored[1], memory)
-    return refreshing.push(queue, order, started)
+    order = refreshing.push(queue, order, started)
+    compute_ahead(refreshing)
+    return order
 
 
 def _scored(
@@ -129,11 +132,13 @@ def needs_refresh(
     look_for_frames: bool,
     look_for_changes: bool = False,
     answers: Collected | None = None,
+    remember_now: bool = True,
 ) -> str | None:
     """Why the queue must be put in order again, or None while the order that Label Studio serves is right.
 
-    Two things take long: listing the pool, which is done only to ``look_for_frames`` that came, and reading all
-    answers, which is done only to ``look_for_changes`` of them, unless they were read just now as ``answers``.
+    Newly confirmed frames alone are a reason only to ``remember_now``. Two things take long: listing the pool, which is
+    done only to ``look_for_frames`` that came, and reading all answers, which is done only to ``look_for_changes`` of
+    them, unless they were read just now as ``answers``.
     """
     if services.finishes(project).standing() is not None:  # what was told at its draw is what it certifies
         return None
@@ -157,7 +162,7 @@ def needs_refresh(
         if services.settings.audit and not services.audits(project).of_batch(newest.version if newest else None):
             return "no audit frames are drawn for this batch"
         answered = _answered_since(services, project, order)
-        if answered >= services.settings.refresh:
+        if remember_now and answered >= services.settings.refresh:
             return f"{answered} newly confirmed frames to remember"
     if look_for_changes and order is not None and order.told is not None:
         now = marks_of(seen_by_people(answers) if answers else looked_at(services, project, configuration))

@@ -71,9 +71,12 @@ class Refresh:
     memory: Memory | None = None
 
     @property
-    def answered(self) -> int:
+    def answered(self) -> list[Frame]:
         """Frames of this batch that are confirmed already, as far as the memory knows."""
-        return len(changed_since(self.memory.labelled, self.newest)) if self.memory else 0
+        if self.memory is None:
+            return []
+        fresh = {one.annotation.task for one in changed_since(self.memory.labelled, self.newest)}
+        return [frame for frame in self.memory.frames if frame.task in fresh]
 
     @property
     def version(self) -> str | None:
@@ -162,7 +165,7 @@ class Refresh:
                 seed=settings.seed,
                 unreadable=queue.unreadable,
                 seconds={"scoring": seconds},
-                pending=self.answered,
+                pending=len(self.answered),
             ),
             np.concatenate([queue.tasks[queue.batch.order], np.array(last, np.int64)]),
             np.concatenate([np.sort(queue.batch.scores), np.full(len(last), np.inf)]),
@@ -261,7 +264,7 @@ class Refresh:
     def _rules(self) -> Rules:
         settings, strategies = self.services.settings, self.services.strategies
         number = self.newest.number if self.newest else 0
-        left = max(1, settings.k_max - self.answered)
+        left = max(1, settings.k_max - len(self.answered))
         return Rules(self.basis.strategy, left, settings.audit, settings.seed, number, strategies=strategies)
 
     def _unknown(self) -> list[str]:

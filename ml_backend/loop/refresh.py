@@ -1,6 +1,7 @@
-"""Refresh a queue, in a process of its own if that needs the network.
+"""Refresh a queue where a network is, or in a process of its own.
 
-The sidecar waits most of the time, and a network takes half a gigabyte. The end of the process frees it.
+The sidecar waits most of the time, and a network takes half a gigabyte. After a fine-tune the worker refreshes, since
+it has the network in hand. Otherwise a process of its own does, whose end frees the memory.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ def refresh_if_needed(services: Services, project: int, look_for_frames: bool, l
     """
     try:
         _require_scores(services, project)
-        _refresh(services, project, look_for_frames, look_for_changes)
+        refresh_here(services, project, look_for_frames, look_for_changes)
     except NetworkNeeded:
-        call_aside(_refresh_here, project, look_for_frames, look_for_changes)
+        if not _was_done_meanwhile(services, project, look_for_frames, look_for_changes):
+            call_aside(_refresh_aside, project, look_for_frames, look_for_changes)
 
 
 def _require_scores(services: Services, project: int) -> None:
@@ -36,7 +38,25 @@ def _require_scores(services: Services, project: int) -> None:
         raise NetworkNeeded(f"{version} has scored nothing yet")
 
 
-def _refresh(services: Services, project: int, look_for_frames: bool, look_for_changes: bool) -> None:
+def _was_done_meanwhile(services: Services, project: int, look_for_frames: bool, look_for_changes: bool) -> bool:
+    """Wait if another process refreshes this queue, as a worker does after a fine-tune.
+
+    Returns whether it left nothing to do; False at once if there is no such process.
+    """
+    orders = services.orders(project)
+    try:
+        with orders.alone(wait=False):
+            return False
+    except BlockingIOError:
+        with orders.alone():
+            return not ordering.needs_refresh(services, project, look_for_frames, look_for_changes)
+
+
+def refresh_here(services: Services, project: int, look_for_frames: bool = True, look_for_changes: bool = True) -> None:
+    """Like `refresh_if_needed`, in this process.
+
+    Raises NetworkNeeded if a network is needed and this process never computes.
+    """
     log, doing = stages(logger, project), services.doing(project)
 
     def report(stage: str, done: int, total: int) -> None:
@@ -49,6 +69,6 @@ def _refresh(services: Services, project: int, look_for_frames: bool, look_for_c
         doing.end()
 
 
-def _refresh_here(project: int, look_for_frames: bool, look_for_changes: bool) -> None:
+def _refresh_aside(project: int, look_for_frames: bool, look_for_changes: bool) -> None:
     configure()
-    _refresh(Services(load()), project, look_for_frames, look_for_changes)
+    refresh_here(Services(load()), project, look_for_frames, look_for_changes)

@@ -84,11 +84,14 @@ def embed(services: Services, project: int, frames: Sequence[Frame], label_count
     return _joined(_in_parts(services, project, frames, label_count, report, embedded, embedder.kept))
 
 
-def fill_cache(project: int, rows: list[tuple[int, str]], label_count: int) -> None:
-    """The RQ job: keep the activations and embeddings of frames, ``rows`` of task and address; twice does no harm."""
+def fill_cache(project: int, rows: list[tuple[int, str]], label_count: int, views: int = 1) -> None:
+    """The RQ job: keep the activations and embeddings of frames, ``rows`` of task and address; twice does no harm.
+
+    With ``views`` above 1 also the augmented views that training draws from.
+    """
     services = Services(load())
     embedder = _embedder(services, project)
-    for chunk in services.predictor.activations([Frame(task, url) for task, url in rows], label_count):
+    for chunk in services.predictor.activations([Frame(task, url) for task, url in rows], label_count, views):
         embedder.of(chunk)
     services.count()
 

@@ -70,9 +70,16 @@ class Start:
 
 
 def fine_tune(
-    services: Services, project: int, report: Report, job: str | None = None, trigger: str | None = None
+    services: Services,
+    project: int,
+    report: Report,
+    job: str | None = None,
+    trigger: str | None = None,
+    answers: Collected | None = None,
 ) -> Manifest:
     """Train on everything confirmed, store the version and make it active unless it is worse than the active one.
+
+    ``answers``: everything confirmed, where that has been read a moment ago.
 
     Raises:
         NotEnoughLabels: if there is too little to learn from.
@@ -86,10 +93,10 @@ def fine_tune(
     newest, serving = store.newest(), store.active()
     basis = store.active_manifest() or newest
     require_room(store.folder, VERSION_BYTES)
-    configuration = services.configuration(services.studio.project(project).label_config)
-    names = configuration.label_names
     report("reading annotations", 0, 1)
-    collected = collect(services, project, configuration)
+    collected = answers or _confirmed(services, project)
+    configuration = collected.configuration
+    names = configuration.label_names
     _require_two_combinations(collected.labelled)
     fresh = changed_since(collected.labelled, newest)
     material = read(services, collected.labelled, configuration, report)
@@ -129,6 +136,10 @@ def fine_tune(
         held_back=held_back,
         **_learnt_from(collected, material, parts, names),
     )
+
+
+def _confirmed(services: Services, project: int) -> Collected:
+    return collect(services, project, services.configuration(services.studio.project(project).label_config))
 
 
 def _seen(newest: Manifest | None, basis: Manifest | None) -> set[int]:

@@ -162,7 +162,8 @@ def look(services: Services, project: int, state: Watched) -> None:
     changes = busy or news != state.news or state.polls % FULL_POLL == 1
     # A frame joins the pool by import, or because its annotation was deleted.
     more = state.counts is None or counts.tasks != state.counts.tasks or counts.annotated < state.counts.annotated
-    reason = ordering.needs_refresh(services, project, more, changes, answers)
+    remember_now = not jobs.soon_trained(services, project)
+    reason = ordering.needs_refresh(services, project, more, changes, answers, remember_now)
     if reason and counts.unlabelled:  # with every frame answered there is nothing to put in order
         if state.trouble is None:
             event(logger, "refreshing", project=project, reason=reason)

@@ -100,9 +100,12 @@ class OrderStore:
         self._orders = folder / "orders"
         self._pointer = folder / "order"
 
-    def alone(self) -> AbstractContextManager[None]:
-        """Wait until no other process makes or removes orders of this project, and keep the others waiting."""
-        return alone(self._orders / ".lock")
+    def alone(self, wait: bool = True) -> AbstractContextManager[None]:
+        """Wait until no other process makes or removes orders of this project, and keep the others waiting.
+
+        Without ``wait``, raises BlockingIOError where one does.
+        """
+        return alone(self._orders / ".lock", wait)
 
     def next_name(self, version: str | None, taken: list[str]) -> str:
         """A name for the next order of a version that neither this store nor Label Studio (``taken``) has."""

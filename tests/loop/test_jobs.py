@@ -650,6 +650,41 @@ class TestFineTune:
         assert json.loads(stored[b"meta"]) == {"trigger": "webhook"}
 
 
+class TestSoonTrained:
+    """A fine-tune that will soon refresh the queue spares the refresh that newly confirmed frames would ask for."""
+
+    def test_a_fine_tune_that_was_just_enqueued_is_soon_done(self, services: Services) -> None:
+        version(services, seen=5, seconds={"total": 20.0})
+        assert not jobs.soon_trained(services, PROJECT)
+        created(services, 11, 12, 13, 14)
+        assert len(waiting(services)) == 1
+        assert jobs.soon_trained(services, PROJECT)
+
+    def test_one_that_was_enqueued_long_ago_is_not_waited_for(self, services: Services) -> None:
+        version(services, seen=5, seconds={"total": 20.0})
+        created(services, 11, 12, 13, 14)
+        (name,) = waiting(services)
+        job = finished(services, name)
+        job.enqueued_at = datetime.now(timezone.utc) - timedelta(seconds=jobs.SOON_SECONDS + 1)
+        job.save()
+        assert not jobs.soon_trained(services, PROJECT)
+
+    @pytest.mark.parametrize("seconds", [{}, {"total": jobs.SOON_SECONDS}])
+    def test_one_that_may_take_long_is_not_waited_for(self, services: Services, seconds: dict[str, float]) -> None:
+        version(services, seen=5, seconds=seconds)
+        created(services, 11, 12, 13, 14)
+        assert len(waiting(services)) == 1
+        assert not jobs.soon_trained(services, PROJECT)
+
+    @pytest.mark.parametrize("status", [JobStatus.SCHEDULED, JobStatus.FAILED, JobStatus.FINISHED])
+    def test_one_that_is_not_under_way_is_not_waited_for(self, services: Services, status: JobStatus) -> None:
+        version(services, seen=5, seconds={"total": 20.0})
+        created(services, 11, 12, 13, 14)
+        (name,) = waiting(services)
+        finished(services, name).set_status(status)
+        assert not jobs.soon_trained(services, PROJECT)
+
+
 class TestParking:
     """A fine-tune that cannot succeed is not tried again until something changes."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rq.job import JobStatus
 
-from ml_backend.loop import asked, jobs, missed, watch
+from ml_backend.loop import asked, enqueued, jobs, missed, watch
 from ml_backend.services import Services
 from tests.installation import PROJECT, settings_in
 from tests.studio_stand_in import StudioStandIn
@@ -57,7 +57,7 @@ def test_a_request_of_the_lead_that_died_with_its_worker_is_put_back(services: S
 def test_a_job_that_a_worker_has_begun_is_not_missing(services: Services, status: JobStatus) -> None:
     name = jobs.enqueue(services, PROJECT, "poll", "a test")
     assert name is not None
-    job = jobs.fetch(services, name)
+    job = enqueued.fetch(services, name)
     assert job is not None
     assert not missed.is_missing(jobs.queue(services), job)  # it waits
     taken(services, jobs.QUEUE)

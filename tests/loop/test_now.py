@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rq.job import JobStatus
 
-from ml_backend.loop import jobs
+from ml_backend.loop import enqueued, jobs
 from ml_backend.loop.now import Now, now
 from ml_backend.services import Services
 from ml_backend.store import heartbeat
@@ -39,7 +39,7 @@ def test_a_fine_tune_waits_and_then_says_how_far_it_is(services: Services) -> No
     assert job_id is not None
     (work,) = now(services, PROJECT, WELL).works
     assert (work.what, work.share) == ("Fine-tune", None)
-    job = jobs.fetch(services, job_id)
+    job = enqueued.fetch(services, job_id)
     assert job is not None
     job.set_status(JobStatus.STARTED)
     job.meta.update(stage="training", done=4, total=10)
