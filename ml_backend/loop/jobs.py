@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
-import sys
-import threading
 import time
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
@@ -25,6 +22,7 @@ from ml_backend.loop import train as training
 from ml_backend.loop.collect import Collected
 from ml_backend.loop.enqueued import RETRY_SECONDS
 from ml_backend.loop.refresh import refresh_here
+from ml_backend.loop.slow import begin_to_import
 from ml_backend.services import Services
 from ml_backend.settings import Settings, load
 
@@ -148,7 +146,7 @@ def fine_tune(project: int, parent: str | None) -> dict[str, Any]:
 
 def _fine_tune(services: Services, job: Job | None, project: int, parent: str | None) -> dict[str, Any]:
     trigger = _trigger(job)
-    _import_network()
+    begin_to_import()
     confirm.recover(services, project)
     if newest_of(services, project) != parent:
         return _already_done(services, project, parent)
@@ -178,13 +176,6 @@ def _fine_tune(services: Services, job: Job | None, project: int, parent: str | 
     if manifest.held_back:
         return {"outcome": "held back", "version": manifest.version, "reason": manifest.held_back}
     return {"outcome": "trained", "version": manifest.version, "seconds": manifest.seconds}
-
-
-def _import_network() -> None:
-    """Import torch while Label Studio looks for the answers: both take seconds."""
-    network = "ml_backend.msml.finetune"
-    if network not in sys.modules:
-        threading.Thread(target=importlib.import_module, args=(network,), daemon=True).start()
 
 
 def _put_in_order(services: Services, project: int) -> None:

@@ -9,6 +9,7 @@ from rq.serializers import JSONSerializer
 
 from ml_backend.loop import asked, confirm, jobs
 from ml_backend.loop import score as scoring
+from ml_backend.loop.slow import import_slow
 from ml_backend.services import Services
 
 NICENESS = 10
@@ -24,7 +25,8 @@ def work(*, burst: bool = False, scoring_only: bool = False) -> None:
     os.nice(NICENESS)
     services = Services(jobs.settings_for_worker())
     confirm.unpark_after_changes(services)
-    prepare(services.settings.warm)
+    if services.settings.warm:  # each job is a fork of this process
+        import_slow()
     names = [scoring.QUEUE] if scoring_only else [asked.QUEUE, jobs.QUEUE, scoring.QUEUE]
     worker = Worker(
         [services.queue(name) for name in names],
@@ -37,16 +39,3 @@ def work(*, burst: bool = False, scoring_only: bool = False) -> None:
         worker_ttl=LOST_SECONDS + 15,  # RQ waits for a job 15 s less than this before it looks
     )
     worker.work(burst=burst, with_scheduler=True, logging_level="WARNING")
-
-
-def prepare(warm: bool) -> None:
-    """Import what is small but slow to import: each job is a fork of this process.
-
-    torch takes half a gigabyte. Only a ``warm`` worker imports it here; otherwise each job does, and frees it again.
-    """
-    import sklearn.cluster
-    import sklearn.linear_model  # noqa: F401
-
-    if warm:
-        import ml_backend.msml.finetune
-        import ml_backend.msml.network  # noqa: F401
