@@ -64,7 +64,8 @@ PARTS: dict[str, Callable[[Report, bool, Path], None]] = {
     "year": year.year,
     "growth": growth.growth,
     "demo": demo.demo,
-    "whole-loop": whole_loop.whole_loop,
+    "whole-loop": whole_loop.with_lite0,
+    "whole-loop-resnet50": whole_loop.with_resnet50,
 }
 
 
