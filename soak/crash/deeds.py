@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 from PIL import Image
@@ -23,9 +24,11 @@ from ml_backend.ingest.storage import Storage
 from ml_backend.loop import asked, jobs, watch
 from ml_backend.loop import finish as finishing
 from ml_backend.loop import order as ordering
+from ml_backend.loop import score as scoring
 from ml_backend.services import Services
 from ml_backend.studio.storages import BucketAccess
 
+QUEUES = (asked.QUEUE, jobs.QUEUE, scoring.QUEUE)
 LOOKS = 10
 EPSILON, CONFIDENCE = 0.2, 0.8
 CLIPS = 3
@@ -40,8 +43,7 @@ def look(services: Services, project: int) -> None:
 
 def work(services: Services, project: int) -> None:
     """Do the jobs that are due, as a worker does."""
-    names = (asked.QUEUE, jobs.QUEUE)
-    queues = [services.queue(name) for name in names]
+    queues = [services.queue(name) for name in QUEUES]
     scheduler = RQScheduler(queues, connection=services.redis, serializer=JSONSerializer)
     scheduler.acquire_locks()
     scheduler.enqueue_scheduled_jobs()
@@ -49,6 +51,16 @@ def work(services: Services, project: int) -> None:
     worker = _Worker(queues, connection=services.redis, serializer=JSONSerializer)
     worker.clean_registries()
     worker.work(burst=True, logging_level="WARNING")
+
+
+def train(services: Services, project: int) -> None:
+    """Do the jobs that are due, but leave the queue as it was, as where a refresh fails after a fine-tune."""
+
+    def fail(*_: object) -> None:
+        raise BackendError("left to the sidecar")
+
+    with patch.object(jobs, "refresh_here", fail):
+        work(services, project)
 
 
 class _Worker(SimpleWorker):  # type: ignore[misc]
@@ -178,9 +190,9 @@ def project_state(services: Services, project: int) -> tuple[object, ...]:
 def _fingerprint(services: Services, project: int) -> object:
     return (
         *project_state(services, project),
-        [services.queue(name).count for name in (asked.QUEUE, jobs.QUEUE)],
-        [len(services.queue(name).scheduled_job_registry) for name in (asked.QUEUE, jobs.QUEUE)],
-        [len(services.queue(name).started_job_registry) for name in (asked.QUEUE, jobs.QUEUE)],
+        [services.queue(name).count for name in QUEUES],
+        [len(services.queue(name).scheduled_job_registry) for name in QUEUES],
+        [len(services.queue(name).started_job_registry) for name in QUEUES],
         services.redis.llen("rq:queue:tsal:intermediate"),
     )
 

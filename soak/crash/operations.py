@@ -71,7 +71,7 @@ def _orders(world: World) -> None:
 ORDERED = Stage("ordered", Stage("begun", None, World.begin), lambda world: world.done(deeds.recover))
 BATCHED = Stage("batched", ORDERED, lambda world: world.annotate(BATCH))
 DUE = Stage("due", BATCHED, lambda world: world.done(deeds.look))
-TRAINED = Stage("trained", DUE, lambda world: world.done(deeds.work))
+TRAINED = Stage("trained", DUE, lambda world: world.done(deeds.train))
 SERVED = Stage("served", TRAINED, lambda world: world.done(deeds.recover))
 ANSWERED = Stage("answered", SERVED, lambda world: world.annotate(world.settings.refresh))
 PILED = Stage("piled", ANSWERED, _orders)
