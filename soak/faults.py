@@ -146,7 +146,7 @@ def _stored_but_not_active(site: Site, team: Team) -> float:
 
 def _pushed_but_not_switched(site: Site, team: Team) -> float:
     current_name = site.services.orders(site.project).current_name
-    return _between(site, team, "sidecar", "pushing", lambda since: site.log.find(PUSHED, since), current_name)
+    return _between(site, team, "worker", "pushing", lambda since: site.log.find(PUSHED, since), current_name)
 
 
 def _between(
@@ -166,7 +166,7 @@ def _between(
         began = time.monotonic()
         before, pointer = written(began), pointed()
         with team.at_work(_batch(site)):
-            site.wait_for_line(rf"INFO {stage} project={site.project} ", since=began)
+            site.wait_for_line(rf"{name} .*INFO {stage} project={site.project} ", since=began)
             family = site.family(name)
             deadline = time.monotonic() + PATIENCE_SECONDS
             while written(began) == before:
@@ -347,7 +347,7 @@ FAULTS = [
     Fault("redis killed", _redis_killed, r"redis +ended with -9: starting it again"),
     Fault("redis restarted empty", _redis_emptied, r"redis +ended with -9: starting it again"),
     Fault("crash between storing a version and activating it", _stored_but_not_active, r"a crash had cut this off"),
-    Fault("crash between pushing predictions and switching", _pushed_but_not_switched, r"sidecar +ended with -9"),
+    Fault("crash between pushing predictions and switching", _pushed_but_not_switched, r"worker +ended with -9"),
     Fault("disk full", _disk_full, r"fine-tune failed .*File too large"),
     Fault("clock set back", _clock_set_back, r"the clock jumped seconds=-7200", mend=lambda site: site.restart_serve()),
     Fault("two workers at once", _two_workers, r"version active"),

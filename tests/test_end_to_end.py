@@ -68,7 +68,8 @@ def test_the_new_version_ticks_the_symptoms_and_orders_the_queue(stack: Stack) -
     assert set(order.tasks.tolist()) == stack.pool()
     assert stack.services.studio.project(stack.project).model_version == order.about.name
     assert stack.services.versions(stack.project).names() == [first.version]
-    assert len(jobs.queue(stack.services).finished_job_registry) == 1
+    finished = jobs.queue(stack.services).finished_job_registry
+    stack.wait_for("the end of the job", lambda: len(finished) == 1)  # the order serves before the job ends
 
     expected = stack.expected(K_MAX)
     # The memory ticks what somebody has confirmed, the network what its table knows.
@@ -97,7 +98,7 @@ def test_the_new_version_ticks_the_symptoms_and_orders_the_queue(stack: Stack) -
     assert second.trial is not None
     assert second.trial["annotations"] == len(audited) > 0
     assert stack.order(second.version).about.name != order.about.name
-    assert len(jobs.queue(stack.services).finished_job_registry) == 2
+    stack.wait_for("the end of the second job", lambda: len(finished) == 2)
 
 
 def test_changed_and_deleted_annotations_change_the_training_set(stack: Stack) -> None:
