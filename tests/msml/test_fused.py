@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from ml_backend.msml import backbones, fused
 from ml_backend.msml.folding import fold_normalisation
 
-DTYPES = [torch.float32, torch.bfloat16]
+FUSED_IN_BFLOAT16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+DTYPES = [
+    torch.float32,
+    pytest.param(
+        torch.bfloat16,
+        marks=pytest.mark.skipif(not FUSED_IN_BFLOAT16, reason="oneDNN does not compute in bfloat16 on this processor"),
+    ),
+]
 SHAPE = (3, 3, 96, 96)
 
 
