@@ -16,9 +16,9 @@ UNCLAIMED_SECONDS = 3600
 
 
 def compute_ahead(refresh: Refresh) -> None:
-    """Enqueue the augmented views of the frames that were confirmed since the newest version, once at a time.
+    """Enqueue a job that computes the augmented views of frames confirmed since the newest version.
 
-    Nothing depends on it but time, so where Redis is away nothing is enqueued.
+    A project has at most one such job at a time. The job only saves time, so without Redis none is enqueued.
     """
     services, frames = refresh.services, refresh.answered
     if not frames or services.settings.views == 1:

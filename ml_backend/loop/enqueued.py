@@ -1,4 +1,4 @@
-"""A job as RQ keeps it: find it, and make room where it is over."""
+"""Jobs in RQ: find one by its ID, and remove one that is over."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def fetch(services: Services, job_id: str) -> Job | None:
 
 
 def clear_ended(services: Services, job_id: str) -> None:
-    """Remove an earlier try that is over, so that its id is free again; never one that was enqueued meanwhile."""
+    """Remove a job that is over, so that its ID is free again; one enqueued in the meantime stays."""
 
     def clear(pipeline: Pipeline) -> None:
         with suppress(NoSuchJobError, InvalidJobOperation):  # gone already, or removed at this moment

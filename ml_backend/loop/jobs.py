@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import RedisError
 from rq import Queue, Retry, get_current_job
-from rq.exceptions import DuplicateJobError, NoSuchJobError
+from rq.exceptions import DuplicateJobError
 from rq.job import Job, JobStatus
-from rq.serializers import JSONSerializer
 from rq.timeouts import JobTimeoutException
 
 from ml_backend.errors import BackendError, NotEnoughLabels, VersionSuperseded
@@ -113,8 +112,8 @@ def newest_of(services: Services, project: int) -> str | None:
 
 def _request(services: Services, job_id: str) -> None:
     """Let a job that waits for its retry train even if its batch is no longer due: a person asked for it."""
-    with suppress(NoSuchJobError):
-        job = Job.fetch(job_id, connection=services.redis, serializer=JSONSerializer)
+    job = enqueued.fetch(services, job_id)
+    if job is not None:
         job.meta["trigger"] = confirm.REQUEST
         job.save_meta()
 
@@ -241,10 +240,9 @@ def _already_done(services: Services, project: int, parent: str | None) -> dict[
 
 
 def soon_trained(services: Services, project: int) -> bool:
-    """Whether a fine-tune began within the last minute, and the one before took no longer: it will refresh the queue.
+    """Whether a fine-tune was enqueued less than a minute ago and, like the last one, should take less than a minute.
 
-    What annotators have just confirmed is then remembered with the new version; a refresh in between would take
-    Label Studio and the processor from it.
+    It will refresh the queue itself, with the latest answers. A refresh before that would only slow it down.
     """
     newest = services.versions(project).newest()
     if newest is None or newest.seconds.get("total", SOON_SECONDS) >= SOON_SECONDS:

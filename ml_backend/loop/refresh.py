@@ -41,7 +41,7 @@ def _require_scores(services: Services, project: int) -> None:
 def _was_done_meanwhile(services: Services, project: int, look_for_frames: bool, look_for_changes: bool) -> bool:
     """Wait if another process refreshes this queue, as a worker does after a fine-tune.
 
-    Returns whether it left nothing to do; False at once if there is no such process.
+    Returns True if nothing is left to do afterwards, and False at once if no other process is refreshing.
     """
     orders = services.orders(project)
     try:

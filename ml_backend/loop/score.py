@@ -87,7 +87,7 @@ def embed(services: Services, project: int, frames: Sequence[Frame], label_count
 def fill_cache(project: int, rows: list[tuple[int, str]], label_count: int, views: int = 1) -> None:
     """The RQ job: keep the activations and embeddings of frames, ``rows`` of task and address; twice does no harm.
 
-    With ``views`` above 1 also the augmented views that training draws from.
+    With ``views`` above 1, the activations of the augmented views are kept too; training draws from them.
     """
     services = Services(load())
     embedder = _embedder(services, project)

@@ -651,7 +651,7 @@ class TestFineTune:
 
 
 class TestSoonTrained:
-    """A fine-tune that will soon refresh the queue spares the refresh that newly confirmed frames would ask for."""
+    """If a fine-tune will soon refresh the queue, newly confirmed frames do not trigger a refresh of their own."""
 
     def test_a_fine_tune_that_was_just_enqueued_is_soon_done(self, services: Services) -> None:
         version(services, seen=5, seconds={"total": 20.0})
