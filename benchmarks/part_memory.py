@@ -15,10 +15,14 @@ Megabytes = dict[str, float]
 
 
 class PartMemory:
-    """Watches what a process started; `peak` is the most megabytes that the three parts had at once, resident."""
+    """Watches what a process started; `peak` is the most megabytes that the three parts had at once, resident.
+
+    `peak_shared_once` is the same with what several processes share counted once.
+    """
 
     def __init__(self) -> None:
         self.peak = 0.0
+        self.peak_shared_once = 0.0
         self._root = 0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -54,6 +58,7 @@ class PartMemory:
     def _look(self) -> None:
         while not self._stop.wait(LOOK_SECONDS):
             self.peak = max(self.peak, sum(self.now().values()))
+            self.peak_shared_once = max(self.peak_shared_once, sum(self.now(shared_once=True).values()))
 
 
 def _part(process: psutil.Process) -> str | None:

@@ -87,6 +87,8 @@ def _measured(report: Report, release: Release, backbone: str, size: Size, folde
         report.row(f"{what}: memory, idle", "MB", [sum(idle.values())], _by_part(idle))
         report.row(f"{what}: memory, idle, shared pages counted once", "MB", [sum(shared.values())], _by_part(shared))
         peak = report.row(f"{what}: memory, most at work", "MB", [loop.memory.peak])
+        once = [loop.memory.peak_shared_once]
+        report.row(f"{what}: memory, most at work, shared pages counted once", "MB", once)
     return Found(healthy, retrained, remembered, sum(idle.values()), peak)
 
 

@@ -111,10 +111,15 @@ def mean_and_deviation(values: Iterable[float | None]) -> tuple[float | None, fl
 def t_interval(values: Iterable[float | None]) -> tuple[float, float] | None:
     """The 95% interval of the mean share over the seeds by Student's t, within [0, 1]; None of fewer than two."""
     known = [float(value) for value in values if value is not None]
-    if len(known) < 2:
+    half = half_width(known)
+    return None if half is None else (max(0.0, fmean(known) - half), min(1.0, fmean(known) + half))
+
+
+def half_width(values: Sequence[float]) -> float | None:
+    """Half the 95% interval of a mean by Student's t; None of fewer than two values."""
+    if len(values) < 2:
         return None
-    half = float(student.ppf(0.975, len(known) - 1)) * stdev(known) / len(known) ** 0.5
-    return max(0.0, fmean(known) - half), min(1.0, fmean(known) + half)
+    return float(student.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
 
 
 def strategy_name(strategy: str) -> str:

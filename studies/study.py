@@ -28,7 +28,7 @@ from ml_backend.progress import Progress
 from ml_backend.store.files import write_aside
 from studies import figures, pool, pool_figures, pool_summary, report, summary
 from studies.plan import COMPARED, POOL, PRESETS, PROTOCOLS, STRATEGIES, TEST_SHARE, Part, Preset, only, parts
-from studies.work import PRECISION, Bench, Setting, do_all
+from studies.work import Bench, Setting, do_all
 
 NOT_RUN = (
     "its ImageNet weights were not asked for: with internet, or with the files already downloaded, run with --compare "
@@ -151,7 +151,11 @@ def _described(bench: Bench, preset: Preset) -> dict[str, Any]:
 
 def _settings(setting: Setting) -> dict[str, Any]:
     preset = {name: str(value) for name, value in asdict(setting.preset).items() if name != "name"}
-    return preset | {"precision": PRECISION, "backbone": setting.backbone, "weights": setting.weights or "ImageNet"}
+    return preset | {
+        "precision": setting.precision,
+        "backbone": setting.backbone,
+        "weights": setting.weights or "ImageNet",
+    }
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -46,6 +46,7 @@ class Setting:
     folder: Path
     backbone: str
     weights: str | None
+    precision: Precision = PRECISION
 
     @property
     def cache(self) -> Path:
@@ -58,7 +59,7 @@ class Setting:
             "preset": repr(replace(self.preset, seeds=(), side_seeds=())),  # each part says its own seed
             "backbone": self.backbone,
             "weights": self.weights,
-            "precision": PRECISION,
+            "precision": self.precision,
             "labels": hashlib.sha256((data / "clips.csv").read_bytes()).hexdigest(),
         }
 
@@ -75,7 +76,7 @@ class Bench:
     def fresh(self, seed: int, trained: Trained = "last three") -> Network:
         """A network with pre-trained weights."""
         setting = self.setting
-        return build(setting.backbone, len(self.clips.symptoms), setting.weights, seed, PRECISION, trained)
+        return build(setting.backbone, len(self.clips.symptoms), setting.weights, seed, setting.precision, trained)
 
     @cached_property
     def material(self) -> Material:
@@ -154,7 +155,7 @@ class Bench:
             name: comparison.Name = "POCOVID-Net" if part.what == "POCOVID-Net" else "NNBD-style"
             network, rate = comparison.build(name, count, weights, part.seed), comparison.LEARNING_RATES[name]
         else:
-            network = build(COMPARED_BACKBONES[part.what], count, weights, part.seed, PRECISION)
+            network = build(COMPARED_BACKBONES[part.what], count, weights, part.seed, self.setting.precision)
         activations = _through(network, self.clips.pixels, pool)
         finetune.finetune(
             network,
