@@ -67,7 +67,8 @@ def judge(
     """
     rows = np.flatnonzero(parts.judged)
     truth, known = material.labels[rows], material.known[rows]
-    patients = [material.patients[row] for row in rows]
+    of_frame = material.patients
+    patients = [of_frame[row] for row in rows]
     plain = plain_labels(after[rows])
     right = judgement.matches(truth, plain, known)
     validated = table.validate(after[rows])[0] if len(rows) else plain

@@ -48,7 +48,7 @@ def trial(
     """Try every strategy and validator on the ``rows``, by the parent's probabilities; ``columns`` as in `tried`."""
     if parent is None or before is None or not rows.any():
         return None
-    tasks = [material.tasks[row] for row in np.flatnonzero(rows)]
+    tasks = [material.frames[row].task for row in np.flatnonzero(rows)]
     shared = shared_of(columns)
     return adaptive.trial(
         AuditSample.of(set(tasks), tasks, before[rows][:, shared], material.labels[rows][:, shared]),

@@ -13,12 +13,17 @@ from ml_backend.frames.frame import Frame
 from ml_backend.frames.predictor import Predictor
 from ml_backend.loop import confirm
 from ml_backend.loop import train as training
+from ml_backend.loop.collect import Labelled, Material
+from ml_backend.loop.judge import judge
 from ml_backend.msml.network import Network
+from ml_backend.settings import load
 from ml_backend.store.audits import AuditTold
 from ml_backend.store.versions import Manifest
+from ml_backend.studio.annotations import ConfirmedAnnotation
 from ml_backend.studio.payloads import Prediction, prediction_payload
+from ml_backend.tsal.correlation import build
 from ml_backend.tsal.judgement import Figure, figure
-from ml_backend.tsal.split import held_out
+from ml_backend.tsal.split import HELD_OUT, Split, held_out
 from tests.events import events
 from tests.installation import CONFIGURATION, PROJECT
 from tests.loop.installed import HELD, PATIENTS, SHARE, TASKS, Installation, labels_of, tasks_of
@@ -147,6 +152,36 @@ class TestSplit:
         assert tasks_of(manifest.trained_on) == set(TASKS)
         assert (manifest.metrics["judged_on"], manifest.figure("exact_match")) == ("nobody", None)
         assert [note for note in manifest.notes if note.startswith("not judged")]
+
+
+def test_the_patient_of_each_of_many_frames_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[str] = []
+
+    def patient(one: Labelled) -> str:
+        reads.append(one.named)
+        return one.named
+
+    monkeypatch.setattr(Labelled, "patient", property(patient))
+    labels, known = np.eye(3, dtype=np.uint8)[np.arange(60) % 3], np.ones((60, 3), bool)
+    frames = [Frame(task, "") for task in range(60)]
+    labelled = [
+        Labelled(ConfirmedAnnotation(task, task, "", {}, []), labels[task], known[task], f"patient {task % 20}")
+        for task in range(60)
+    ]
+    judged = np.arange(60) % 20 < 10
+    says = (labels * 0.8 + 0.1).astype(np.float32)
+    figures, _ = judge(
+        Material(labelled, frames, [b""] * 60, labels, known, []),
+        Split(~judged, judged, HELD_OUT, True),
+        None,
+        says,
+        [],
+        build(labels, says),
+        ["a", "b", "c"],
+        load(),
+    )
+    assert (figures["frames"], figures["patients"], figures["exact_match"]["value"]) == (30, 10, 1.0)
+    assert len(reads) == 60
 
 
 class TestTicks:
