@@ -18,7 +18,7 @@ from rq.exceptions import DuplicateJobError
 
 from ml_backend import errors
 from ml_backend.errors import BackendError
-from ml_backend.loop import asked, jobs, watch
+from ml_backend.loop import asked, watch
 from ml_backend.loop import refresh as refreshing
 from ml_backend.msml import network
 from ml_backend.services import Services
@@ -37,7 +37,8 @@ _EXPECTED = re.compile(
         [
             *(name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, BackendError)),
             *("ConnectionError", "TimeoutError", "Redis does not answer", "AbandonedJob", DuplicateJobError.__name__),
-            "Redis connection timeout",  # a worker of RQ says so and ends
+            # A worker of RQ says so and ends, or tries again.
+            *("Redis connection timeout", "could not connect to Redis instance"),
         ]
     )
 )
@@ -170,7 +171,7 @@ class Installation:
 
     def _state(self) -> object:
         services = self.services
-        queues = [services.queue(name) for name in (asked.QUEUE, jobs.QUEUE)]
+        queues = [services.queue(name) for name in deeds.QUEUES]
         return (
             *deeds.project_state(services, self.world.number),
             [(one.job_ids, len(one.scheduled_job_registry), len(one.started_job_registry)) for one in queues],
