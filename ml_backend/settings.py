@@ -147,7 +147,7 @@ class Settings(BaseSettings):
         "auto",
         description="`float32`, `bfloat16`; `auto`: bfloat16 where the processor has it and results stay the same",
     )
-    epochs: int = Field(10, ge=1, description="passes over the confirmed frames in a fine-tune")
+    epochs: int = Field(1, ge=1, description="passes over the confirmed frames that a fine-tune takes at least")
     minimum_steps: int = Field(100, ge=0, description="gradient steps that a fine-tune takes at least")
     views: int = Field(4, ge=1, description="augmented views that are kept of each confirmed frame")
     learning_rate: float = Field(2e-3, gt=0, description="learning rate of the fine-tune (SGD, momentum 0.9, batch 32)")

@@ -31,7 +31,7 @@ from studies.simulation import Learner, Material, Way, figures
 from studies.work import Bench, Setting
 
 WAYS: Mapping[str, Way] = {
-    "10 epochs, the paper's": Way(epochs=10),
+    "10 epochs, as release 0.1.0": Way(epochs=10),
     "one epoch, 100 updates or more": Way(epochs=1),
 }
 """Every way is compared with the first."""

@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from ml_backend.msml import finetune
 from ml_backend.msml.network import Network
+from ml_backend.settings import Settings
 from ml_backend.store.quantised import restore
 from ml_backend.tsal import adaptive, metrics
 from ml_backend.tsal.acquisition import DIVERSE
@@ -55,7 +56,7 @@ class Way:
     by more than ``largest_fall`` is held back, as in the product.
     """
 
-    epochs: int = 10
+    epochs: int = Settings.model_fields["epochs"].default
     minimum_steps: int = finetune.MINIMUM_STEPS
     augmented: bool = True
     restart: bool = False

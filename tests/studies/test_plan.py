@@ -61,9 +61,9 @@ def test_a_batch_is_a_share_of_the_pool_or_a_number() -> None:
 def test_all_labels_get_as_many_updates_as_a_run() -> None:
     # 8 of 557 frames a batch: up to 160 frames in 5 steps a pass, 60 updates each round.
     assert PRESETS["default"].updates(557) == 20 * 60
-    # 100 a batch: 4, 7, 10, 13, 16, 19, 22, 25, 29, 32, ... 63 steps a pass, 10 passes, but 100 updates at least.
-    steps = [4, 7, 10, 13, 16, 19, 22, 25, 29, 32, 35, 38, 41, 44, 47, 50, 54, 57, 60, 63]
-    assert PRESETS["paper"].updates(4787) == 100 + 105 + 10 * sum(steps[2:])
+    # 100 a batch: 4, 7, 10, 13, ... 63 steps a pass, and as many passes as 100 updates need: 25, 15, 10, 8, ... 2.
+    updates = [100, 105, 100, 104, 112, 114, 110, 100, 116, 128, 105, 114, 123, 132, 141, 100, 108, 114, 120, 126]
+    assert PRESETS["paper"].updates(4787) == sum(updates)
     # A pool of 150 frames is labelled after two rounds: 5 steps a pass from then on.
     assert PRESETS["paper"].updates(150) == 100 + 19 * 100
 
