@@ -239,6 +239,12 @@ def _already_done(services: Services, project: int, parent: str | None) -> dict[
     return {"outcome": "already done", "parent": parent}
 
 
+def is_training(services: Services, project: int) -> bool:
+    """Whether a fine-tune of a project is under way or waits for a worker."""
+    job = enqueued.fetch(services, name_of(project, newest_of(services, project)))
+    return job is not None and job.get_status(refresh=False) in UNDER_WAY
+
+
 def soon_trained(services: Services, project: int) -> bool:
     """Whether a fine-tune was enqueued less than a minute ago and, like the last one, should take less than a minute.
 

@@ -169,7 +169,8 @@ def look(services: Services, project: int, state: Watched) -> None:
             event(logger, "refreshing", project=project, reason=reason)
         refresh_if_needed(services, project, look_for_frames=more, look_for_changes=changes)
     elif due:
-        ordering.prune(services, project, busy=busy)
+        # On SQLite a removal takes Label Studio a minute on one core, which would slow a fine-tune down too.
+        ordering.prune(services, project, busy=busy or jobs.is_training(services, project))
     state.written = write_pictures(services, project, state.written)
     ended = confirm.ended(services, project, pool=counts.unlabelled)
     if ended and ended != state.ended:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from rq.job import Job, JobStatus
+from rq.serializers import JSONSerializer
 
-from ml_backend.loop import confirm
+from ml_backend.loop import confirm, jobs
 from ml_backend.loop.watch import FULL_POLL, Watched, look
 from ml_backend.services import Services
 from tests.installation import PROJECT
@@ -120,6 +122,26 @@ def test_old_orders_are_removed_also_when_every_frame_is_answered(
     for _ in range(2):  # the first one is busy: answers have come
         polled(watching, state)
     assert watching.studio.model_versions(PROJECT) == [watching.orders(PROJECT).current_name()]
+
+
+def test_old_orders_stay_while_a_fine_tune_waits_or_is_under_way(
+    installed: Installation, watching: Services, state: Watched
+) -> None:
+    first = watching.orders(PROJECT).current_name()
+    for task in TASKS[1:4]:
+        installed.studio.confirm(task, B)
+    polled(watching, state)
+    second = watching.orders(PROJECT).current_name()
+    watching.settings = watching.settings.model_copy(update={"keep_pushed": 1})
+    job = jobs.enqueue(watching, PROJECT, confirm.REQUEST, "asked for")
+    assert job
+    for _ in range(3):
+        polled(watching, state)
+    assert watching.studio.model_versions(PROJECT) == [first, second]
+    jobs.queue(watching).remove(job)
+    Job.fetch(job, connection=watching.redis, serializer=JSONSerializer).set_status(JobStatus.FINISHED)
+    polled(watching, state)
+    assert watching.studio.model_versions(PROJECT) == [second]
 
 
 def test_of_several_changes_between_two_looks_the_last_counts(
