@@ -133,7 +133,8 @@ def tried(operation: Operation, world: World, count: int | None, seed: int, only
     trial = Trial(operation, world)
     found = [one for one in blows(trial.points) if only in f"{one.fate} {one.name}"]
     result = Result(operation.name, len(trial.points), len({one.name for one in trial.points}), len(found))
-    for blow in sampled(found, count, random.Random(seed)):
+    points = sampled(found, count, random.Random(seed))
+    for blow in tqdm(points, desc=operation.name, unit="point", leave=False, mininterval=5):
         try:
             problems = trial.strike(blow)
         except RuntimeError as error:
