@@ -8,11 +8,15 @@ from typing import Any
 
 
 class Report:
-    """Collects rows for people and for `runs/bench.json`, each with its ``part``; ``when`` each part ended."""
+    """Collects rows for people and for `runs/bench.json`, each with its ``part``.
+
+    ``parts`` holds, for each part that has ended, when that was (``ended``), on which ``machine``, and with which
+    ``versions``.
+    """
 
     def __init__(self) -> None:
         self.part = ""
-        self.when: dict[str, str] = {}
+        self.parts: dict[str, dict[str, Any]] = {}
         self.measured: list[dict[str, Any]] = []
         self.bars: list[dict[str, Any]] = []
 
@@ -36,7 +40,7 @@ class Report:
         )
 
     def sort(self, parts: Sequence[str]) -> None:
-        """Sort rows and times in the order of the ``parts``."""
-        self.when = {part: self.when[part] for part in parts if part in self.when}
+        """Sort everything in the order of the ``parts``."""
+        self.parts = {part: self.parts[part] for part in parts if part in self.parts}
         self.measured.sort(key=lambda row: parts.index(row["part"]))
         self.bars.sort(key=lambda row: parts.index(row["part"]))

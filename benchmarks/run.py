@@ -19,6 +19,8 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks import (
     alternatives,
     augmentation,
@@ -76,7 +78,7 @@ def main() -> int:
         "--quick", action="store_true", help="few frames: only shows that it runs; the figures mean little"
     )
     parser.add_argument(
-        "--only", nargs="*", help="parts to run; figures of other parts from an earlier run on this machine stay"
+        "--only", nargs="*", help="parts to run; figures of other parts from earlier runs stay, with their machine"
     )
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "bench.json")
     options = parser.parse_args()
@@ -89,7 +91,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             PARTS[name](report, options.quick, Path(folder))
         print(f"{name} took {time.perf_counter() - began:.0f} s", flush=True)
-        report.when[name] = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        ended = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        report.parts[name] = {"ended": ended, "machine": _machine(), "versions": _versions()}
         report.sort(list(PARTS))
         write_aside(options.output, json.dumps(_result(report, options.quick), indent=1))  # after each: it takes long
     print(f"\nwritten: {options.output}")
@@ -97,30 +100,27 @@ def main() -> int:
 
 
 def _begun(path: Path, quick: bool, others: set[str]) -> Report:
-    """Start a report with the figures of the ``others``, if an earlier run of this kind on this machine left them."""
+    """Start a report with the figures of the ``others``, if earlier runs of this kind have left them."""
     report = Report()
     earlier = json.loads(path.read_text(encoding="utf-8")) if others and path.exists() else {}
-    if all(earlier.get(name) == value for name, value in _circumstances(quick).items()):
-        report.when = {part: when for part, when in earlier["when"].items() if part in others}
-        report.measured = [row for row in earlier["measured"] if row["part"] in others]
-        report.bars = [row for row in earlier["bars"] if row["part"] in others]
+    if earlier.get("quick") == quick:
+        report.parts = {part: circumstances for part, circumstances in earlier["parts"].items() if part in others}
+        report.measured = [row for row in earlier["measured"] if row["part"] in report.parts]
+        report.bars = [row for row in earlier["bars"] if row["part"] in report.parts]
     return report
 
 
 def _result(report: Report, quick: bool) -> dict[str, Any]:
-    return {**_circumstances(quick), "when": report.when, "measured": report.measured, "bars": report.bars}
+    return {"quick": quick, "parts": report.parts, "measured": report.measured, "bars": report.bars}
 
 
-def _circumstances(quick: bool) -> dict[str, Any]:
-    """What figures must have in common to stand in one table."""
-    return {
-        "quick": quick,
-        "machine": {"processor": _processor(), "cores": os.cpu_count(), "platform": platform.platform()},
-        "versions": {
-            "python": platform.python_version(),
-            **{name: installed(name) for name in ("torch", "numpy")},
-        },
-    }
+def _machine() -> dict[str, Any]:
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return {"processor": _processor(), "instructions": instructions, "cores": os.cpu_count()}
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: installed(name) for name in ("torch", "numpy")}}
 
 
 def _processor() -> str:

@@ -62,18 +62,30 @@ def filled(page: str, bench: Bench) -> str:
 
 
 def section(bench: Bench) -> str:
-    """Write the figures: the machine, the bars, the curves, and everything that was measured."""
-    machine, versions = bench["machine"], bench["versions"]
+    """Write the figures of each machine: the bars, the curves, and everything that was measured."""
+    by_machine: dict[str, list[str]] = defaultdict(list)
+    for part, circumstances in bench["parts"].items():
+        by_machine[_named(circumstances)].append(part)
+    return "\n\n".join(
+        paragraph for machine, parts in by_machine.items() for paragraph in _paragraphs(bench, machine, parts)
+    )
+
+
+def _named(circumstances: Mapping[str, Any]) -> str:
+    machine, versions = circumstances["machine"], circumstances["versions"]
     named = ", ".join(f"{name} {release}" for name, release in versions.items())
-    days = sorted({when[:10] for when in bench["when"].values()})
-    parts = [
-        f"Measured on {' and '.join(days)} on {machine['cores']} cores ({machine['processor']}), with {named}.",
-        "\n".join(_bars(bench["bars"])),
-    ]
-    if curves(bench):
-        parts.append(f"![Seconds of each step by the number of frames]({PICTURE.as_posix()})")
-    parts += ["### Everything that was measured", "\n".join(_rows(bench["measured"]))]
-    return "\n\n".join(parts)
+    return f"{machine['cores']} cores ({machine['processor']}, {machine['instructions']}), with {named}"
+
+
+def _paragraphs(bench: Bench, machine: str, parts: Sequence[str]) -> Iterator[str]:
+    bars, rows = ([row for row in bench[kind] if row["part"] in parts] for kind in ("bars", "measured"))
+    days = sorted({bench["parts"][part]["ended"][:10] for part in parts})
+    yield f"Measured on {' and '.join(days)} on {machine}."
+    yield "\n".join(_bars(bars))
+    if _points(rows):
+        yield f"![Seconds of each step by the number of frames]({PICTURE.as_posix()})"
+    yield "Everything that was measured there:"
+    yield "\n".join(_rows(rows))
 
 
 def _bars(bars: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -102,8 +114,12 @@ def number(value: float) -> str:
 
 def curves(bench: Bench) -> Curves:
     """Return the seconds of each step by number of frames, as the part ``growth`` measured them."""
+    return _points(bench["measured"])
+
+
+def _points(rows: Sequence[Mapping[str, Any]]) -> Curves:
     found: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    for one in bench["measured"]:
+    for one in rows:
         match = STEP.match(one["what"])
         if match:
             found[match[1]].append((int(match[2].replace(",", "")), one["median"]))

@@ -73,8 +73,10 @@ def test_a_quick_run_of_the_selection_writes_its_file(
     assert run.main() == 0
     written = json.loads(output.read_text())
     assert written["quick"] is True
-    assert written["machine"]["cores"] >= 1
-    assert set(written["versions"]) >= {"python", "torch", "numpy"}
+    (selection,) = written["parts"].values()
+    assert selection["machine"]["cores"] >= 1
+    assert selection["machine"]["instructions"]
+    assert set(selection["versions"]) >= {"python", "torch", "numpy"}
     assert [row["what"] for row in written["measured"]] == [
         "mlm: order of 50,000",
         "lc: order of 50,000",
@@ -107,7 +109,7 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list
         monkeypatch.setattr(sys, "argv", ["bench", *arguments, "--output", str(output)])
         assert run.main() == 0
         written = json.loads(output.read_text())
-        assert list(written["when"]) == [row["part"] for row in written["measured"]]
+        assert list(written["parts"]) == [row["part"] for row in written["measured"]]
         return [(row["part"], row["median"]) for row in written["measured"]]
 
     monkeypatch.setattr(run, "PARTS", {"one": counted, "two": counted, "three": counted})

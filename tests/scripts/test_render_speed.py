@@ -11,25 +11,42 @@ from scripts.render_speed import BEGIN, END, curves, main, number
 PAGE = f"# Speed\n\nBy hand.\n\n{BEGIN}\nold figures\n{END}\n\n## Also by hand\n"
 
 
-def row(what: str, median: float, spread: float = 0.0) -> dict[str, Any]:
-    return {"what": what, "unit": "s", "median": median, "spread": spread, "note": "simplified"}
+def row(part: str, what: str, median: float, spread: float = 0.0) -> dict[str, Any]:
+    return {"part": part, "what": what, "unit": "s", "median": median, "spread": spread, "note": "simplified"}
+
+
+def circumstances(ended: str, instructions: str = "AVX512") -> dict[str, Any]:
+    machine = {"processor": "Example 9000", "instructions": instructions, "cores": 2}
+    return {"ended": ended, "machine": machine, "versions": {"python": "3.11.7", "torch": "2.14.1"}}
+
+
+def bar(
+    part: str, name: str, value: float, most: float, earlier: float | None, at_least: bool = False
+) -> dict[str, Any]:
+    holds = value >= most if at_least else value <= most
+    row = {"part": part, "name": name, "value": value, "bar": most, "at_least": at_least}
+    return row | {"holds": holds, "earlier": earlier}
 
 
 @pytest.fixture
 def bench() -> dict[str, Any]:
     return {
         "quick": False,
-        "when": {"growth": "2026-11-29T23:00:00+00:00", "import": "2026-11-30T01:00:00+00:00"},
-        "machine": {"processor": "Example 9000", "cores": 2},
-        "versions": {"python": "3.11.7"},
+        "parts": {
+            "growth": circumstances("2026-11-29T23:00:00+00:00"),
+            "import": circumstances("2026-11-30T01:00:00+00:00"),
+            "loop": circumstances("2026-12-02T01:00:00+00:00", "AVX2"),
+        },
         "measured": [
-            row("import of 10,000 frames", 30.0),
-            row("import of 1,000 frames", 3.0, 0.5),
-            row("import of 100 clips", 1.0),
+            row("growth", "import of 10,000 frames", 30.0),
+            row("growth", "import of 1,000 frames", 3.0, 0.5),
+            row("import", "import of 100 clips", 1.0),
+            row("loop", "a batch", 20.0),
         ],
         "bars": [
-            {"name": "start", "value": 2.5, "bar": 5, "at_least": False, "holds": True, "earlier": 9.0},
-            {"name": "times faster", "value": 7.0, "bar": 10, "at_least": True, "holds": False, "earlier": None},
+            bar("import", "start", 2.5, 5, 9.0),
+            bar("import", "times faster", 7.0, 10, None, at_least=True),
+            bar("loop", "batch", 20.0, 30, None),
         ],
     }
 
@@ -53,7 +70,7 @@ def test_figures_replace_those_between_the_marks_and_nothing_else(docs: Path, be
     assert "old figures" not in page
     assert page.startswith("# Speed\n\nBy hand.\n")
     assert page.endswith("## Also by hand\n")
-    assert "Measured on 2026-11-29 and 2026-11-30 on 2 cores (Example 9000), with" in page
+    assert "Measured on 2026-11-29 and 2026-11-30 on 2 cores (Example 9000, AVX512), with" in page
     assert "| start | 9 | 2.5 | ≤ 5 | yes |" in page
     assert "| times faster |  | 7 | ≥ 10 | **no** |" in page
     assert "| import of 1,000 frames | 3 | 0.25 | s | simplified |" in page
@@ -61,8 +78,16 @@ def test_figures_replace_those_between_the_marks_and_nothing_else(docs: Path, be
     assert rendered(docs, bench) == page
 
 
+def test_parts_of_another_machine_have_tables_of_their_own(docs: Path, bench: dict[str, Any]) -> None:
+    first, second = rendered(docs, bench).split("Measured on 2026-12-02 on 2 cores (Example 9000, AVX2)")
+    assert ("| start |" in first, "| a batch |" in first) == (True, False)
+    assert ("| start |" in second, "| batch |  | 20 |" in second, "| a batch | 20 |" in second) == (False, True, True)
+    assert first.count("![") == 1
+    assert "![" not in second
+
+
 def test_without_curves_there_is_no_picture(docs: Path, bench: dict[str, Any]) -> None:
-    assert "images" not in rendered(docs, bench | {"measured": [row("import of 100 clips", 1.0)]})
+    assert "images" not in rendered(docs, bench | {"measured": [row("import", "import of 100 clips", 1.0)]})
     assert not (docs / "images").exists()
 
 
