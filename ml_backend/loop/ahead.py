@@ -9,20 +9,22 @@ from rq.exceptions import DuplicateJobError
 
 from ml_backend.errors import BackendError
 from ml_backend.loop import score as scoring
-from ml_backend.loop.queue import Refresh
+from ml_backend.loop.queue import Queue, Refresh
 
 UNCLAIMED_SECONDS = 3600
 """A job that no worker takes is forgotten after this time; the fine-tune then computes the views itself."""
 
 
-def compute_ahead(refresh: Refresh) -> None:
-    """Enqueue a job that computes the augmented views of frames confirmed since the newest version.
+def compute_ahead(refresh: Refresh, queue: Queue) -> None:
+    """Enqueue a job that computes augmented views of frames that the next fine-tune will learn.
 
-    A project has at most one such job at a time. The job only saves time, so without Redis none is enqueued.
+    These are the frames confirmed since the newest version, and those that are asked for until the next refresh. A
+    project has at most one such job at a time. The job only saves time, so without Redis none is enqueued.
     """
-    services, frames = refresh.services, refresh.answered
-    if not frames or services.settings.views == 1:
+    services = refresh.services
+    if services.settings.views == 1:
         return
+    frames = [*refresh.answered, *refresh.first(queue, services.settings.refresh)]
     with suppress(DuplicateJobError, BackendError, RedisError):
         services.queue(scoring.QUEUE).enqueue_call(
             scoring.fill_cache,

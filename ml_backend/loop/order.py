@@ -108,7 +108,7 @@ def _refreshed(services: Services, project: int, report: Report) -> Order | None
     keep_grounds(refreshing, queue)
     keep_sample(services, project, scored[1], memory)
     order = refreshing.push(queue, order, started)
-    compute_ahead(refreshing)
+    compute_ahead(refreshing, queue)
     return order
 
 

@@ -101,6 +101,11 @@ class Refresh:
             new_draw=known.audit is None,
         )
 
+    def first(self, queue: Queue, count: int) -> list[Frame]:
+        """The ``count`` frames that are asked for first, or as many as there are; in no particular order."""
+        asked = set(queue.tasks[queue.batch.order[:count]].tolist())
+        return [frame for frame in self.frames if frame.task in asked]
+
     def record_draw(self, queue: Queue) -> None:
         """Write down which frames the batch audits, before anybody can see them."""
         if not queue.new_draw:

@@ -25,7 +25,7 @@ def services(installed: Installation, redis_url: str, monkeypatch: pytest.Monkey
     """A project of which two frames are answered; its cache is not shared with other tests."""
     cache = installed.data / "cache"
     made = installed.services(
-        strategy="cover", validator="memory", redis_url=redis_url, k_max=100, views=3, cache_dir=cache
+        strategy="cover", validator="memory", redis_url=redis_url, k_max=100, refresh=2, views=3, cache_dir=cache
     )
     del made.predictor
     for name, value in environment_of(made.settings).items():
@@ -48,13 +48,35 @@ def waiting(services: Services) -> list[str]:
     return list(services.queue(scoring.QUEUE).job_ids)
 
 
+def compute(services: Services) -> None:
+    """Let a worker do what waits."""
+    worker = SimpleWorker([services.queue(scoring.QUEUE)], connection=services.redis, serializer=JSONSerializer)
+    worker.work(burst=True, logging_level="CRITICAL")
+
+
 def test_a_fine_tune_finds_the_views_that_a_worker_has_computed(services: Services) -> None:
     ordering.refresh(services, PROJECT, silent)
     assert waiting(services) == [ahead.name_of(PROJECT)]
-    worker = SimpleWorker([services.queue(scoring.QUEUE)], connection=services.redis, serializer=JSONSerializer)
-    worker.work(burst=True, logging_level="CRITICAL")
+    compute(services)
     assert views_missing(services) == 0
     assert not services.redis.keys(f"*{ahead.name_of(PROJECT)}*")  # nothing stays behind
+
+
+@pytest.mark.parametrize("rule", [{}, {"strategy": "mlm", "validator": "table"}])
+def test_views_of_the_frames_asked_for_until_the_next_refresh_are_there_too(
+    installed: Installation, services: Services, rule: dict[str, object]
+) -> None:
+    services.settings = services.settings.model_copy(update=rule)
+    order = ordering.refresh(services, PROJECT, silent)
+    assert order is not None
+    compute(services)
+    views_missing(services)  # computes those of the answered frames where the memory, which knows them, is not used
+    first, second, third = order.tasks[:3].tolist()
+    for task in (first, second):
+        installed.studio.confirm(task, A)
+    assert views_missing(services) == 0
+    installed.studio.confirm(third, A)
+    assert views_missing(services) == 1
 
 
 def test_without_a_worker_the_fine_tune_computes_them(services: Services) -> None:
@@ -69,9 +91,8 @@ def test_the_job_is_enqueued_once_and_does_not_wait_for_ever(services: Services)
     assert 0 < services.redis.ttl(f"rq:job:{ahead.name_of(PROJECT)}") <= ahead.UNCLAIMED_SECONDS
 
 
-@pytest.mark.parametrize("changes", [{"views": 1}, {"strategy": "mlm", "validator": "table"}])
-def test_nothing_is_enqueued_where_there_is_nothing_to_compute(services: Services, changes: dict[str, object]) -> None:
-    services.settings = services.settings.model_copy(update=changes)
+def test_nothing_is_enqueued_where_frames_are_not_augmented(services: Services) -> None:
+    services.settings = services.settings.model_copy(update={"views": 1})
     ordering.refresh(services, PROJECT, silent)
     assert waiting(services) == []
 
