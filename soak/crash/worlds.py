@@ -82,7 +82,7 @@ class World:
             "precision": "float32",
             "k_max": BATCH,
             "refresh": 2,
-            "views": 1,
+            "views": 2,
             "epochs": 1,
             "minimum_steps": 2,
             "audit": 0.25,
