@@ -15,9 +15,10 @@ Megabytes = dict[str, float]
 
 
 class PartMemory:
-    """Watches what a process started; `peak` is the most megabytes that the three parts had at once, resident.
+    """Watches the processes that another one started.
 
-    `peak_shared_once` is the same with what several processes share counted once.
+    `peak` is the most resident memory that the three parts had together, in megabytes; `peak_shared_once` is what they
+    had at that moment, with pages that several processes share counted once.
     """
 
     def __init__(self) -> None:
@@ -57,8 +58,9 @@ class PartMemory:
 
     def _look(self) -> None:
         while not self._stop.wait(LOOK_SECONDS):
-            self.peak = max(self.peak, sum(self.now().values()))
-            self.peak_shared_once = max(self.peak_shared_once, sum(self.now(shared_once=True).values()))
+            resident = sum(self.now().values())
+            if resident > self.peak:  # to count shared pages costs milliseconds for each process
+                self.peak, self.peak_shared_once = resident, sum(self.now(shared_once=True).values())
 
 
 def _part(process: psutil.Process) -> str | None:

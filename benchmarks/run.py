@@ -78,7 +78,7 @@ def main() -> int:
         "--quick", action="store_true", help="few frames: only shows that it runs; the figures mean little"
     )
     parser.add_argument(
-        "--only", nargs="*", help="parts to run; figures of other parts from earlier runs stay, with their machine"
+        "--only", nargs="*", help="parts to run; other parts keep the figures of earlier runs, even on another machine"
     )
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "bench.json")
     options = parser.parse_args()
@@ -104,7 +104,9 @@ def _begun(path: Path, quick: bool, others: set[str]) -> Report:
     report = Report()
     earlier = json.loads(path.read_text(encoding="utf-8")) if others and path.exists() else {}
     if earlier.get("quick") == quick:
-        report.parts = {part: circumstances for part, circumstances in earlier["parts"].items() if part in others}
+        report.parts = {
+            part: circumstances for part, circumstances in earlier.get("parts", {}).items() if part in others
+        }
         report.measured = [row for row in earlier["measured"] if row["part"] in report.parts]
         report.bars = [row for row in earlier["bars"] if row["part"] in report.parts]
     return report

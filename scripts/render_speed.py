@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if bench["quick"]:
         print("docs/speed.md stays as it is: the figures are those of a quick run")
         return 0
-    found = curves(bench)
+    found = curves(bench["measured"])
     if found:
         picture = options.docs / PICTURE
         picture.parent.mkdir(exist_ok=True)
@@ -82,7 +82,7 @@ def _paragraphs(bench: Bench, machine: str, parts: Sequence[str]) -> Iterator[st
     days = sorted({bench["parts"][part]["ended"][:10] for part in parts})
     yield f"Measured on {' and '.join(days)} on {machine}."
     yield "\n".join(_bars(bars))
-    if _points(rows):
+    if curves(rows):
         yield f"![Seconds of each step by the number of frames]({PICTURE.as_posix()})"
     yield "Everything that was measured there:"
     yield "\n".join(_rows(rows))
@@ -112,12 +112,8 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def curves(bench: Bench) -> Curves:
+def curves(rows: Sequence[Mapping[str, Any]]) -> Curves:
     """Return the seconds of each step by number of frames, as the part ``growth`` measured them."""
-    return _points(bench["measured"])
-
-
-def _points(rows: Sequence[Mapping[str, Any]]) -> Curves:
     found: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for one in rows:
         match = STEP.match(one["what"])

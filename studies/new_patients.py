@@ -1,4 +1,4 @@
-"""What helps on patients of whom nobody has labelled a frame: ways to learn, compared on the same splits by patient.
+"""What helps on patients that nobody has labelled: ways to learn, compared on the same splits by patient.
 
 python -m studies.new_patients DIR --every 1/4 --seeds 8 9 10 11 12 13
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import roc_curve
 
 from ml_backend.commands.command import run
 from ml_backend.progress import Progress
@@ -25,9 +25,9 @@ from ml_backend.store.files import write_aside
 from ml_backend.tsal.round import Rows
 from studies.calibration import expected_calibration_error
 from studies.dataset import ClipSet
-from studies.figures import Row, half_width
+from studies.figures import Row, half_width, mean_and_deviation
 from studies.plan import PRESETS, split
-from studies.simulation import Learner, Material, Way, figures
+from studies.simulation import Learner, Material, Way, figures, macro_area
 from studies.work import Bench, Setting
 
 WAYS: Mapping[str, Way] = {
@@ -77,29 +77,29 @@ def _learnt(material: Material, way: Way, seed: int, order: Rows, batch: int) ->
 
 
 def judge(clips: ClipSet, rows: Rows, probabilities: NDArray[np.float32]) -> dict[str, Any]:
-    """Figures of probabilities (len(rows), l) by frame and by clip; None where no symptom has both kinds of frames.
+    """Measure probabilities (len(rows), l) by frame and by clip; areas and sensitivity are None without both kinds.
 
-    A clip's probability is the mean of its frames', and it shows what any of them shows.
+    A clip has the mean probability of its frames, and a symptom that any of them shows.
     """
     truth = clips.labels[rows]
     numbers, of_frame = np.unique(clips.clip_numbers[rows], return_inverse=True)
     of_clip = [of_frame == number for number in range(len(numbers))]
     mean = np.array([probabilities[frames].mean(axis=0) for frames in of_clip])
     shown = np.array([truth[frames].max(axis=0) for frames in of_clip])
-    symptoms = [column for column in range(truth.shape[1]) if 0 < truth[:, column].sum() < len(truth)]
-    return {
-        "auc": figures(clips, rows, probabilities)["auc"],
-        "auc_clips": _mean(
-            roc_auc_score(shown[:, one], mean[:, one])
-            for one in range(shown.shape[1])
-            if 0 < shown[:, one].sum() < len(shown)
-        ),
-        "exact": figures(clips, rows, probabilities)["exact"],
-        "calibration_error": _mean(
-            expected_calibration_error(probabilities[:, one], truth[:, one]) for one in range(truth.shape[1])
-        ),
-        "sensitivity": _mean(sensitivity(probabilities[:, one], truth[:, one]) for one in symptoms),
-    } | {f"sensitivity {clips.symptoms[one]}": sensitivity(probabilities[:, one], truth[:, one]) for one in symptoms}
+    found = figures(clips, rows, probabilities)
+    errors = [expected_calibration_error(probabilities[:, one], truth[:, one]) for one in range(truth.shape[1])]
+    sensitivities = {
+        f"sensitivity {symptom}": sensitivity(probabilities[:, one], truth[:, one])
+        for one, symptom in enumerate(clips.symptoms)
+        if 0 < truth[:, one].sum() < len(truth)
+    }
+    return sensitivities | {
+        "auc": found["auc"],
+        "auc_clips": macro_area(shown, mean),
+        "exact": found["exact"],
+        "calibration_error": _mean(errors),
+        "sensitivity": _mean(sensitivities.values()),
+    }
 
 
 def sensitivity(probabilities: NDArray[np.floating[Any]], truth: NDArray[np.integer[Any]]) -> float:
@@ -139,9 +139,8 @@ def _difference(own: Sequence[Row], first: Sequence[Row], measure: str) -> tuple
     return None if half is None else (fmean(apart), fmean(apart) - half, fmean(apart) + half)
 
 
-def _mean(values: Any) -> float | None:
-    known = [float(value) for value in values if value is not None]
-    return fmean(known) if known else None
+def _mean(values: Iterable[float | None]) -> float | None:
+    return mean_and_deviation(values)[0]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -157,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", default=None, help="file with its ImageNet weights, or random")
     options = parser.parse_args(arguments)
     preset = replace(PRESETS["default"], every=options.every)
-    setting = Setting(preset, options.output, options.backbone, options.weights, "auto")
+    setting = Setting(preset, options.output, options.backbone, options.weights, precision="auto")
     for folder in options.data:
         with Progress(folder.name, "step") as progress:
 

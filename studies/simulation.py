@@ -229,16 +229,21 @@ def figures(
     labels = plain_labels(probabilities) if ticks is None and probabilities is not None else ticks
     if labels is None:
         raise ValueError("figures need probabilities or ticks")
+    return {
+        "exact": metrics.exact_match(truth, labels),
+        "auc": None if probabilities is None else macro_area(truth, probabilities),
+        "symptoms": metrics.per_label(truth, labels, clips.symptoms),
+    }
+
+
+def macro_area(truth: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> float | None:
+    """The mean area under the ROC curve of the symptoms (n, l) that have both kinds of rows; None without any."""
     areas = [
         roc_auc_score(truth[:, column], probabilities[:, column])
         for column in range(truth.shape[1])
-        if probabilities is not None and 0 < truth[:, column].sum() < len(truth)
+        if 0 < truth[:, column].sum() < len(truth)
     ]
-    return {
-        "exact": metrics.exact_match(truth, labels),
-        "auc": float(np.mean(areas)) if areas else None,
-        "symptoms": metrics.per_label(truth, labels, clips.symptoms),
-    }
+    return float(np.mean(areas)) if areas else None
 
 
 def _said(probabilities: NDArray[np.float32] | None, rows: Rows, symptoms: int) -> list[NDArray[np.float32]]:

@@ -22,9 +22,9 @@ def compute_ahead(refresh: Refresh, queue: Queue) -> None:
     project has at most one such job at a time. The job only saves time, so without Redis none is enqueued.
     """
     services = refresh.services
-    if services.settings.views == 1:
-        return
     frames = [*refresh.answered, *refresh.first(queue, services.settings.refresh)]
+    if not frames or services.settings.views == 1:
+        return
     with suppress(DuplicateJobError, BackendError, RedisError):
         services.queue(scoring.QUEUE).enqueue_call(
             scoring.fill_cache,

@@ -212,7 +212,7 @@ def _digest(text: str) -> str:
 
 
 def due_for_certain(services: Services, project: int) -> CaughtUp | None:
-    """Return what Label Studio has if a fine-tune is due according to it, else None.
+    """Return what Label Studio has if it says that a fine-tune is due, else None.
 
     Label Studio is asked a second time if a fine-tune is due only because of webhooks that arrived during its answer:
     they may be about annotations that a version has seen already.

@@ -241,20 +241,25 @@ def _already_done(services: Services, project: int, parent: str | None) -> dict[
 
 def is_training(services: Services, project: int) -> bool:
     """Whether a fine-tune of a project is under way or waits for a worker."""
-    job = enqueued.fetch(services, name_of(project, newest_of(services, project)))
-    return job is not None and job.get_status(refresh=False) in UNDER_WAY
+    return _under_way(services, project, newest_of(services, project)) is not None
+
+
+def _under_way(services: Services, project: int, parent: str | None) -> Job | None:
+    """The fine-tune that follows ``parent``, None unless it is under way or waits for a worker."""
+    job = enqueued.fetch(services, name_of(project, parent))
+    return job if job is not None and job.get_status(refresh=False) in UNDER_WAY else None
 
 
 def soon_trained(services: Services, project: int) -> bool:
-    """Whether a fine-tune was enqueued less than a minute ago and, like the last one, should take less than a minute.
+    """Whether a fine-tune was enqueued within the last minute and the one before it took less than a minute.
 
     It will refresh the queue itself, with the latest answers. A refresh before that would only slow it down.
     """
     newest = services.versions(project).newest()
     if newest is None or newest.seconds.get("total", SOON_SECONDS) >= SOON_SECONDS:
         return False
-    job = enqueued.fetch(services, name_of(project, newest.version))
-    if job is None or job.enqueued_at is None or job.get_status(refresh=False) not in UNDER_WAY:
+    job = _under_way(services, project, newest.version)
+    if job is None or job.enqueued_at is None:
         return False
     age: timedelta = datetime.now(timezone.utc) - job.enqueued_at
     return abs(age.total_seconds()) < SOON_SECONDS

@@ -252,8 +252,8 @@ def unfit(services: Services, manifest: Manifest, configuration: Configuration) 
 def prune(services: Services, project: int, busy: bool = False) -> str | None:
     """Remove the predictions of the oldest order that is no longer needed; one a call, never the one that serves.
 
-    Label Studio on SQLite stands still meanwhile, so while annotators are ``busy`` it is done only where too many have
-    piled up.
+    Label Studio on SQLite stands still meanwhile, so while annotators or a fine-tune are ``busy`` it is done only if
+    too many have piled up.
     """
     studio, orders, keep = services.studio, services.orders(project), services.settings.keep_pushed
     with orders.alone():

@@ -22,8 +22,8 @@ Progress = Callable[[int, int, float], None]
 
 # Measured on public clips split by patient, EfficientNet-Lite0: from 20 labelled frames, 10 epochs (10 updates) give a
 # mean AUC of 0.56 on other patients, 50 updates 0.70, 100 give 0.73, 400 give 0.74; from 60 frames 0.66 (20 updates),
-# 0.73, 0.74, 0.73. Beyond 100 the loss on other patients only rises. With 1,000 frames, answered in batches of 100, a
-# pass over all of them, or 100 updates, are as good as 10 passes after each batch (docs/study.md).
+# 0.73, 0.74, 0.73. Beyond 100 the loss on other patients only rises. With 1,000 frames, answered in batches of 100,
+# one pass after each batch (100 updates or more) does as well as 10 passes (docs/study.md).
 MINIMUM_STEPS = 100
 BATCH_SIZE = 32
 

@@ -54,7 +54,7 @@ def work(services: Services, project: int) -> None:
 
 
 def train(services: Services, project: int) -> None:
-    """Do the jobs that are due, but let the refresh after a fine-tune fail: the queue stays as it was."""
+    """Do the jobs that are due, but make the refresh after a fine-tune fail, so that the queue stays as it was."""
 
     def fail(*_: object) -> None:
         raise BackendError("left to the sidecar")

@@ -108,14 +108,22 @@ def test_an_answer_that_was_skipped_afterwards_is_forgotten(
     assert ticks(installed) == {None}
 
 
-def test_old_orders_are_removed_also_when_every_frame_is_answered(
-    installed: Installation, watching: Services, state: Watched
-) -> None:
-    first = watching.orders(PROJECT).current_name()
+def two_orders(installed: Installation, watching: Services, state: Watched) -> list[str | None]:
+    """Answer three more frames, so that a second order is pushed; returns the names of both."""
+    orders = watching.orders(PROJECT)
+    first = orders.current_name()
     for task in TASKS[1:4]:
         installed.studio.confirm(task, B)
     polled(watching, state)
-    assert watching.orders(PROJECT).current_name() != first
+    second = orders.current_name()
+    assert first != second
+    return [first, second]
+
+
+def test_old_orders_are_removed_also_when_every_frame_is_answered(
+    installed: Installation, watching: Services, state: Watched
+) -> None:
+    two_orders(installed, watching, state)
     for task in TASKS[4:]:
         installed.studio.confirm(task, B)
     watching.settings = watching.settings.model_copy(update={"keep_pushed": 1, "strategy": "mlm"})
@@ -127,11 +135,7 @@ def test_old_orders_are_removed_also_when_every_frame_is_answered(
 def test_old_orders_stay_while_a_fine_tune_waits_or_is_under_way(
     installed: Installation, watching: Services, state: Watched
 ) -> None:
-    first = watching.orders(PROJECT).current_name()
-    for task in TASKS[1:4]:
-        installed.studio.confirm(task, B)
-    polled(watching, state)
-    second = watching.orders(PROJECT).current_name()
+    first, second = two_orders(installed, watching, state)
     watching.settings = watching.settings.model_copy(update={"keep_pushed": 1})
     job = jobs.enqueue(watching, PROJECT, confirm.REQUEST, "asked for")
     assert job

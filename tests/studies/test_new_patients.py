@@ -42,7 +42,8 @@ def test_a_clip_has_the_mean_of_its_frames_and_shows_what_any_of_them_shows(mate
     )
     probabilities = np.column_stack([np.array([0.2, 0.8, 0.7, 0.1, 0.1, 0.1]), np.zeros(6)]).astype(np.float32)
     found = judge(clips, np.arange(6), probabilities)
-    # By clip 0.5 and 0.1 are true, 0.4 is not; by frame, one of nine pairs is in order and two tie.
+    # The clips with 0.5 and 0.1 show the B-line, the one with 0.4 does not. Of nine pairs of frames one is in order,
+    # and two tie.
     assert found["auc_clips"] == 0.5
     assert found["auc"] == pytest.approx((1 + 2 * 0.5) / 9)
     assert found["exact"] == 1 / 6
