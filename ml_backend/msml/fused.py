@@ -7,6 +7,7 @@ the layout that oneDNN reads, not at every call. ResNet50's trunk is another 1.1
 
 from __future__ import annotations
 
+import math
 import operator
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,24 +19,24 @@ from torch.nn import functional as F
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.05}
 """How far a fused result may be from that of the single steps, as a share of the largest value: it is rounded less."""
-SIDE = 64  # of the picture on which both are compared
+SIDE = 64  # of the map on which both are compared, at most
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
 Activation = tuple[str, list[float]]
 _RELU: Activation = ("relu", [])
 _RELU6: Activation = ("hardtanh", [0.0, 6.0])  # what oneDNN's binding calls a ReLU with these limits
 
 
-def fused(trunk: nn.Module, kind: torch.dtype, shape: Sequence[int]) -> nn.Module:
-    """Fuse the steps of a frozen trunk with weights of this ``kind``, and pack copies of the weights.
+def fused(layers: nn.Module, kind: torch.dtype, shape: Sequence[int]) -> nn.Module:
+    """Fuse the steps of frozen layers with weights of this ``kind``, and pack copies of the weights.
 
-    The result takes pictures (n, 3, height, width) of any float type, and is fastest with those of this ``shape``. If
-    oneDNN cannot compute it, or computes something other than the trunk does, the trunk itself is returned.
+    The result takes maps (n, channels, height, width) of any float type, and is fastest with those of this ``shape``.
+    If oneDNN cannot compute it, or computes something other than the layers do, the layers themselves are returned.
     """
     try:
-        found = _Cast(_rewritten(trunk, torch.zeros(*shape, dtype=kind)), kind)
-        return found if _agree(trunk, found, kind) else trunk
+        found = _Cast(_rewritten(layers, torch.zeros(*shape, dtype=kind)), kind)
+        return found if _agree(layers, found, kind, shape) else layers
     except (AttributeError, NotImplementedError, RuntimeError, TypeError, fx.proxy.TraceError):
-        return trunk
+        return layers
 
 
 class _Cast(nn.Module):
@@ -50,11 +51,12 @@ class _Cast(nn.Module):
         return result
 
 
-def _agree(trunk: nn.Module, candidate: nn.Module, kind: torch.dtype) -> bool:
-    ramp = torch.linspace(-2, 2, 3 * SIDE * SIDE, dtype=torch.float32)
-    image = ramp.reshape(1, 3, SIDE, SIDE).to(memory_format=torch.channels_last)
+def _agree(layers: nn.Module, candidate: nn.Module, kind: torch.dtype, shape: Sequence[int]) -> bool:
+    small = (1, shape[1], *(min(side, SIDE) for side in shape[2:]))
+    ramp = torch.linspace(-2, 2, math.prod(small), dtype=torch.float32)
+    image = ramp.reshape(small).to(memory_format=torch.channels_last)
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
-        one_by_one, at_once = trunk(image.to(kind)).float(), candidate(image).float()
+        one_by_one, at_once = layers(image.to(kind)).float(), candidate(image).float()
     largest = float(one_by_one.abs().max())
     return bool((one_by_one - at_once).abs().max() <= TOLERANCE[kind] * largest)
 
@@ -96,11 +98,11 @@ class _Sizes(fx.Interpreter):
         return result
 
 
-def _rewritten(trunk: nn.Module, pictures: Tensor) -> nn.Module:
-    """Return the trunk as a graph in which each convolution has taken over what follows it."""
+def _rewritten(layers: nn.Module, maps: Tensor) -> nn.Module:
+    """Return layers as a graph in which each convolution has taken over what follows it."""
     tracer = _Tracer()
     with tracer.gate:
-        traced = fx.GraphModule(trunk, tracer.trace(trunk))
+        traced = fx.GraphModule(layers, tracer.trace(layers))
     graph, modules = traced.graph, dict(traced.named_modules())
     for node in list(graph.nodes):
         if node.op == "call_module" and isinstance(modules[node.target], nn.Identity):
@@ -112,7 +114,7 @@ def _rewritten(trunk: nn.Module, pictures: Tensor) -> nn.Module:
         raise NotImplementedError("nothing to fuse")
     runs = _Sizes(traced)
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
-        runs.run(pictures.to(memory_format=torch.channels_last))
+        runs.run(maps.to(memory_format=torch.channels_last))
     for one in convolutions:
         one.pack(traced, runs.sizes)
     for one in reversed(convolutions):  # an addition goes to the last of its convolutions: the other is there by then
@@ -158,7 +160,7 @@ class _Convolution:
             self.arguments[1] = self._constant(traced, bias, operator.attrgetter(bias.target)(traced).detach())
 
     def _constant(self, traced: fx.GraphModule, instead_of: fx.Node, value: Tensor) -> fx.Node:
-        name = f"fused_{instead_of.target}".replace(".", "_")  # no attribute of the trunk has this name
+        name = f"fused_{instead_of.target}".replace(".", "_")  # no attribute of the layers has this name
         traced.register_buffer(name, value, persistent=False)
         with self.node.graph.inserting_before(self.node):
             return self.node.graph.get_attr(name)

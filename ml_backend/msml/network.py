@@ -86,7 +86,9 @@ class Network(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(backbone.std).view(3, 1, 1), persistent=False)
         self._trunk_key: str | None = None
         self._earlier_keys: tuple[str, ...] = ()
-        self._computing: tuple[nn.Module] | None = None  # in a tuple, or it would be a part of this network
+        # In tuples, or they would be parts of this network.
+        self._computing: tuple[nn.Module] | None = None
+        self._body: tuple[tuple[tuple[int, int], ...], nn.Module] | None = None
         self.requires_grad_(False)
         for layer in _trained_layers(tail, trained):
             layer.requires_grad_(True)
@@ -145,8 +147,11 @@ class Network(nn.Module):
     def probabilities(self, activations: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Return every label's probability (n, labels), float32 in [0, 1], from boundary activations (n, c, h, w)."""
 
+        body = self._computing_body()
+
         def forward(batch: NDArray[Any]) -> NDArray[np.float32]:
-            return _array(torch.sigmoid(self.tail(self.tensor(batch)).float()))
+            pooled = body(self.tensor(batch)).mean(dim=(2, 3))
+            return _array(torch.sigmoid(self.tail.classifier(pooled).float()))
 
         result = np.empty((len(activations), self.label_count), np.float32)
         size = TRUNK_BATCH if isinstance(self.trunk, nn.Identity) else TAIL_BATCH
@@ -258,6 +263,21 @@ class Network(nn.Module):
             shape = (TRUNK_BATCH, *frames.SHAPE[::-1])
             self._computing = (fused(trunk, kind, shape) if self.mean.device.type == "cpu" else trunk,)
         return self._computing[0]
+
+    def _computing_body(self) -> nn.Module:
+        """The tail's body that computes: a copy, folded and fused, made anew when training has changed the weights."""
+        if self.mean.device.type != "cpu":
+            return self.tail.body
+        weights = tuple((id(value), value._version) for _, value in self._trainable())
+        if self._body is None or self._body[0] != weights:
+            self._body = (weights, self._fused_body())
+        return self._body[1]
+
+    def _fused_body(self) -> nn.Module:
+        kind = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+        body = copy.deepcopy(self.tail.body).requires_grad_(False)
+        fold_normalisation(body)
+        return fused(body.to(kind), kind, (TRUNK_BATCH, *self.activation_shape))
 
     def _trainable(self) -> Iterable[tuple[str, Tensor]]:
         return ((name, value) for name, value in self.named_parameters() if value.requires_grad)

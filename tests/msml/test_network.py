@@ -74,6 +74,38 @@ def test_probabilities_through_float16_activations_are_those_of_the_whole_networ
     assert len(np.unique(probabilities[:, 0])) == 3
 
 
+def test_probabilities_are_those_of_the_tail_step_by_step(pair: Pair, images: NDArray[np.uint8]) -> None:
+    network = pair.network
+    activations = network.activations(images)
+    with torch.inference_mode():
+        expected = torch.sigmoid(network.tail(network.tensor(activations))).numpy()
+    np.testing.assert_allclose(network.probabilities(activations), expected, atol=1e-4)
+
+
+def test_probabilities_follow_every_weight_that_training_changes(lite: Network, images: NDArray[np.uint8]) -> None:
+    activations = lite.activations(images)
+    seen = [lite.probabilities(activations)]
+    for parameter in lite.parameters():
+        if parameter.requires_grad:
+            with torch.no_grad():
+                parameter.mul_(1.01).add_(0.001)
+            seen.append(lite.probabilities(activations))
+            with torch.inference_mode():
+                expected = torch.sigmoid(lite.tail(lite.tensor(activations))).numpy()
+            np.testing.assert_allclose(seen[-1], expected, atol=1e-4)
+    assert len({one.tobytes() for one in seen}) == len(seen) == 1 + len(TRAINED["efficientnet_lite0"]) + 2
+
+
+def test_the_tail_computes_in_fused_steps_that_are_made_once(lite: Network, images: NDArray[np.uint8]) -> None:
+    activations = lite.activations(images)
+    lite.probabilities(activations)
+    body = lite._computing_body()
+    steps = [str(node.target) for node in body.body.graph.nodes if node.op.startswith("call")]  # type: ignore[union-attr]
+    assert sum("convolution_pointwise" in one for one in steps) == 4
+    lite.probabilities(activations)
+    assert lite._computing_body() is body
+
+
 def test_golden_step_changes_the_last_three_layers_and_nothing_else(pair: Pair, images: NDArray[np.uint8]) -> None:
     """One step of fine-tuning, every tensor compared: weights, and normalisation's running statistics and counters."""
     network = pair.network
