@@ -32,6 +32,7 @@ PIECE = 1000  # tasks of one import
 QUIET_SECONDS = 12.0
 LOOK_SECONDS = 1.0  # each look at a project costs Label Studio a tenth of a second
 WAIT_SECONDS = 1800.0
+LOCKED_SECONDS = 300.0
 Answers = dict[str, list[dict[str, Any]]]
 
 
@@ -169,7 +170,14 @@ class Loop:
             time.sleep(look)
 
     def _call(self, method: str, path: str, **more: Any) -> Any:
-        return self.studio.request(method, path, **more).raise_for_status().json()
+        """Ask Label Studio, and again where it answers 500: SQLite is locked while old predictions are removed."""
+        deadline = time.monotonic() + LOCKED_SECONDS
+        while True:
+            answer = self.studio.request(method, path, **more)
+            if answer.status_code != httpx.codes.INTERNAL_SERVER_ERROR or time.monotonic() > deadline:
+                return answer.raise_for_status().json()
+            print(f"  {self.release.name}: Label Studio answers 500 to {method} {path}; asked again", flush=True)
+            time.sleep(LOOK_SECONDS)
 
 
 def _project(client: httpx.Client, files: Path, size: Size) -> tuple[int, Answers]:
