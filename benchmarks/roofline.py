@@ -69,9 +69,11 @@ class Step(NamedTuple):
 def _steps_of(network: Network) -> list[Step]:
     """Return the steps of the trunk as it computes: fused, where it can be."""
     images = torch.zeros(TRUNK_BATCH, 224, 224, 3, dtype=torch.uint8)
-    trunk, watch = network._computing_trunk(), _Steps()
+    stages, watch = network._computing_stages(), _Steps()
     with torch.no_grad(), network._autocast(network.trunk_precision), watch:
-        trunk(network._normalised(images))
+        maps = network._normalised(images)
+        for stage in stages:
+            maps = stage.layers(maps)
     return watch.steps
 
 

@@ -97,8 +97,8 @@ class _PocovidTail(Tail):
             nn.Dropout(0.5),
         )
 
-    def features(self, activations: Tensor) -> Tensor:
-        features: Tensor = self.head(self.body(activations))
+    def pooled(self, maps: Tensor) -> Tensor:
+        features: Tensor = self.head(maps)
         return features
 
 

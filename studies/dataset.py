@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,12 +157,7 @@ def activations(clips: ClipSet, network: Network, views: int, cache: Path, repor
 
     View 0 is the frame itself. Mapped from a file below ``cache``, which is written when it is not there.
     """
-    # A few frames tell this set from another one drawn or copied to the same place.
-    some = hashlib.sha256(clips.pixels[:: max(1, len(clips) // CHUNK)].tobytes()).hexdigest()
-    key = _key(
-        network.trunk_key, network.trunk_precision, CODEC, str(views), clips.name, str(clips.every), some, *clips.clips
-    )
-    stored = cache / f"{clips.name}-{network.backbone.name}-{key}.npy"
+    stored = _place(clips, network, cache, CODEC, str(views))
     if not stored.exists():
         pieces = []
         for start in range(0, len(clips), CHUNK):
@@ -179,12 +175,32 @@ def activations(clips: ClipSet, network: Network, views: int, cache: Path, repor
     return records
 
 
+def levels(clips: ClipSet, network: Network, cache: Path, report: Report) -> NDArray[np.float16]:
+    """What the trunk finds in every frame at several depths, (n, d): `Network.levels`. Kept as `activations` are."""
+    stored = _place(clips, network, cache, "levels")
+    if not stored.exists():
+        pieces = []
+        for start in range(0, len(clips), CHUNK):
+            pieces.append(network.levels(np.array(clips.pixels[start : start + CHUNK])))
+            report(f"{clips.name}: levels of {network.backbone.name}", min(start + CHUNK, len(clips)), len(clips))
+        _save(stored, np.concatenate(pieces))
+    found: NDArray[np.float16] = np.load(stored, mmap_mode="r")
+    return found
+
+
+def _place(clips: ClipSet, network: Network, cache: Path, *what: str) -> Path:
+    # A few frames tell this set from another one drawn or copied to the same place.
+    some = hashlib.sha256(clips.pixels[:: max(1, len(clips) // CHUNK)].tobytes()).hexdigest()
+    key = _key(network.trunk_key, network.trunk_precision, *what, clips.name, str(clips.every), some, *clips.clips)
+    return cache / f"{clips.name}-{network.backbone.name}-{key}.npy"
+
+
 def restored(records: NDArray[np.uint8], network: Network) -> NDArray[np.float32]:
     """The activations (n, c, h, w) that records (n, bytes) hold."""
     return restore(list(records), network.activation_shape)
 
 
-def _save(path: Path, array: NDArray[np.uint8]) -> None:
+def _save(path: Path, array: NDArray[Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(".partial")
     with aside.open("wb") as file:

@@ -1,79 +1,112 @@
-"""What helps on patients that nobody has labelled: ways to learn, compared on the same splits by patient.
-
-python -m studies.new_patients DIR --every 1/4 --seeds 8 9 10 11 12 13
-"""
+"""What helps on patients whom nobody has labelled: what judges their frames, compared on the same splits by patient."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from fractions import Fraction
-from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
-from ml_backend.commands.command import run
-from ml_backend.progress import Progress
-from ml_backend.store.files import write_aside
+from ml_backend.tsal.correlation import plain_labels
+from ml_backend.tsal.heads import Heads, Logits, clip_means
 from ml_backend.tsal.round import Rows
 from studies.calibration import expected_calibration_error
 from studies.dataset import ClipSet
 from studies.figures import Row, half_width, mean_and_deviation
-from studies.plan import PRESETS, split
+from studies.judges import Judge
+from studies.plan import split
 from studies.simulation import Learner, Material, Way, figures, macro_area
-from studies.work import Bench, Setting
 
-WAYS: Mapping[str, Way] = {
-    "10 epochs, as release 0.1.0": Way(epochs=10),
-    "one epoch, 100 updates or more": Way(epochs=1),
-}
-"""Every way is compared with the first."""
-MEASURES = ("auc", "auc_clips", "exact", "calibration_error", "sensitivity")
+MEASURES = ("auc", "auc_clips", "exact", "corrections", "calibration_error", "calibration_floor", "sensitivity")
+DRAWS = 100
 SPECIFICITY = 0.9
+SMALLEST = 1e-6  # probability, before its logit is taken
 _STREAM = 7  # of the generator of a seed: in which order the frames of the pool are answered
+Report = Callable[[str, int, int], None]
+
+
+class Levels(NamedTuple):
+    """What the trunk finds in every frame at several depths: ``values`` (n, d), the levels of these ``widths``."""
+
+    values: NDArray[np.float32]
+    widths: tuple[int, ...]
+
+    def only(self, chosen: Sequence[int]) -> Levels:
+        """Return some of the levels; negative numbers count from the last one."""
+        starts = np.concatenate([[0], np.cumsum(self.widths)])
+        places = range(len(self.widths))
+        columns = [np.arange(starts[place], starts[place + 1]) for place in (places[one] for one in chosen)]
+        return Levels(self.values[:, np.concatenate(columns)], tuple(self.widths[one] for one in chosen))
 
 
 def new_patients(
     material: Material,
-    seeds: Sequence[int],
+    levels: Levels,
+    seed: int,
     batch: int,
     answers: int,
-    ways: Mapping[str, Way] = WAYS,
-    report: Callable[[str, int, int], None] = lambda *_: None,
+    ways: Mapping[str, Judge],
+    report: Report = lambda *_: None,
 ) -> list[dict[str, Any]]:
-    """Learn ``answers`` random frames of the pool in batches, and judge on the test patients: a row a seed and way.
+    """Learn ``answers`` random frames of the pool in batches, and judge on the test patients of a split: a row a way.
 
     Each batch is followed by a fine-tune on everything answered, as in the product. The rows hold the macro area under
-    the curve by frame (``auc``) and by clip (``auc_clips``), the share of frames with all labels right (``exact``), and
-    ``calibration_error`` and ``sensitivity`` at 90% specificity, both the mean of the symptoms that have both kinds.
+    the curve by frame (``auc``) and by clip (``auc_clips``), the share of frames with all labels right (``exact``), the
+    share of clips in which a frame taken at random has to be corrected (``corrections``), the ``calibration_error``
+    with its `calibration_floor`, and the ``sensitivity`` at 90% specificity. The errors and sensitivities are means
+    over the symptoms.
     """
+    clips = material.clips
+    pool, test = split(clips, "patients", seed)
+    order = np.random.default_rng([seed, _STREAM]).permutation(pool)[:answers]
+    learnt = _Learnt(material, levels, seed, order, batch, test)
     rows = []
-    cases = [(seed, name) for seed in seeds for name in ways]
-    for done, (seed, name) in enumerate(cases, 1):
-        pool, test = split(material.clips, "patients", seed)
-        order = np.random.default_rng([seed, _STREAM]).permutation(pool)[:answers]
+    for done, (name, way) in enumerate(ways.items(), 1):
         started = time.monotonic()
-        learner = _learnt(material, ways[name], seed, order, batch)
-        seconds = round(time.monotonic() - started, 1)
-        judged = judge(material.clips, test, learner.probabilities(test))
-        named = {"data": material.clips.name, "seed": seed, "way": name, "answers": len(order), "seconds": seconds}
-        rows.append(named | judged)
-        report(f"{material.clips.name}: learning", done, len(cases))
+        probabilities = (1 / (1 + np.exp(-learnt.logits(way)))).astype(np.float32)
+        named = {"way": name, "answers": len(order), "seconds": round(time.monotonic() - started, 1)}
+        rows.append(named | judge(clips, test, probabilities))
+        report(f"{clips.name}: learning", done, len(ways))
     return rows
 
 
-def _learnt(material: Material, way: Way, seed: int, order: Rows, batch: int) -> Learner:
-    learner = Learner(material, way, seed)
-    for end in range(batch, len(order) + batch, batch):
-        learner.learn(np.sort(order[:end]), np.sort(order[end - batch : end]), audited=order[:0])
-    return learner
+class _Learnt:
+    """What each way has learnt from the answers ``order`` says of the ``test`` rows; each tail is trained only once."""
+
+    def __init__(self, material: Material, levels: Levels, seed: int, order: Rows, batch: int, test: Rows) -> None:
+        self._material, self._levels, self._seed = material, levels, seed
+        self._order, self._batch, self._test = order, batch, test
+        self._tails: dict[Way, Logits] = {}
+
+    def logits(self, judge: Judge) -> Logits:
+        """The logits (m, l) of the test rows."""
+        said = []
+        if judge.tail is not None:
+            said.append(self._of_tail(judge.tail))
+        if judge.levels:
+            said.append(self._of_heads(judge.levels))
+        mean: Logits = np.mean(said, axis=0)
+        return clip_means(mean, self._material.clips.clip_numbers[self._test]) if judge.by_clip else mean
+
+    def _of_tail(self, way: Way) -> Logits:
+        if way not in self._tails:
+            learner, order = Learner(self._material, way, self._seed), self._order
+            for end in range(self._batch, len(order) + self._batch, self._batch):
+                learner.learn(np.sort(order[:end]), np.sort(order[end - self._batch : end]), audited=order[:0])
+            inside = learner.probabilities(self._test).clip(SMALLEST, 1 - SMALLEST)
+            self._tails[way] = np.log(inside) - np.log1p(-inside)
+        return self._tails[way]
+
+    def _of_heads(self, chosen: Sequence[int]) -> Logits:
+        levels, clips, rows = self._levels.only(chosen), self._material.clips, np.sort(self._order)
+        labels = clips.labels[rows]
+        known = np.ones(labels.shape, bool)
+        heads = Heads.fit(levels.values[rows], levels.widths, labels, known, clips.clip_numbers[rows])
+        return heads.logits(levels.values[self._test])
 
 
 def judge(clips: ClipSet, rows: Rows, probabilities: NDArray[np.float32]) -> dict[str, Any]:
@@ -86,6 +119,7 @@ def judge(clips: ClipSet, rows: Rows, probabilities: NDArray[np.float32]) -> dic
     of_clip = [of_frame == number for number in range(len(numbers))]
     mean = np.array([probabilities[frames].mean(axis=0) for frames in of_clip])
     shown = np.array([truth[frames].max(axis=0) for frames in of_clip])
+    right = (plain_labels(probabilities) == truth).all(axis=1)
     found = figures(clips, rows, probabilities)
     errors = [expected_calibration_error(probabilities[:, one], truth[:, one]) for one in range(truth.shape[1])]
     sensitivities = {
@@ -97,7 +131,9 @@ def judge(clips: ClipSet, rows: Rows, probabilities: NDArray[np.float32]) -> dic
         "auc": found["auc"],
         "auc_clips": macro_area(shown, mean),
         "exact": found["exact"],
+        "corrections": 1 - fmean(right[frames].mean() for frames in of_clip),
         "calibration_error": _mean(errors),
+        "calibration_floor": calibration_floor(probabilities, of_frame),
         "sensitivity": _mean(sensitivities.values()),
     }
 
@@ -110,6 +146,22 @@ def sensitivity(probabilities: NDArray[np.floating[Any]], truth: NDArray[np.inte
     """
     wrong, found, _ = roc_curve(truth, probabilities)
     return float(found[wrong <= 1 - SPECIFICITY + 1e-9].max())
+
+
+def calibration_floor(probabilities: NDArray[np.float32], clips: NDArray[np.intp], draws: int = DRAWS) -> float:
+    """The calibration error that these probabilities (n, l) would have on average if they were exactly right.
+
+    Frames of one clip (n,) mostly show the same, so few clips leave a large error by chance. In each of the ``draws``
+    a clip gets one random number, and its frames show a symptom where their probability is above it.
+    """
+    rng = np.random.default_rng(0)
+    errors = []
+    for _ in range(draws):
+        drawn = rng.random((clips.max() + 1, probabilities.shape[1]))[clips] < probabilities
+        errors += [
+            expected_calibration_error(said, shown) for said, shown in zip(probabilities.T, drawn.T, strict=True)
+        ]
+    return float(np.mean([error for error in errors if error is not None]))
 
 
 def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -141,47 +193,3 @@ def _difference(own: Sequence[Row], first: Sequence[Row], measure: str) -> tuple
 
 def _mean(values: Iterable[float | None]) -> float | None:
     return mean_and_deviation(values)[0]
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure on labelled clips, print a line a way, and write new-patients-NAME.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="+", type=Path, metavar="DIR", help="folder with clips/ and clips.csv")
-    parser.add_argument("--every", type=Fraction, default=Fraction(1, 4), metavar="SECONDS", help="(1/4)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(8, 14)), metavar="N", help="(8 to 13)")
-    parser.add_argument("--batch", type=int, default=100, metavar="N", help="answers between two fine-tunes (100)")
-    parser.add_argument("--answers", type=int, default=1000, metavar="N", help="answers in all, at most (1000)")
-    parser.add_argument("--output", type=Path, default=Path("runs/study"), metavar="DIR", help="(runs/study)")
-    parser.add_argument("--backbone", default="efficientnet_lite0", help="(efficientnet_lite0)")
-    parser.add_argument("--weights", default=None, help="file with its ImageNet weights, or random")
-    options = parser.parse_args(arguments)
-    preset = replace(PRESETS["default"], every=options.every)
-    setting = Setting(preset, options.output, options.backbone, options.weights, precision="auto")
-    for folder in options.data:
-        with Progress(folder.name, "step") as progress:
-
-            def at(stage: str, done: int, total: int, progress: Progress = progress) -> None:
-                progress.at(done, total, stage)
-
-            material = Bench(setting, folder, at).material
-            rows = new_patients(material, options.seeds, options.batch, options.answers, report=at)
-        found = summary(rows)
-        content = {"rows": rows, "summary": found, "every": str(options.every), "batch": options.batch}
-        write_aside(options.output / f"new-patients-{folder.name}.json", json.dumps(content, indent=1))
-        for one in found:
-            print(_line(one))
-    return 0
-
-
-def _line(one: Row) -> str:
-    told = []
-    for name in MEASURES:
-        against = one["against"][name]
-        value = "undefined" if one[name] is None else f"{one[name]:.3f}"
-        apart = f" ({against[0]:+.3f}, {against[1]:+.3f} to {against[2]:+.3f})" if against else ""
-        told.append(f"{name.replace('_', ' ')} {value}{apart}")
-    return f"{one['data']}, {one['way']}, {one['seeds']} splits: {', '.join(told)}"
-
-
-if __name__ == "__main__":
-    run(main)

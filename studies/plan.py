@@ -19,6 +19,7 @@ from ml_backend.settings import Settings
 from ml_backend.tsal.split import held_out
 from studies import pool
 from studies.dataset import ClipSet
+from studies.judges import judges
 from studies.simulation import Way
 from studies.team import CLIPS, Sizes
 
@@ -42,6 +43,20 @@ ABLATIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("training set", "last batch", {"last_batch_only": True}),
 )
 RARE: tuple[tuple[str, dict[str, Any]], ...] = (("plain loss", {}), ("positive weights", {"weighted": True}))
+NEW_PATIENTS = "new patients"
+ANSWERS, ANSWERS_A_BATCH = 1000, 100  # of the parts about new patients
+KINDS = (
+    "run",
+    "pool",
+    "full",
+    "compared",
+    "ablation",
+    "rare",
+    "trained layers",
+    "calibration",
+    "maps",
+    NEW_PATIENTS,
+)
 MAPS = 3  # most, and as many least, informative frames that are drawn
 
 
@@ -50,8 +65,9 @@ class Preset:
     """The size of a study.
 
     ``every``: seconds between frames; ``k_max``: frames a batch, or ``k_share`` of the pool where it is None; ``seeds``
-    of the main runs and ``side_seeds`` of the ablations; ``clips``: so many clips only; ``compared_epochs``: passes of
-    the comparison networks; ``budget``: share of the pool that may be answered in the protocol `pool`.
+    of the main runs, and ``side_seeds`` of the ablations; ``clips``: so many clips only; ``compared_epochs``: passes of
+    the comparison networks; ``budget``: share of the pool that may be answered in the protocol `pool`; ``split_seeds``:
+    splits by patient on which judges of new patients are compared; ``tail``: how a tail is fine-tuned there.
     """
 
     name: str
@@ -67,6 +83,8 @@ class Preset:
     compared_epochs: int = 10
     views: int = 4
     budget: float = 0.3
+    split_seeds: tuple[int, ...] = tuple(range(8, 28))
+    tail: Way = field(default_factory=Way)
 
     def updates(self, pool: int) -> int:
         """Updates that a run takes over its rounds; a network trained on all labels at once gets as many, or more."""
@@ -94,7 +112,21 @@ PRESETS = {
         "default", Fraction(1, 4), None, 0.014, 20, (0, 1, 2, 3, 4), (0, 1), ("patients",), None, Way(minimum_steps=60)
     ),
     "paper": Preset("paper", Fraction(1, 7), 100, 0, 20, (0, 1, 2), (0,), ("patients",), None, budget=0.2),
-    "quick": Preset("quick", Fraction(2), None, 0.1, 3, (0,), (0,), ("patients",), 10, Way(1, 2), compared_epochs=1),
+    "quick": Preset(
+        "quick",
+        Fraction(2),
+        None,
+        0.1,
+        3,
+        (0,),
+        (0,),
+        ("patients",),
+        10,
+        Way(1, 2),
+        compared_epochs=1,
+        split_seeds=(8,),
+        tail=Way(1, 2),
+    ),
 }
 
 
@@ -102,8 +134,7 @@ PRESETS = {
 class Part:
     """One piece of work whose result is kept under its key.
 
-    ``kind``: run, pool, full, compared, ablation, rare, trained layers, calibration or maps; ``what``: strategy,
-    method or variant.
+    ``kind``: one of `KINDS`; ``what``: strategy, method or variant.
     """
 
     kind: str
@@ -148,14 +179,20 @@ def parts(preset: Preset, data: str, compared: Sequence[tuple[str, str | None]])
             for method, weights in compared:
                 yield Part("compared", data, protocol, seed, method, {"weights": weights})
     yield Part("maps", data, "patients", preset.seeds[0], "MSML")
+    for seed in preset.split_seeds:
+        options = {"batch": ANSWERS_A_BATCH, "answers": ANSWERS, "judges": judges(preset.tail)}
+        yield Part(NEW_PATIENTS, data, "patients", seed, "every way", options)
 
 
-def only(parts: Iterable[Part], protocols: Sequence[str], strategies: Sequence[str]) -> list[Part]:
-    """The parts of these protocols and strategies; all where none is named."""
+def only(
+    parts: Iterable[Part], protocols: Sequence[str], strategies: Sequence[str], kinds: Sequence[str] = ()
+) -> list[Part]:
+    """The parts of these protocols, strategies and kinds; all where none is named."""
     return [
         part
         for part in parts
         if (not protocols or part.protocol in protocols)
+        and (not kinds or part.kind in kinds)
         and (not strategies or (part.kind in ("run", "pool") and part.what in strategies))
     ]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 
 from ml_backend.store.files import write_aside
-from studies import tables
+from studies import new_patients_table, tables
 from studies.figures import Row, Study, here, mean_and_deviation, strategy_name
 from studies.plan import POOL
 from studies.tables import percent
@@ -26,6 +26,7 @@ def write(study: Study, folder: Path) -> Path:
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         study=study,
         tables=tables,
+        new_patients=new_patients_table.table(study),
         places=tables.places(study),
         answers=answers(study),
         pooled=any(row["protocol"] == POOL for row in study["summary"]),

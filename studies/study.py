@@ -26,8 +26,8 @@ from ml_backend.errors import SettingsError
 from ml_backend.msml.backbones import RANDOM
 from ml_backend.progress import Progress
 from ml_backend.store.files import write_aside
-from studies import figures, pool, pool_figures, pool_summary, report, summary
-from studies.plan import COMPARED, POOL, PRESETS, PROTOCOLS, STRATEGIES, TEST_SHARE, Part, Preset, only, parts
+from studies import figures, new_patients, pool, pool_figures, pool_summary, report, summary
+from studies.plan import COMPARED, KINDS, POOL, PRESETS, PROTOCOLS, STRATEGIES, TEST_SHARE, Part, Preset, only, parts
 from studies.work import Bench, Setting, do_all
 
 NOT_RUN = (
@@ -48,9 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     benches = [_prepared(setting, folder) for folder in folders.values()]
     todo: list[Part] = []
     for name in folders:
-        todo += only(parts(preset, name, compared), options.protocol, options.strategy)
+        todo += only(parts(preset, name, compared), options.protocol, options.strategy, options.kind)
     if not todo:
-        raise SettingsError("no part of the study has this protocol and this strategy")
+        raise SettingsError("no part of the study has this protocol, this strategy and this kind")
     with tqdm(total=len(todo), unit="part", disable=None) as bar:
 
         def done(part: Part) -> None:
@@ -75,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "decisions": summary.decisions(collected, rows),
         "targets": pool_summary.targets(pooled) + summary.targets(collected),
         "summary": pooled + rows,
+        "new_patients_summary": new_patients.summary(collected["new_patients"]),
     }
     for run_ in collected["runs"]:
         run_ |= {"backbone": setting.backbone, "weights": options.weights or "ImageNet"}
@@ -95,7 +96,8 @@ def _preset(options: argparse.Namespace) -> Preset:
     if options.budget is not None:
         preset = replace(preset, budget=options.budget)
     if options.seeds:
-        preset = replace(preset, seeds=options.seeds, side_seeds=options.seeds[: len(preset.side_seeds)])
+        sides = options.seeds[: len(preset.side_seeds)]
+        preset = replace(preset, seeds=options.seeds, side_seeds=sides, split_seeds=options.seeds)
     return preset
 
 
@@ -179,6 +181,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="only the runs of these strategies",
     )
+    parser.add_argument("--kind", nargs="+", choices=KINDS, default=[], help="only the parts of these kinds")
     parser.add_argument("--seeds", type=_seeds, default=(), metavar="10-14", help="these seeds instead of the preset's")
     parser.add_argument("--budget", type=float, metavar="SHARE", help="of the pool that may be answered in `pool`")
     parser.add_argument("--every", type=Fraction, metavar="SECONDS", help="between frames, like 1/7; 0: all frames")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from studies.figures import t_interval
-from studies.plan import ABLATIONS, COVERS, RARE, STRATEGIES, Part
+from studies.plan import ABLATIONS, COVERS, NEW_PATIENTS, RARE, STRATEGIES, Part
 
 EFFUSION = "Pleural effusion"
 EARLY_SHARE = 0.2
@@ -48,6 +48,9 @@ def collect(parts: Sequence[Part], results: Sequence[Mapping[str, Any]]) -> dict
         "ablation": _ablation(by_kind["ablation"], plain, by_kind["trained layers"], runs),
         "rare": _rare(by_kind["rare"], plain),
         "calibration": calibrated,
+        "new_patients": [
+            {key: row[key] for key in ("data", "seed")} | way for row in by_kind[NEW_PATIENTS] for way in row["ways"]
+        ],
         "maps": [drawn for row in by_kind["maps"] for drawn in row["maps"]],
     }
 

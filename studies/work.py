@@ -26,6 +26,7 @@ from ml_backend.tsal.split import held_out
 from studies import calibration, comparison, dataset
 from studies import pool as pools
 from studies.maps import draw
+from studies.new_patients import Levels, new_patients
 from studies.plan import HOLD_OUT, MAPS, Part, Preset, split
 from studies.simulation import Learner, Material, State, figures, simulate
 from studies.team import Team
@@ -69,6 +70,7 @@ class Bench:
 
     def __init__(self, setting: Setting, data: Path, report: Report = lambda stage, done, total: None) -> None:
         self.setting = setting
+        self.report = report
         self.clips = dataset.load(data, setting.preset.every, setting.cache, setting.preset.clips, report)
         self.network = self.fresh(0)
         self.records = dataset.activations(self.clips, self.network, setting.preset.views, setting.cache, report)
@@ -95,6 +97,13 @@ class Bench:
         places = Places(np.concatenate(embeddings), self.clips.clip_numbers, np.array(self.clips.times))
         return Material(self.clips, self.records, places, self.network, start)
 
+    @cached_property
+    def levels(self) -> Levels:
+        """What linear heads judge by."""
+        network, setting = self.network, self.setting
+        found = dataset.levels(self.clips, network, setting.cache, self.report)
+        return Levels(np.asarray(found, np.float32), network.level_widths)
+
     def do(self, part: Part) -> dict[str, Any]:
         """Compute one part; its figures under what names it."""
         pool, test = split(self.clips, part.protocol, part.seed)
@@ -110,6 +119,7 @@ class Bench:
             "trained layers": self._trained_layers,
             "calibration": self._calibration,
             "maps": self._maps,
+            "new patients": self._new_patients,
         }[part.kind]
         found = work(part, pool, test)
         seconds = round(time.monotonic() - started, 1)
@@ -210,6 +220,11 @@ class Bench:
                 }
             )
         return {"symptoms": rows}
+
+    def _new_patients(self, part: Part, pool: NDArray[np.intp], test: NDArray[np.intp]) -> dict[str, Any]:
+        options = part.options
+        sizes = options["batch"], options["answers"]
+        return {"ways": new_patients(self.material, self.levels, part.seed, *sizes, options["judges"])}
 
     def _maps(self, part: Part, pool: NDArray[np.intp], test: NDArray[np.intp]) -> dict[str, Any]:
         """Draw what a network that knows a fifth of the pool looks at, in the frames it is least and most sure of."""

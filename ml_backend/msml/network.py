@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from ml_backend.msml import backbones, frames
 from ml_backend.msml.backbones import Backbone
 from ml_backend.msml.folding import fold_normalisation
 from ml_backend.msml.fused import fused
+from ml_backend.msml.levels import Stage, pooled, stages
 from ml_backend.msml.sketch import sketch
 
 Precision = Literal["auto", "float32", "bfloat16", "mixed"]
@@ -47,8 +48,11 @@ class Tail(nn.Module):
 
     def features(self, activations: Tensor) -> Tensor:
         """Return the pooled features (n, features) of boundary activations (n, c, h, w)."""
-        pooled: Tensor = self.body(activations).mean(dim=(2, 3))
-        return pooled
+        return self.pooled(self.body(activations))
+
+    def pooled(self, maps: Tensor) -> Tensor:
+        """Return the features (n, features) of the body's maps (n, features, h, w)."""
+        return maps.mean(dim=(2, 3))
 
     def forward(self, activations: Tensor) -> Tensor:
         """Return the logits (n, labels) of boundary activations (n, c, h, w)."""
@@ -87,7 +91,7 @@ class Network(nn.Module):
         self._trunk_key: str | None = None
         self._earlier_keys: tuple[str, ...] = ()
         # In tuples, or they would be parts of this network.
-        self._computing: tuple[nn.Module] | None = None
+        self._computing: tuple[Stage, ...] | None = None
         self._body: tuple[tuple[tuple[int, int], ...], nn.Module] | None = None
         self.requires_grad_(False)
         for layer in _trained_layers(tail, trained):
@@ -135,13 +139,29 @@ class Network(nn.Module):
         if images.dtype != np.uint8 or images.shape[1:] != frames.SHAPE:
             raise ValueError(f"frames must be uint8 (n, 224, 224, 3), not {images.dtype} {images.shape}")
 
-        trunk = self._computing_trunk()
-
         def forward(batch: NDArray[Any]) -> NDArray[np.float16]:
-            result = trunk(self._normalised(torch.tensor(batch)))
-            return _array(result.float().clamp(-_LARGEST_FLOAT16, _LARGEST_FLOAT16).half())
+            *_, maps = self._passed(batch)
+            return _float16(maps)
 
         result = np.empty((len(images), *self.activation_shape), np.float16)
+        return self._batched(forward, images, TRUNK_BATCH, self.trunk_precision, result)
+
+    @property
+    def level_widths(self) -> tuple[int, ...]:
+        """The number of values of each of the trunk's levels: two for each channel."""
+        stages = self._computing_stages()
+        return (*(2 * stage.shape[0] for stage in stages[1:]), 2 * self.activation_shape[0])
+
+    def levels(self, images: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """Return what the trunk finds in frames (n, 224, 224, 3) uint8 at several depths, side by side: (n, d) float16.
+
+        Each level has its channels' means and then their deviations, `level_widths` values in all.
+        """
+
+        def forward(batch: NDArray[Any]) -> NDArray[np.float16]:
+            return _float16(torch.cat([pooled(maps) for maps in self._passed(batch)], dim=1))
+
+        result = np.empty((len(images), sum(self.level_widths)), np.float16)
         return self._batched(forward, images, TRUNK_BATCH, self.trunk_precision, result)
 
     def probabilities(self, activations: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
@@ -150,8 +170,8 @@ class Network(nn.Module):
         body = self._computing_body()
 
         def forward(batch: NDArray[Any]) -> NDArray[np.float32]:
-            pooled = body(self.tensor(batch)).mean(dim=(2, 3))
-            return _array(torch.sigmoid(self.tail.classifier(pooled).float()))
+            features = self.tail.pooled(body(self.tensor(batch)))
+            return _array(torch.sigmoid(self.tail.classifier(features).float()))
 
         result = np.empty((len(activations), self.label_count), np.float32)
         size = TRUNK_BATCH if isinstance(self.trunk, nn.Identity) else TAIL_BATCH
@@ -254,15 +274,24 @@ class Network(nn.Module):
             grown[name] = own[name]
         return grown
 
-    def _computing_trunk(self) -> nn.Module:
-        """The trunk that computes: fused, and in bfloat16 with converted weights, which saves autocast the work."""
+    def _passed(self, images: NDArray[Any]) -> Iterator[Tensor]:
+        """Yield the maps at the end of each stage of the trunk; the last ones cross to the tail."""
+        maps = self._normalised(torch.tensor(images))
+        for stage in self._computing_stages():
+            maps = stage.layers(maps)
+            yield maps
+
+    def _computing_stages(self) -> Sequence[Stage]:
+        """The trunk's stages that compute: fused, with weights converted where they are bfloat16: autocast need not."""
         if self._computing is None:
             trunk, kind = self.trunk, torch.float32
             if self.trunk_precision == "bfloat16":
                 trunk, kind = copy.deepcopy(self.trunk).to(torch.bfloat16), torch.bfloat16
-            shape = (TRUNK_BATCH, *frames.SHAPE[::-1])
-            self._computing = (fused(trunk, kind, shape) if self.mean.device.type == "cpu" else trunk,)
-        return self._computing[0]
+            found = stages(trunk, frames.SHAPE[::-1])
+            if self.mean.device.type == "cpu":
+                found = [one._replace(layers=fused(one.layers, kind, (TRUNK_BATCH, *one.shape))) for one in found]
+            self._computing = tuple(found)
+        return self._computing
 
     def _computing_body(self) -> nn.Module:
         """The tail's body that computes: a copy, folded and fused, made anew when training has changed the weights."""
@@ -386,6 +415,10 @@ def _trained_layers(tail: Tail, trained: Trained) -> list[nn.Module]:
     layers = [layer for layer in tail.modules() if next(layer.parameters(recurse=False), None) is not None]
     convolutions = [index for index, layer in enumerate(layers) if isinstance(layer, nn.Conv2d)]
     return layers[convolutions[-2] :]
+
+
+def _float16(tensor: Tensor) -> NDArray[np.float16]:
+    return _array(tensor.float().clamp(-_LARGEST_FLOAT16, _LARGEST_FLOAT16).half())
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

@@ -35,6 +35,17 @@ def run(data: str, protocol: str, strategy: str, seed: int) -> dict[str, Any]:
     }
 
 
+NEW_PATIENTS_MEASURES = (
+    "auc",
+    "auc_clips",
+    "exact",
+    "corrections",
+    "calibration_error",
+    "calibration_floor",
+    "sensitivity",
+)
+
+
 def study() -> dict[str, Any]:
     places = [(data, protocol) for data in ("made", "other") for protocol in ("frames", "patients")]
     strategies = ("random", "mlm", "adaptive")
@@ -88,6 +99,14 @@ def study() -> dict[str, Any]:
             for symptom in SYMPTOMS
         ],
         "maps": [],
+        "new_patients_summary": [
+            {"data": "made", "way": way, "seeds": 20, "sensitivity": None}
+            | dict.fromkeys(
+                ("auc", "auc_clips", "exact", "corrections", "calibration_error", "calibration_floor"), value
+            )
+            | {"against": dict.fromkeys(NEW_PATIENTS_MEASURES, apart)}
+            for way, value, apart in (("tail", 0.7, (0.0, 0.0, 0.0)), ("heads", 0.65, (-0.05, -0.07, 0.01)))
+        ],
         "decisions": {"strategy": "mlm < adaptive & random"},
         "targets": [
             {"name": "reached", "value": 0.1, "bar": 0.08, "direction": "at least", "holds": True, "reason": ""},

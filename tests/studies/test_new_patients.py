@@ -1,25 +1,26 @@
-"""The comparison of ways to learn on new patients: its figures, its differences, and its command line."""
+"""The comparison of what judges new patients: what it learns, its figures, and its differences."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from ml_backend.tsal.heads import Heads
 from ml_backend.tsal.round import Rows
 from studies import new_patients as measuring
-from studies.new_patients import judge, main, new_patients, sensitivity, summary
+from studies.judges import Judge
+from studies.new_patients import Levels, _Learnt, calibration_floor, judge, new_patients, sensitivity, summary
 from studies.plan import split
 from studies.simulation import Learner, Material, Outcome, Way
-from tests.studies.clips import write_clips
 from tests.studies.test_simulation import material
 
 __all__ = ["material"]
 
-WAYS = {"long": Way(epochs=1, minimum_steps=10), "short": Way(epochs=1, minimum_steps=1)}
+LONG, SHORT = Way(epochs=1, minimum_steps=10), Way(epochs=1, minimum_steps=1)
 
 
 @pytest.mark.parametrize(
@@ -47,8 +48,27 @@ def test_a_clip_has_the_mean_of_its_frames_and_shows_what_any_of_them_shows(mate
     assert found["auc_clips"] == 0.5
     assert found["auc"] == pytest.approx((1 + 2 * 0.5) / 9)
     assert found["exact"] == 1 / 6
+    # Half of clip b's frames are right, and none of the others'.
+    assert found["corrections"] == pytest.approx(1 - 0.5 / 3)
     # No threshold below 0.8 keeps nine tenths of the three others right.
     assert found["sensitivity"] == found["sensitivity b_line"] == 0.0
+
+
+def test_even_a_judge_who_is_calibrated_has_an_error_with_few_clips() -> None:
+    said = np.full((400, 1), 0.3, np.float32)
+    one_clip, apart = np.zeros(400, np.intp), np.arange(400)
+    # The only clip shows the symptom with a probability of 0.3: 0.3 x 0.7 + 0.7 x 0.3.
+    assert calibration_floor(said, one_clip, draws=2000) == pytest.approx(0.42, abs=0.02)
+    # The mean distance of a share from 0.3 is sqrt(2 / pi) of its deviation.
+    assert calibration_floor(said, apart, draws=500) == pytest.approx(np.sqrt(2 / np.pi * 0.21 / 400), rel=0.1)
+    assert calibration_floor(said, apart, draws=9) == calibration_floor(said, apart, draws=9)
+
+
+def levels_of(material: Material) -> Levels:
+    """Two levels: noise, and one that shows the first symptom."""
+    rng = np.random.default_rng(0)
+    told = material.clips.labels[:, :1] + rng.normal(0, 0.1, (len(material.clips), 2))
+    return Levels(np.concatenate([rng.normal(size=(len(told), 3)), told], axis=1).astype(np.float32), (3, 2))
 
 
 def test_every_way_learns_the_same_frames_of_the_pool_and_no_other(
@@ -56,20 +76,50 @@ def test_every_way_learns_the_same_frames_of_the_pool_and_no_other(
 ) -> None:
     learnt: list[tuple[Way, list[int]]] = []
     plain = Learner.learn
+    fitted: list[NDArray[np.floating]] = []
+    fit = Heads.fit
 
     def learn(self: Learner, labelled: Rows, batch: Rows, audited: Rows) -> Outcome:
         learnt.append((self.way, labelled.tolist()))
         return plain(self, labelled, batch, audited)
 
+    def fit_heads(values: NDArray[np.floating], *others: Any) -> Heads:
+        fitted.append(values)
+        return fit(values, *others)
+
     monkeypatch.setattr(Learner, "learn", learn)
-    rows = new_patients(material, [3], 4, 10, WAYS)
+    monkeypatch.setattr(Heads, "fit", fit_heads)
+    ways = {"long": Judge(LONG), "short": Judge(SHORT), "heads": Judge(levels=(1,)), "both": Judge(SHORT, (0, 1))}
+    levels = levels_of(material)
+    rows = new_patients(material, levels, 3, 4, 10, ways)
     pool, _ = split(material.clips, "patients", 3)
-    first, second = ([known for way, known in learnt if way == one] for one in WAYS.values())
-    assert first == second
+    first, second = ([known for way, known in learnt if way == one] for one in (LONG, SHORT))
+    assert first == second, "a tail is trained once for all ways that have it"
     assert [len(known) for known in first] == [4, 8, 10]
     assert set(first[0]) < set(first[1]) < set(first[2]) < set(pool.tolist())
-    assert [(row["way"], row["answers"]) for row in rows] == [("long", 10), ("short", 10)]
-    assert rows[0]["auc"] != rows[1]["auc"]
+    np.testing.assert_array_equal(fitted[0], levels.values[first[2], 3:])
+    np.testing.assert_array_equal(fitted[1], levels.values[first[2]])
+    assert [(row["way"], row["answers"]) for row in rows] == [(name, 10) for name in ways]
+    assert len({row["auc"] for row in rows}) == 4
+
+
+def test_logits_are_averaged_over_what_judges_and_then_over_the_clip(material: Material) -> None:
+    pool, test = split(material.clips, "patients", 3)
+    learnt = _Learnt(material, levels_of(material), 3, pool[:12], 12, test)
+    tail, heads = learnt.logits(Judge(SHORT)), learnt.logits(Judge(levels=(0, 1)))
+    both, by_clip = learnt.logits(Judge(SHORT, (0, 1))), learnt.logits(Judge(SHORT, (0, 1), by_clip=True))
+    np.testing.assert_allclose(both, (tail + heads) / 2, rtol=1e-5)
+    clips = material.clips.clip_numbers[test]
+    for clip in np.unique(clips):
+        frames = clips == clip
+        np.testing.assert_allclose(by_clip[frames], np.tile(both[frames].mean(axis=0), (frames.sum(), 1)), rtol=1e-4)
+
+
+def test_levels_are_chosen_by_their_place() -> None:
+    levels = Levels(np.arange(12, dtype=np.float32).reshape(2, 6), (1, 2, 3))
+    last, outer = levels.only((-1,)), levels.only((0, 2))
+    assert (last.values.tolist(), last.widths) == ([[3, 4, 5], [9, 10, 11]], (3,))
+    assert (outer.values.tolist(), outer.widths) == ([[0, 3, 4, 5], [6, 9, 10, 11]], (1, 3))
 
 
 def test_differences_are_paired_by_split() -> None:
@@ -85,15 +135,3 @@ def test_differences_are_paired_by_split() -> None:
     # Differences of 0.1 and 0.2: mean 0.15, half width t(0.975, 1) x 0.0707 / sqrt(2) = 12.706 x 0.05.
     assert second["against"]["auc"] == pytest.approx((0.15, 0.15 - 0.6353, 0.15 + 0.6353), abs=1e-4)
     assert second["seeds"] == 3
-
-
-def test_the_command_writes_every_number(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(measuring, "WAYS", WAYS)
-    made = write_clips(tmp_path / "made", 24)
-    options = ["--every", "1", "--seeds", "0", "1", "--batch", "8", "--answers", "8", "--output", str(tmp_path / "out")]
-    assert main([str(made), *options]) == 0
-    content = json.loads((tmp_path / "out" / "new-patients-made.json").read_text())
-    assert len(content["rows"]) == 4
-    assert len(content["summary"]) == len(capsys.readouterr().out.splitlines()) == 2

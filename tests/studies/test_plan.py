@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ml_backend.errors import NotEnoughLabels
 from studies import dataset
 from studies.plan import ABLATIONS, PRESETS, PROTOCOLS, RARE, STRATEGIES, Part, only, parts, split
 from studies.pool import strategies
+from studies.simulation import Way
 from studies.team import CLIPS, Sizes
 from tests.studies.clips import write_clips
 
@@ -82,9 +84,21 @@ def test_all_is_planned_once() -> None:
         "calibration": 5,
         "compared": 20,
         "maps": 1,
+        "new patients": 20,
     }
     assert len({part.key({}) for part in planned}) == len(planned)
     assert {part.options["weights"] for part in planned if part.what == "VGG16"} == {"random"}
+
+
+def test_other_judges_are_other_parts() -> None:
+    preset = PRESETS["default"]
+    keys = [
+        {part.key({}) for part in only(parts(one, "made", []), [], [], ["new patients"])}
+        for one in (preset, preset, replace(preset, tail=Way(epochs=3)))
+    ]
+    assert len(keys[0]) == 20
+    assert keys[0] == keys[1]
+    assert keys[0].isdisjoint(keys[2])
 
 
 def test_a_part_of_the_study_can_be_asked_for() -> None:

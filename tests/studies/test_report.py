@@ -217,3 +217,10 @@ def test_it_opens_in_a_browser_without_a_network(page: Path, tmp_path: Path) -> 
     with Image.open(tmp_path / "page.png") as picture:
         colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 24) or []}
     assert (255, 0, 255) in colours  # the map, which is of this one colour
+
+
+def test_new_patients_have_means_and_differences(page: Path) -> None:
+    reader = Reader(page.read_text())
+    first, second = (reader.row("new-patients", "made", way) for way in ("tail", "heads"))
+    assert first == ["20", *["0.700"] * 6, "–"]
+    assert second == ["20", *["0.650 (−0.050, −0.070 to +0.010)"] * 6, "–"]

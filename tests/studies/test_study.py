@@ -7,6 +7,8 @@ import pytest
 
 from ml_backend.errors import SettingsError
 from studies import pool, study
+from studies.judges import judges
+from studies.simulation import Way
 from tests.studies.clips import HEADER, write_clips
 
 
@@ -47,6 +49,8 @@ def test_every_row_of_table_1_runs_and_nothing_is_done_twice(
     assert all(row["manual_share_plain"] is not None for row in without_memory)
     assert not [one["name"] for one in content["targets"] if "manual share" in one["name"] and one["value"] is None]
     assert (content["data"][0]["clips"], content["preset"], content["not_run"]) == (10, "quick", [])
+    assert {row["way"] for row in content["new_patients"]} == judges(Way()).keys()
+    assert [row["seeds"] for row in content["new_patients_summary"]] == [1] * len(judges(Way()))
     assert "report: " in capsys.readouterr().out
     report = (tmp_path / "out" / "report.html").read_text()
     assert report.count("random weights") >= 2 * 5  # five networks, two protocols
@@ -70,3 +74,13 @@ def test_a_folder_without_clips_and_two_of_one_name_are_refused(tmp_path: Path) 
         write_clips(tmp_path / place / "made", 1)
     with pytest.raises(SettingsError, match="the same name"):
         study.main([str(tmp_path / "a" / "made"), str(tmp_path / "b" / "made")])
+
+
+def test_only_the_parts_of_a_kind_are_done(tmp_path: Path) -> None:
+    data = write_clips(tmp_path / "made", 40)
+    arguments = [str(data), "--quick", "--kind", "new patients", "--output", str(tmp_path / "out"), "--workers", "1"]
+    assert study.main([*arguments, "--seeds", "3-4"]) == 0
+    content = json.loads((tmp_path / "out" / "study.json").read_text())
+    assert {row["seed"] for row in content["new_patients"]} == {3, 4}
+    assert (content["runs"], content["pool"]) == ([], [])
+    assert "What helps on new patients" in (tmp_path / "out" / "report.html").read_text()
