@@ -98,6 +98,10 @@ class Network(nn.Module):
             layer.requires_grad_(True)
         self.train(False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what computes: a copy makes its own, because torch cannot copy packed weights."""
+        return self.__dict__ | {"_computing": None, "_body": None}
+
     def train(self, mode: bool = True) -> Network:
         """Stay in evaluation mode whatever `mode` says: normalisation statistics are frozen."""
         return super().train(False)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,16 @@ def test_probabilities_follow_every_weight_that_training_changes(lite: Network, 
                 expected = torch.sigmoid(lite.tail(lite.tensor(activations))).numpy()
             np.testing.assert_allclose(seen[-1], expected, atol=1e-4)
     assert len({one.tobytes() for one in seen}) == len(seen) == 1 + len(TRAINED["efficientnet_lite0"]) + 2
+
+
+def test_a_network_that_has_computed_can_be_copied(lite: Network, images: NDArray[np.uint8]) -> None:
+    expected = lite.probabilities(lite.activations(images))
+    other = copy.deepcopy(lite)
+    np.testing.assert_array_equal(other.probabilities(other.activations(images)), expected)
+    with torch.no_grad():
+        other.tail.classifier.bias.add_(1)
+    assert (other.probabilities(other.activations(images)) > expected).all()
+    np.testing.assert_array_equal(lite.probabilities(lite.activations(images)), expected)
 
 
 def test_the_tail_computes_in_fused_steps_that_are_made_once(lite: Network, images: NDArray[np.uint8]) -> None:
