@@ -9,6 +9,7 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
 from ml_backend.loop import confirm, jobs
+from ml_backend.loop.order import PILE
 from ml_backend.loop.watch import FULL_POLL, Watched, look
 from ml_backend.services import Services
 from tests.installation import PROJECT
@@ -130,6 +131,19 @@ def test_old_orders_are_removed_also_when_every_frame_is_answered(
     for _ in range(2):  # the first one is busy: answers have come
         polled(watching, state)
     assert watching.studio.model_versions(PROJECT) == [watching.orders(PROJECT).current_name()]
+
+
+def test_old_orders_do_not_pile_up_where_every_look_refreshes(
+    installed: Installation, watching: Services, state: Watched
+) -> None:
+    most = watching.settings.keep_pushed + PILE
+    for number in range(2 * most):
+        installed.studio.change(FIRST, (B, A)[number % 2], f"later {number}")
+        before = watching.orders(PROJECT).current_name()
+        confirm.record(watching, PROJECT, *webhook(confirm.CHANGED, FIRST))
+        polled(watching, state)
+        assert watching.orders(PROJECT).current_name() != before
+    assert len(installed.studio.model_versions(PROJECT)) == most
 
 
 def test_old_orders_stay_while_a_fine_tune_waits_or_is_under_way(
