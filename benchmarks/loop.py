@@ -170,7 +170,7 @@ class Loop:
             time.sleep(look)
 
     def _call(self, method: str, path: str, **more: Any) -> Any:
-        """Ask Label Studio, and again where it answers 500: SQLite is locked while old predictions are removed."""
+        """Ask Label Studio, and try again while it answers 500: removing old predictions locks SQLite."""
         deadline = time.monotonic() + LOCKED_SECONDS
         while True:
             answer = self.studio.request(method, path, **more)

@@ -101,7 +101,7 @@ SIZE: dict[str, Bound] = {
     "versions": lambda at, _: at.versions * (4_000_000 + 200 * at.answers),
     # Half a kilobyte for a frame's place, address and ticks, and 1.5 for each answer that is remembered.
     "orders": lambda at, limits: (limits.orders * (1_000 * at.frames + 2_000 * at.answers)) + MEBIBYTE,
-    # A page and a record of one finish, with a line for each frame of its sample.
+    # A finish leaves a page, and a record with a line for each frame of its sample.
     "finish": lambda at, _: 100_000 * len(at.projects),
     "embeddings": lambda at, _: 1_200 * at.frames + MEBIBYTE,
     "probabilities": lambda at, _: 2 * 100 * at.frames + MEBIBYTE,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ml_backend.msml.levels import COUNT
 from studies.simulation import Way
 
-EVERY = (0, 1, 2, 3)
+EVERY = tuple(range(COUNT))
 """All levels of a trunk."""
 
 

@@ -1,4 +1,4 @@
-"""What helps on patients whom nobody has labelled: what judges their frames, compared on the same splits by patient."""
+"""Compare ways to judge the frames of patients whom nobody has labelled, on the same splits by patient."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def new_patients(
 
 
 class _Learnt:
-    """What each way has learnt from the answers ``order`` says of the ``test`` rows; each tail is trained only once."""
+    """What can be learnt from the answers ``order``, to judge the ``test`` rows; each tail is trained only once."""
 
     def __init__(self, material: Material, levels: Levels, seed: int, order: Rows, batch: int, test: Rows) -> None:
         self._material, self._levels, self._seed = material, levels, seed
@@ -83,7 +83,7 @@ class _Learnt:
         self._tails: dict[Way, Logits] = {}
 
     def logits(self, judge: Judge) -> Logits:
-        """The logits (m, l) of the test rows."""
+        """Return the logits (m, l) that one way gives the test rows."""
         said = []
         if judge.tail is not None:
             said.append(self._of_tail(judge.tail))

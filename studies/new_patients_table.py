@@ -11,7 +11,7 @@ COLUMNS = {
     "exact": "all right",
     "corrections": "corrections a clip",
     "calibration_error": "calibration error",
-    "calibration_floor": "of which by chance",
+    "calibration_floor": "error by chance",
     "sensitivity": "sensitivity",
 }
 
@@ -26,7 +26,7 @@ def table(study: Study) -> Table:
     caption = (
         "New patients: means over splits by patient. In brackets the difference from the first way on the same splits, "
         "with its 95% interval. Corrections: the share of clips of which a frame taken at random has a wrong tick. "
-        "Calibration error by chance: what probabilities that are exactly right would have with so few clips. "
+        "Error by chance: the calibration error that exact probabilities would have with so few clips. "
         "Sensitivity: at 90% specificity."
     )
     return Table("new-patients", caption, heads, rows, words=2, wide=True)

@@ -99,7 +99,7 @@ class _Sizes(fx.Interpreter):
 
 
 def _rewritten(layers: nn.Module, maps: Tensor) -> nn.Module:
-    """Return layers as a graph in which each convolution has taken over what follows it."""
+    """Return the layers as a graph in which each convolution has taken over the steps that follow it."""
     tracer = _Tracer()
     with tracer.gate:
         traced = fx.GraphModule(layers, tracer.trace(layers))

@@ -23,9 +23,10 @@ class Stage(NamedTuple):
 
 
 def stages(trunk: nn.Module, shape: Sequence[int], count: int = COUNT) -> list[Stage]:
-    """Cut a trunk wherever the shape of its maps changes, at the last `count` such places; its end is one of them.
+    """Cut a trunk into at most `count` stages, each of which ends where the shape of the maps changes.
 
-    ``shape`` (channels, height, width) is that of a picture. One stage is returned for a trunk that is no sequence.
+    ``shape`` (channels, height, width) is that of a picture. The last stage ends with the trunk. A trunk that is not a
+    sequence of layers is one stage.
     """
     if not isinstance(trunk, nn.Sequential) or not len(trunk):
         return [Stage(trunk, tuple(shape))]

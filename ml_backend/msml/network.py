@@ -152,7 +152,7 @@ class Network(nn.Module):
 
     @property
     def level_widths(self) -> tuple[int, ...]:
-        """The number of values of each of the trunk's levels: two for each channel."""
+        """How many values each level of the trunk has: two for each channel."""
         stages = self._computing_stages()
         return (*(2 * stage.shape[0] for stage in stages[1:]), 2 * self.activation_shape[0])
 
@@ -286,7 +286,7 @@ class Network(nn.Module):
             yield maps
 
     def _computing_stages(self) -> Sequence[Stage]:
-        """The trunk's stages that compute: fused, with weights converted where they are bfloat16: autocast need not."""
+        """Return the fused stages of the trunk; weights become bfloat16 once here, not at each call by autocast."""
         if self._computing is None:
             trunk, kind = self.trunk, torch.float32
             if self.trunk_precision == "bfloat16":
@@ -298,7 +298,7 @@ class Network(nn.Module):
         return self._computing
 
     def _computing_body(self) -> nn.Module:
-        """The tail's body that computes: a copy, folded and fused, made anew when training has changed the weights."""
+        """Return a folded and fused copy of the tail's body, made again after training has changed the weights."""
         if self.mean.device.type != "cpu":
             return self.tail.body
         weights = tuple((id(value), value._version) for _, value in self._trainable())

@@ -58,7 +58,7 @@ class Heads:
         return cls(weights.astype(np.float32), bias.astype(np.float32))
 
     def logits(self, levels: NDArray[np.floating]) -> Logits:
-        """Return the logits (n, l), float32, of the levels (n, d) of frames."""
+        """Return the logits (n, l), float32, of n frames with these levels (n, d)."""
         return np.asarray(levels, np.float32) @ self.weights + self.bias
 
 

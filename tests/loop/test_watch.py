@@ -110,7 +110,7 @@ def test_an_answer_that_was_skipped_afterwards_is_forgotten(
 
 
 def two_orders(installed: Installation, watching: Services, state: Watched) -> list[str | None]:
-    """Answer three more frames, so that a second order is pushed; returns the names of both."""
+    """Answer three more frames, so that a second order is pushed, and return the names of both orders."""
     orders = watching.orders(PROJECT)
     first = orders.current_name()
     for task in TASKS[1:4]:
