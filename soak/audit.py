@@ -110,8 +110,15 @@ def leaks(secrets: Mapping[str, bytes], places: Mapping[str, bytes]) -> list[str
 
 
 def _released(serving: Serving, deeds: Iterable[Deed]) -> float:
-    """When a frame was certainly no longer held because of this serving."""
+    """When a frame was certainly no longer held because of this serving.
+
+    A deed without an answer may not have arrived: the annotator may have got the same frame again, so the next deed
+    counts.
+    """
     for deed in deeds:
         if deed.annotator == serving.annotator and deed.task == serving.task and deed.sent >= serving.answered:
-            return deed.sent if deed.skip else deed.deleted or NEVER
+            if deed.skip:
+                return deed.sent
+            if deed.acknowledged:
+                return deed.deleted or NEVER
     return NEVER

@@ -22,7 +22,7 @@ from soak import audit
 from soak.faults import FAULTS, settle, suffer, train_the_rest, unseen
 from soak.hostile import Credentials, assault
 from soak.site import PROGRAMS, Site, SoakFailed, running_site
-from soak.team import Serving, Team
+from soak.team import Ledger, Serving, Team
 
 ANNOTATORS = 4
 FRAMES_A_FAULT = 60  # enough for the batches that it takes, and for what it imports
@@ -193,7 +193,10 @@ def judge(site: Site, team: Team, result: Result) -> None:
     order = site.services.orders(site.project).current()
     result.problems += [
         *(f"annotation {one} was lost" for one in lost[:EXAMPLES]),
-        *(f"task {one.task} was served to {one.annotator} while another held it" for one in twice[:EXAMPLES]),
+        *(
+            f"task {one.task} was served to {one.annotator} while another held it: {_past(ledger, one.task)}"
+            for one in twice[:EXAMPLES]
+        ),
         *(f"task {one.task} was served before {free} in {one.order}: {one}" for one, free in jumped[:EXAMPLES]),
         *(f"annotation {one} left the training set" for one in audit.dropped(versions, filter(None, kept))[:EXAMPLES]),
         *audit.wrong_batches(versions, site.settings.k_max),
@@ -201,6 +204,15 @@ def judge(site: Site, team: Team, result: Result) -> None:
         *(f"task {task} was given up: {why}" for task, why in (order.about.unreadable if order else {}).items()),
         *_leaks(site),
     ]
+
+
+def _past(ledger: Ledger, task: int) -> str:
+    """Everything that befell a frame, by the monotonic clock."""
+    servings = [
+        (one.asked, f"{one.annotator} served at {one.answered:.1f}") for one in ledger.servings if one.task == task
+    ]
+    deeds = [(one.sent, str(one)) for one in ledger.deeds if one.task == task]
+    return "; ".join(f"{at:.1f} {what}" for at, what in sorted([*servings, *deeds]))
 
 
 def _leaks(site: Site) -> list[str]:

@@ -48,6 +48,14 @@ class TestDoubleServed:
         assert audit.double_served(Ledger([serving("a", 1, 0), serving("b", 1, 30)], deeds)) == []
         assert len(audit.double_served(Ledger([serving("a", 1, 0), serving("b", 1, 20)], deeds))) == 1
 
+    def test_a_deed_that_never_arrived_is_followed_by_the_one_that_did(self) -> None:
+        failed = Deed("a", 1, False, 5)
+        servings = [serving("a", 1, 0), serving("a", 1, 10), serving("b", 1, 40)]
+        for later in (Deed("a", 1, True, 20, 21), confirmed("a", 1, 20, deleted=30)):
+            assert audit.double_served(Ledger(servings, [failed, later])) == []
+        assert len(audit.double_served(Ledger(servings, [failed, confirmed("a", 1, 20)]))) == 1
+        assert len(audit.double_served(Ledger(servings, [failed]))) == 1
+
     def test_one_s_own_frame_comes_back_after_a_fault(self) -> None:
         assert audit.double_served(Ledger([serving("a", 1, 0), serving("a", 1, 5)])) == []
 
