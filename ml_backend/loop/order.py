@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ml_backend.errors import FinishStands, RedisUnavailable
+from ml_backend.errors import BackendError, FinishStands, RedisUnavailable
 from ml_backend.frames.frame import Frame
 from ml_backend.frames.scores import Scores, validator_of
 from ml_backend.logs import changed, event
@@ -109,6 +109,7 @@ def _refreshed(services: Services, project: int, report: Report) -> Order | None
     keep_sample(services, project, scored[1], memory)
     order = refreshing.push(queue, order, started)
     compute_ahead(refreshing, queue)
+    _keep_pile_low(services, project)
     return order
 
 
@@ -255,22 +256,38 @@ def prune(services: Services, project: int, busy: bool = False) -> str | None:
     Label Studio on SQLite stands still meanwhile, so while annotators or a fine-tune are ``busy`` it is done only if
     too many have piled up.
     """
+    with services.orders(project).alone():
+        return _pruned(services, project, put_up_with=PILE if busy else 0)
+
+
+def _keep_pile_low(services: Services, project: int) -> None:
+    """Remove the orders that have piled up: a team that never rests would fill Label Studio's database.
+
+    Whoever adds an order does this before anybody else can add one. If it fails, the next refresh does it.
+    """
+    try:
+        while _pruned(services, project, put_up_with=PILE):
+            pass
+    except BackendError as error:
+        event(logger, "old predictions stay", level=logging.WARNING, project=project, reason=error)
+
+
+def _pruned(services: Services, project: int, put_up_with: int) -> str | None:
     studio, orders, keep = services.studio, services.orders(project), services.settings.keep_pushed
-    with orders.alone():
-        current = orders.current_name()
-        served = studio.project(project).model_version
-        finish = services.finishes(project).standing()
-        needed = {current, served, finish.order if finish else None}
-        pushed = studio.model_versions(project)
-        if served not in (None, *pushed):  # its frames were all deleted: the next order makes room
-            return None
-        ours = [name for name in pushed if NAME.match(name) and name not in needed]
-        ours.sort(key=lambda name: _age(services, project, name))
-        surplus = 1 + len(ours) - keep
-        if surplus <= (PILE if busy else 0):
-            return None
-        studio.delete_model_version(project, ours[0])
-        orders.prune([*ours[1:], *(name for name in needed if name)])
+    current = orders.current_name()
+    served = studio.project(project).model_version
+    finish = services.finishes(project).standing()
+    needed = {current, served, finish.order if finish else None}
+    pushed = studio.model_versions(project)
+    if served not in (None, *pushed):  # its frames were all deleted: the next order makes room
+        return None
+    ours = [name for name in pushed if NAME.match(name) and name not in needed]
+    ours.sort(key=lambda name: _age(services, project, name))
+    surplus = 1 + len(ours) - keep
+    if surplus <= put_up_with:
+        return None
+    studio.delete_model_version(project, ours[0])
+    orders.prune([*ours[1:], *(name for name in needed if name)])
     event(logger, "old predictions removed", project=project, order=ours[0])
     return ours[0]
 

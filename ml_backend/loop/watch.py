@@ -168,9 +168,8 @@ def look(services: Services, project: int, state: Watched) -> None:
         if state.trouble is None:
             event(logger, "refreshing", project=project, reason=reason)
         refresh_if_needed(services, project, look_for_frames=more, look_for_changes=changes)
-        _prune(services, project, busy=True)
     elif due:
-        _prune(services, project, busy=busy or jobs.is_training(services, project))
+        ordering.prune(services, project, busy=busy or jobs.is_training(services, project))
     state.written = write_pictures(services, project, state.written)
     ended = confirm.ended(services, project, pool=counts.unlabelled)
     if ended and ended != state.ended:
@@ -179,17 +178,6 @@ def look(services: Services, project: int, state: Watched) -> None:
     _overview(services, project, state, counts, ended, due)
     state.drawing = pool_map.draw(services, project, state.drawing)
     state.news, state.version, state.counts = news, version, counts
-
-
-def _prune(services: Services, project: int, busy: bool) -> None:
-    """Remove the predictions of one old order, or of those that piled up if people or a fine-tune are ``busy``.
-
-    On SQLite a removal takes Label Studio a minute on one core. But each refresh adds an order: a team that never
-    rests would fill the database.
-    """
-    for _ in range(ordering.PILE if busy else 1):
-        if ordering.prune(services, project, busy=busy) is None:
-            return
 
 
 def _overview(services: Services, project: int, state: Watched, counts: Counts, ended: str | None, due: bool) -> None:

@@ -689,3 +689,28 @@ class TestPrune:
         assert ordering.prune(services, PROJECT, busy=True) == names[0]
         assert ordering.prune(services, PROJECT, busy=True) is None
         assert ordering.prune(services, PROJECT) == names[1]
+
+    def test_each_refresh_leaves_no_more_than_the_pile(self, installed: Installation) -> None:
+        names = self.pushed(installed, 20)
+        services = installed.services(keep_pushed=2)
+        order = refreshed(services)
+        assert order is not None
+        pile = [*names[-ordering.PILE - 1 :], order.about.name]
+        assert sorted(installed.studio.model_versions(PROJECT)) == sorted(pile)
+
+    def test_an_order_serves_also_where_old_ones_cannot_be_removed(
+        self, installed: Installation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        names = self.pushed(installed, 20)
+        services = installed.services(keep_pushed=2)
+
+        def refused(project: int, name: str) -> None:
+            raise StudioRefused(f"{name} stays")
+
+        monkeypatch.setattr(services.studio, "delete_model_version", refused)
+        with caplog.at_level(logging.WARNING):
+            order = refreshed(services)
+        assert order is not None
+        assert installed.studio.model_version == order.about.name
+        assert len(installed.studio.model_versions(PROJECT)) == len(names) + 1
+        assert len(events(caplog, "old predictions stay")) == 1
