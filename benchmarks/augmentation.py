@@ -11,7 +11,7 @@ from benchmarks import workload
 from benchmarks.report import Report
 from ml_backend.msml import finetune
 from ml_backend.msml import frames as msml_frames
-from ml_backend.msml.network import build as build_network
+from ml_backend.msml.build import build as build_network
 from ml_backend.settings import load
 from ml_backend.tsal import metrics
 from ml_backend.tsal.split import held_out

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from ml_backend.msml import finetune, maps
 from ml_backend.msml import frames as msml_frames
-from ml_backend.msml.network import Network, Precision, Trained, build, use_threads
+from ml_backend.msml.build import build, use_threads
+from ml_backend.msml.network import Network, Precision, Trained
 from ml_backend.store.files import write_aside
 from ml_backend.tsal.acquisition import margin
 from ml_backend.tsal.likeness import Places

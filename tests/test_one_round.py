@@ -17,7 +17,7 @@ from ml_backend.launch.clips import read_clips
 from ml_backend.loop import order as ordering
 from ml_backend.loop.train import fine_tune
 from ml_backend.msml import frames as msml_frames
-from ml_backend.msml.network import build
+from ml_backend.msml.build import build
 from ml_backend.phantom.clips import generate
 from ml_backend.services import Services
 from ml_backend.settings import load

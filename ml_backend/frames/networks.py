@@ -85,7 +85,7 @@ class Networks:
         """Like `fresh`, but a failure is not noted: nothing depends on a trial."""
         if not self._computes:
             raise NetworkNeeded("this process holds no network")
-        from ml_backend.msml.network import build, use_threads
+        from ml_backend.msml.build import build, use_threads
 
         settings = self._settings
         use_threads(settings.compute_threads)

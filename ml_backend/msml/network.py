@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
-import json
-import os
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ml_backend.errors import VersionUnknown
-from ml_backend.msml import backbones, frames
+from ml_backend.msml import frames, tail_file
 from ml_backend.msml.backbones import Backbone
-from ml_backend.msml.folding import fold_normalisation
-from ml_backend.msml.fused import fused
-from ml_backend.msml.levels import Stage, pooled, stages
+from ml_backend.msml.computing import computing_body, computing_stages
+from ml_backend.msml.levels import Stage, pooled
 from ml_backend.msml.sketch import sketch
 
 Precision = Literal["auto", "float32", "bfloat16", "mixed"]
@@ -34,7 +26,6 @@ Trained = Literal["last three", "head", "all"]
 # bfloat16), EfficientNet-Lite0's tail takes twice as long per frame with 256 as with 64.
 TRUNK_BATCH = 8
 TAIL_BATCH = 64
-_METADATA = "tsal"
 _LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 
 
@@ -122,6 +113,11 @@ class Network(nn.Module):
         if self._trunk_key is None:
             self._trunk_key = self._digest(frames.PREPROCESSING)
         return self._trunk_key
+
+    def name_trunk(self) -> None:
+        """Name the trunk by its weights as they are now."""
+        self._trunk_key = self._digest(frames.PREPROCESSING)
+        self._earlier_keys = tuple(map(self._digest, frames.EARLIER_PREPROCESSING))
 
     def fits(self, trunk_key: str | None) -> bool:
         """Whether trained weights fit this trunk: their ``trunk_key`` is its own, or the one that an earlier release
@@ -224,20 +220,7 @@ class Network(nn.Module):
         The same weights and metadata give the same bytes.
         """
         written = dict(metadata) | {"backbone": self.backbone.name, "trunk_key": self.trunk_key}
-        # Under one name, because safetensors writes several in an order that differs from call to call.
-        content = safetensors.numpy.save(
-            self.trainable_state(), metadata={_METADATA: json.dumps(written, sort_keys=True)}
-        )
-        aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-        try:
-            with aside.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(path)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
+        tail_file.write(path, self.trainable_state(), written)
 
     def load_tail(self, path: Path, columns: Sequence[int | None] | None = None) -> dict[str, str]:
         """Load what `save_tail` wrote and return its metadata.
@@ -248,12 +231,7 @@ class Network(nn.Module):
         Raises VersionUnknown, changing nothing, for a missing or damaged file and for one of another backbone, trunk or
         number of labels.
         """
-        try:
-            with safetensors.safe_open(path, framework="numpy") as file:
-                metadata: dict[str, str] = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a dict
-        except (OSError, ValueError, safetensors.SafetensorError) as error:
-            raise VersionUnknown(f"The weights {path} cannot be read: {error}.") from error
+        state, metadata = tail_file.read(path)
         fits = self.fits(metadata.get("trunk_key"))
         for name, own in (("backbone", self.backbone.name), ("trunk_key", self.trunk_key)):
             if metadata.get(name) != own and not (name == "trunk_key" and fits):
@@ -286,31 +264,20 @@ class Network(nn.Module):
             yield maps
 
     def _computing_stages(self) -> Sequence[Stage]:
-        """Return the fused stages of the trunk; weights become bfloat16 once here, not at each call by autocast."""
+        """Return the stages that compute in place of the trunk."""
         if self._computing is None:
-            trunk, kind = self.trunk, torch.float32
-            if self.trunk_precision == "bfloat16":
-                trunk, kind = copy.deepcopy(self.trunk).to(torch.bfloat16), torch.bfloat16
-            found = stages(trunk, frames.SHAPE[::-1])
-            if self.mean.device.type == "cpu":
-                found = [one._replace(layers=fused(one.layers, kind, (TRUNK_BATCH, *one.shape))) for one in found]
-            self._computing = tuple(found)
+            self._computing = tuple(computing_stages(self.trunk, self.trunk_precision, TRUNK_BATCH))
         return self._computing
 
     def _computing_body(self) -> nn.Module:
-        """Return a folded and fused copy of the tail's body, made again after training has changed the weights."""
-        if self.mean.device.type != "cpu":
-            return self.tail.body
+        """Return what computes in place of the tail's body, made again after training has changed the weights."""
         weights = tuple((id(value), value._version) for _, value in self._trainable())
         if self._body is None or self._body[0] != weights:
-            self._body = (weights, self._fused_body())
+            self._body = (
+                weights,
+                computing_body(self.tail.body, self.precision, (TRUNK_BATCH, *self.activation_shape)),
+            )
         return self._body[1]
-
-    def _fused_body(self) -> nn.Module:
-        kind = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
-        body = copy.deepcopy(self.tail.body).requires_grad_(False)
-        fold_normalisation(body)
-        return fused(body.to(kind), kind, (TRUNK_BATCH, *self.activation_shape))
 
     def _trainable(self) -> Iterable[tuple[str, Tensor]]:
         return ((name, value) for name, value in self.named_parameters() if value.requires_grad)
@@ -344,67 +311,6 @@ class Network(nn.Module):
                 digest.update(f"{name} {tuple(value.shape)}".encode())
                 digest.update(_array(value.contiguous()).astype("<f4", copy=False).data)
         return digest.hexdigest()
-
-
-def build(
-    backbone: str,
-    label_count: int,
-    weights: str | None = None,
-    seed: int = 0,
-    precision: Precision = "float32",
-    trained: Trained = "last three",
-) -> Network:
-    """Return MSML on the named backbone, its classifier drawn from `seed` (torch's global generator is not touched).
-
-    `weights` as in `backbones.load`: None for ImageNet's, "random", or a file. `precision` "auto" is bfloat16 where the
-    processor computes in it and the backbone keeps its results so, else float32; "mixed" is a trunk in float32 with a
-    tail in bfloat16 where the processor has it: EfficientNet-Lite0 then learns 1.6 times as fast, and probabilities
-    move by up to 0.02. `trained` says which weights learn: the last three layers that hold any, the classifier alone
-    ("head") or "all"; then only the normalisation statistics are frozen, the tail is the whole network and the boundary
-    activations are the normalised frames (n, 3, 224, 224). The network lies on the GPU where there is one. Raises
-    WeightsUnavailable.
-    """
-    found, trunk, body = backbones.load(backbone, weights)
-    if trained == "all":
-        found = replace(found, boundary=frames.SHAPE[::-1])
-        trunk, body = nn.Identity(), nn.Sequential(trunk, body)
-    with torch.device("meta"):
-        tail = Tail(body, found.features, label_count)
-    tail.classifier.to_empty(device="cpu")
-    bound = found.features**-0.5
-    with torch.no_grad():
-        tail.classifier.weight.uniform_(-bound, bound, generator=torch.Generator().manual_seed(seed))
-        tail.classifier.bias.zero_()
-    trunk_precision = precision
-    if precision == "auto":
-        precision = "bfloat16" if found.keeps_in_bfloat16 and _computes_in_bfloat16() else "float32"
-        trunk_precision = precision
-    elif precision == "mixed":
-        precision = "bfloat16" if _computes_in_bfloat16() else "float32"
-        trunk_precision = "float32"
-    if trained == "all":
-        precision = trunk_precision
-    network = Network(found, trunk, tail, precision, trunk_precision, trained)
-    # Of the weights as they came, before they are folded.
-    network._trunk_key = network._digest(frames.PREPROCESSING)
-    network._earlier_keys = tuple(map(network._digest, frames.EARLIER_PREPROCESSING))
-    fold_normalisation(trunk)
-    network.to(memory_format=torch.channels_last)
-    return network.to("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _computes_in_bfloat16() -> bool:
-    """Whether the processor, or the GPU, multiplies matrices of bfloat16; elsewhere it is emulated and slow."""
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-
-
-def use_threads(count: int) -> None:
-    """Let this process compute on `count` cores; 0 leaves it to torch, which takes all."""
-    if count:
-        torch.set_num_threads(count)
 
 
 def _trained_layers(tail: Tail, trained: Trained) -> list[nn.Module]:

@@ -22,8 +22,9 @@ from tqdm import tqdm
 
 from ml_backend.errors import BackendError, StudioUnavailable
 from ml_backend.launch.processes import free_port
-from ml_backend.msml import network
-from ml_backend.msml.network import Network, build
+from ml_backend.msml import build as building
+from ml_backend.msml.build import build
+from ml_backend.msml.network import Network
 from ml_backend.services import Services
 from ml_backend.settings import load
 from ml_backend.studio.client import Studio
@@ -86,7 +87,7 @@ def _do(deed: Deed, place: Path, environment: dict[str, str], project: int, blow
     def note(content: dict[str, Any]) -> None:
         os.write(told, json.dumps(content).encode() + b"\n")
 
-    vars(network)["build"] = built
+    vars(building)["build"] = built
     services = Services(load())
     watch = Watch(place, (blow.name, blow.nth) if blow else None, blow.fate if blow else "kill")
     try:

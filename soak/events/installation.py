@@ -20,7 +20,7 @@ from ml_backend import errors
 from ml_backend.errors import BackendError
 from ml_backend.loop import asked, watch
 from ml_backend.loop import refresh as refreshing
-from ml_backend.msml import network
+from ml_backend.msml import build as building
 from ml_backend.services import Services
 from ml_backend.studio import calls
 from ml_backend.web import app as web
@@ -184,7 +184,7 @@ def running(world: World) -> Iterator[Installation]:
     fates = Fates(world.place)
     told = _Errors(fates)
     replaced: list[tuple[dict[str, Any], str, object]] = [
-        (vars(network), "build", built),
+        (vars(building), "build", built),
         (vars(web), "configure", lambda: None),
         (vars(refreshing), "configure", lambda: None),
         (vars(refreshing), "call_aside", lambda do, *arguments: do(*arguments)),

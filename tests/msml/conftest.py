@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ml_backend.msml.backbones import BACKBONES
-from ml_backend.msml.network import Network, build
+from ml_backend.msml.build import build
+from ml_backend.msml.network import Network
 
 State = dict[str, NDArray[np.float32]]
 

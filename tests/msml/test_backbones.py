@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from ml_backend.errors import WeightsUnavailable
 from ml_backend.msml import backbones
-from ml_backend.msml.network import Network, build
+from ml_backend.msml.build import build
+from ml_backend.msml.network import Network
 
 LITE = "efficientnet_lite0"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from ml_backend.errors import ExportFailed, ExtraMissing
 from ml_backend.loop.model_card import EXAMPLES
 from ml_backend.msml import exported
+from ml_backend.msml.build import build
 from ml_backend.msml.exported import FILE_OF, LIBRARIES, OPSET, Format, Whole
 from ml_backend.msml.frames import decode
-from ml_backend.msml.network import Network, Tail, build
+from ml_backend.msml.network import Network, Tail
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS: tuple[Format, ...] = get_args(Format)

@@ -12,9 +12,10 @@ from torch import nn
 
 from ml_backend.errors import BackendError
 from ml_backend.msml.backbones import BACKBONES
+from ml_backend.msml.build import build
 from ml_backend.msml.finetune import finetune, from_bank, from_frames
 from ml_backend.msml.maps import Method, activation_maps, maps
-from ml_backend.msml.network import Network, Tail, build
+from ml_backend.msml.network import Network, Tail
 from studies.comparison import build as build_comparison
 
 from .conftest import Pair

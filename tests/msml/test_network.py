@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from ml_backend.errors import VersionUnknown
 from ml_backend.msml import backbones
-from ml_backend.msml import network as network_module
+from ml_backend.msml import build as build_module
+from ml_backend.msml.build import build
 from ml_backend.msml.finetune import finetune, from_bank, from_frames
-from ml_backend.msml.network import TAIL_BATCH, Network, Precision, Tail, Trained, build
+from ml_backend.msml.network import TAIL_BATCH, Network, Precision, Tail, Trained
 
 from .conftest import Pair
 
@@ -298,7 +299,7 @@ def test_precisions_of_tail_and_trunk(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # What the processor can do is the machine's; everything else is the network's own.
-    monkeypatch.setattr(network_module, "_computes_in_bfloat16", lambda: able)
+    monkeypatch.setattr(build_module, "_computes_in_bfloat16", lambda: able)
     weights = None if name == "efficientnet_lite0" else "random"
     network = build(name, 2, weights, precision=precision, trained=trained)
     assert (network.precision, network.trunk_precision) == expected
@@ -307,7 +308,7 @@ def test_precisions_of_tail_and_trunk(
 def test_mixed_keeps_the_trunk_of_lite0_exact_and_its_tail_close(
     lite: Network, images: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(network_module, "_computes_in_bfloat16", lambda: True)
+    monkeypatch.setattr(build_module, "_computes_in_bfloat16", lambda: True)
     mixed = build("efficientnet_lite0", 4, precision="mixed")
     activations = mixed.activations(images)
     np.testing.assert_array_equal(activations, lite.activations(images))
@@ -325,7 +326,7 @@ def test_batches_of_the_tail_do_not_show(lite: Network, images: NDArray[np.uint8
 
 
 def test_trunk_key_is_the_same_in_another_process(lite: Network) -> None:
-    code = "from ml_backend.msml.network import build; print(build('efficientnet_lite0', 2, seed=9).trunk_key)"
+    code = "from ml_backend.msml.build import build; print(build('efficientnet_lite0', 2, seed=9).trunk_key)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert found == lite.trunk_key
     assert len(found) == 32

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ml_backend.errors import NotEnoughLabels, VersionUnknown
+from ml_backend.msml.build import build as build_msml
 from ml_backend.msml.finetune import finetune, from_bank, from_frames
-from ml_backend.msml.network import build as build_msml
 from studies.comparison import LEARNING_RATES, ComparisonNetwork, Name, build
 from tests.msml.conftest import assert_seeded
 

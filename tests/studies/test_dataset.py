@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ml_backend.errors import InvalidRequest
-from ml_backend.msml.network import build
+from ml_backend.msml.build import build
 from ml_backend.phantom.clips import generate
 from studies import dataset
 from tests.studies.clips import write_clips

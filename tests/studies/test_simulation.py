@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ml_backend.msml.network import build
+from ml_backend.msml.build import build
 from ml_backend.tsal.acquisition import score
 from ml_backend.tsal.audit import draw
 from ml_backend.tsal.diversity import spread

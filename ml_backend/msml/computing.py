@@ -1,0 +1,42 @@
+"""Copies of a network's layers that only compute: fused, and with their weights in the precision that they compute in.
+
+On a GPU nothing is fused.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from ml_backend.msml import frames
+from ml_backend.msml.folding import fold_normalisation
+from ml_backend.msml.fused import fused
+from ml_backend.msml.levels import Stage, stages
+
+
+def computing_stages(trunk: nn.Module, precision: str, batch: int) -> list[Stage]:
+    """Return the stages of a trunk for ``batch`` frames; weights become bfloat16 once, not at each call by autocast."""
+    kind = torch.float32
+    if precision == "bfloat16":
+        trunk, kind = copy.deepcopy(trunk).to(torch.bfloat16), torch.bfloat16
+    found = stages(trunk, frames.SHAPE[::-1])
+    if not _on_cpu(trunk):
+        return found
+    return [one._replace(layers=fused(one.layers, kind, (batch, *one.shape))) for one in found]
+
+
+def computing_body(body: nn.Module, precision: str, shape: Sequence[int]) -> nn.Module:
+    """Return a folded copy of the body of a tail, for activations of a ``shape`` (n, c, h, w)."""
+    if not _on_cpu(body):
+        return body
+    kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    body = copy.deepcopy(body).requires_grad_(False)
+    fold_normalisation(body)
+    return fused(body.to(kind), kind, shape)
+
+
+def _on_cpu(module: nn.Module) -> bool:
+    return all(value.device.type == "cpu" for value in module.parameters())
