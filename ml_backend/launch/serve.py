@@ -21,6 +21,8 @@ LONGEST_WAIT_SECONDS = 60.0
 STABLE_SECONDS = 60.0
 """A process that ran this long did not fail at its start."""
 REDIS_SECONDS = 20.0
+BACKEND_SECONDS = 15.0
+LOOK_SECONDS = 0.1
 
 
 def run() -> None:
@@ -35,7 +37,7 @@ def run() -> None:
     if not Networks(settings).were_built:
         _require_model(settings)
     with Processes(lambda name, line: print(f"{name:8} {line}", flush=True)) as processes:
-        start(processes, settings)
+        start(processes, settings, wait_for_backend=BACKEND_SECONDS)
         print(f"backend on http://{settings.host}:{settings.port}; Ctrl-C stops everything", flush=True)
         keep_running(processes)
 
@@ -49,8 +51,11 @@ def _require_model(settings: Settings) -> None:
         raise WeightsUnavailable(problem)
 
 
-def start(processes: Processes, settings: Settings) -> dict[str, Child]:
+def start(processes: Processes, settings: Settings, wait_for_backend: float = 0.0) -> dict[str, Child]:
     """Start the processes with these settings; returns them by name.
+
+    People wait for the backend, and each process computes for seconds while it starts: the others may wait until the
+    backend answers, at most ``wait_for_backend`` seconds.
 
     Raises InvalidRequest if the port is in use, or the embedded Redis of the data folder is already running.
     """
@@ -65,7 +70,10 @@ def start(processes: Processes, settings: Settings) -> dict[str, Child]:
         wait_for_redis(url)
     else:
         connect(settings.redis_url).close()
-    commands = {"backend": tsal("backend"), "worker": tsal("worker")}
+    children["backend"] = processes.start("backend", tsal("backend"), variables)
+    if wait_for_backend:
+        _wait_for_backend(children["backend"], settings, wait_for_backend)
+    commands = {"worker": tsal("worker")}
     for number in range(2, settings.scoring_workers + 1):
         commands[f"worker{number}"] = tsal("worker", "--scoring-only")
     commands["sidecar"] = tsal("sidecar")
@@ -119,6 +127,17 @@ def environment(settings: Settings) -> dict[str, str]:
         if value is not None:
             variables[f"{PREFIX}{name.upper()}"] = ",".join(value) if isinstance(value, tuple) else str(value)
     return variables
+
+
+def _wait_for_backend(backend: Child, settings: Settings, seconds: float) -> None:
+    # Imported while the backend starts on another core.
+    from ml_backend.launch.label_studio import answers
+
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104  an address to ask
+    address = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}/health"
+    deadline = time.monotonic() + seconds
+    while backend.process.poll() is None and time.monotonic() < deadline and not answers(address):
+        time.sleep(LOOK_SECONDS)
 
 
 def _require_first(url: str, data_dir: Path) -> None:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import psutil  # type: ignore[import-untyped]
@@ -17,7 +19,7 @@ from pydantic import SecretStr
 
 from ml_backend.__main__ import main
 from ml_backend.launch import serve
-from ml_backend.launch.processes import Processes, embedded_redis, free_port
+from ml_backend.launch.processes import Child, Processes, embedded_redis, free_port
 from ml_backend.settings import Settings, load
 from tests.installation import exit_code
 
@@ -117,12 +119,39 @@ def test_without_weights_nothing_starts(
 
 def test_only_the_first_start_builds_the_network(environment: pytest.MonkeyPatch) -> None:
     starts: list[Settings] = []
-    environment.setattr(serve, "start", lambda processes, settings: starts.append(settings))
+    environment.setattr(serve, "start", lambda processes, settings, wait_for_backend: starts.append(settings))
     environment.setattr(serve, "keep_running", lambda processes: None)
     assert exit_code("serve") == 0
     environment.setattr(serve, "_require_model", lambda settings: pytest.fail("it was built again"))
     assert exit_code("serve") == 0
     assert len(starts) == 2
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize(("lives", "asked"), [(True, 3), (False, 0)])
+def test_the_others_start_once_the_backend_answers_or_has_ended(
+    monkeypatch: pytest.MonkeyPatch, redis_url: str, lives: bool, asked: int
+) -> None:
+    started: list[str] = []
+    at_each_question: list[list[str]] = []
+
+    class Recorder(Processes):
+        def start(self, name: str, command: Any, environment: Any, patience: Any = None) -> Child:
+            started.append(name)
+            process = Mock(spec=subprocess.Popen)
+            process.poll.return_value = None if lives else 1
+            return Child(name, command, environment, process)
+
+    def answers(url: str) -> bool:
+        assert url == f"http://127.0.0.1:{os.environ['TSAL_PORT']}/health"
+        at_each_question.append(list(started))
+        return len(at_each_question) == 3
+
+    monkeypatch.setattr("ml_backend.launch.label_studio.answers", answers)
+    monkeypatch.setattr(serve, "LOOK_SECONDS", 0.0)
+    serve.start(Recorder(lambda name, line: None), load(redis_url=redis_url), wait_for_backend=60)
+    assert at_each_question == asked * [["backend"]]
+    assert started == ["backend", "worker", "sidecar"]
 
 
 def test_every_setting_reaches_the_processes(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
