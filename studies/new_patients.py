@@ -35,12 +35,10 @@ class Levels(NamedTuple):
     values: NDArray[np.float32]
     widths: tuple[int, ...]
 
-    def only(self, chosen: Sequence[int]) -> Levels:
-        """Return some of the levels; negative numbers count from the last one."""
-        starts = np.concatenate([[0], np.cumsum(self.widths)])
-        places = range(len(self.widths))
-        columns = [np.arange(starts[place], starts[place + 1]) for place in (places[one] for one in chosen)]
-        return Levels(self.values[:, np.concatenate(columns)], tuple(self.widths[one] for one in chosen))
+    def last(self, count: int) -> Levels:
+        """Return the last ``count`` levels, or all where there are fewer."""
+        widths = self.widths[-count:]
+        return Levels(self.values[:, -sum(widths) :], widths)
 
 
 def new_patients(
@@ -101,8 +99,8 @@ class _Learnt:
             self._tails[way] = np.log(inside) - np.log1p(-inside)
         return self._tails[way]
 
-    def _of_heads(self, chosen: Sequence[int]) -> Logits:
-        levels, clips, rows = self._levels.only(chosen), self._material.clips, np.sort(self._order)
+    def _of_heads(self, count: int) -> Logits:
+        levels, clips, rows = self._levels.last(count), self._material.clips, np.sort(self._order)
         labels = clips.labels[rows]
         known = np.ones(labels.shape, bool)
         heads = Heads.fit(levels.values[rows], levels.widths, labels, known, clips.clip_numbers[rows])

@@ -68,7 +68,7 @@ def clip_means(values: NDArray[np.floating], clips: NDArray[np.integer]) -> NDAr
     >>> clip_means(np.array([[1.0], [4.0], [3.0]]), np.array([7, 2, 7])).ravel().tolist()
     [2.0, 4.0, 2.0]
     """
-    _, place, frames = np.unique(clips, return_inverse=True, return_counts=True)
+    place, frames = _by_clip(clips)
     sums = np.zeros((len(frames), values.shape[1]))
     np.add.at(sums, place, values)
     means: NDArray[np.float32] = (sums / frames[:, None])[place].astype(np.float32)
@@ -77,10 +77,16 @@ def clip_means(values: NDArray[np.floating], clips: NDArray[np.integer]) -> NDAr
 
 def _weights(clips: NDArray[np.integer]) -> NDArray[np.float64]:
     """Return the weight of each frame, (m,), whose mean is 1."""
-    _, place, frames = np.unique(clips, return_inverse=True, return_counts=True)
+    place, frames = _by_clip(clips)
     weights: NDArray[np.float64] = 1 / np.sqrt(frames[place])
     weights /= weights.mean()
     return weights
+
+
+def _by_clip(clips: NDArray[np.integer]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the place of each frame's clip, (n,), and the number of frames of the clip at each place."""
+    _, place, frames = np.unique(clips, return_inverse=True, return_counts=True)
+    return place, frames
 
 
 def _regression(

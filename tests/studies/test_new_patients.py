@@ -89,7 +89,7 @@ def test_every_way_learns_the_same_frames_of_the_pool_and_no_other(
 
     monkeypatch.setattr(Learner, "learn", learn)
     monkeypatch.setattr(Heads, "fit", fit_heads)
-    ways = {"long": Judge(LONG), "short": Judge(SHORT), "heads": Judge(levels=(1,)), "both": Judge(SHORT, (0, 1))}
+    ways = {"long": Judge(LONG), "short": Judge(SHORT), "heads": Judge(levels=1), "both": Judge(SHORT, 2)}
     levels = levels_of(material)
     rows = new_patients(material, levels, 3, 4, 10, ways)
     pool, _ = split(material.clips, "patients", 3)
@@ -106,8 +106,8 @@ def test_every_way_learns_the_same_frames_of_the_pool_and_no_other(
 def test_logits_are_averaged_over_what_judges_and_then_over_the_clip(material: Material) -> None:
     pool, test = split(material.clips, "patients", 3)
     learnt = _Learnt(material, levels_of(material), 3, pool[:12], 12, test)
-    tail, heads = learnt.logits(Judge(SHORT)), learnt.logits(Judge(levels=(0, 1)))
-    both, by_clip = learnt.logits(Judge(SHORT, (0, 1))), learnt.logits(Judge(SHORT, (0, 1), by_clip=True))
+    tail, heads = learnt.logits(Judge(SHORT)), learnt.logits(Judge(levels=2))
+    both, by_clip = learnt.logits(Judge(SHORT, 2)), learnt.logits(Judge(SHORT, 2, by_clip=True))
     np.testing.assert_allclose(both, (tail + heads) / 2, rtol=1e-5)
     clips = material.clips.clip_numbers[test]
     for clip in np.unique(clips):
@@ -115,11 +115,11 @@ def test_logits_are_averaged_over_what_judges_and_then_over_the_clip(material: M
         np.testing.assert_allclose(by_clip[frames], np.tile(both[frames].mean(axis=0), (frames.sum(), 1)), rtol=1e-4)
 
 
-def test_levels_are_chosen_by_their_place() -> None:
-    levels = Levels(np.arange(12, dtype=np.float32).reshape(2, 6), (1, 2, 3))
-    last, outer = levels.only((-1,)), levels.only((0, 2))
-    assert (last.values.tolist(), last.widths) == ([[3, 4, 5], [9, 10, 11]], (3,))
-    assert (outer.values.tolist(), outer.widths) == ([[0, 3, 4, 5], [6, 9, 10, 11]], (1, 3))
+@pytest.mark.parametrize(("count", "first", "widths"), [(1, 3, (3,)), (2, 1, (2, 3)), (4, 0, (1, 2, 3))])
+def test_the_last_levels_are_chosen(count: int, first: int, widths: tuple[int, ...]) -> None:
+    levels = Levels(np.arange(12, dtype=np.float32).reshape(2, 6), (1, 2, 3)).last(count)
+    assert levels.values.tolist() == [[*range(first, 6)], [*range(6 + first, 12)]]
+    assert levels.widths == widths
 
 
 def test_differences_are_paired_by_split() -> None:
