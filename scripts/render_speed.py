@@ -1,6 +1,7 @@
 """Put the figures of `runs/bench.json` into the page on speed, between two marks, and draw the curves of growth.
 
-`make docs` runs it. Without that file, or after a quick run, whose figures mean little, the page stays as it is.
+`make docs` runs it. Without that file, or after a quick run, whose figures mean little, the page stays as it is. The
+figures are kept beside the page in `speed.json`, so that a run of one part alone leaves those of the others.
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if bench["quick"]:
         print("docs/speed.md stays as it is: the figures are those of a quick run")
         return 0
+    kept = options.docs / "speed.json"
+    if kept.is_file():
+        bench = merged(json.loads(kept.read_text(encoding="utf-8")), bench)
+    kept.write_text(json.dumps(bench, indent=1) + "\n", encoding="utf-8")
     found = curves(bench["measured"])
     if found:
         picture = options.docs / PICTURE
@@ -52,6 +57,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     page = options.docs / "speed.md"
     page.write_text(filled(page.read_text(encoding="utf-8"), bench), encoding="utf-8")
     return 0
+
+
+def merged(kept: Bench, bench: Bench) -> Bench:
+    """Return the figures that were kept, with those of each part that was measured since in their place."""
+    parts = {**kept["parts"], **bench["parts"]}
+    order = list(parts)
+    joined: dict[str, Any] = {"quick": False, "parts": parts}
+    for kind in ("measured", "bars"):
+        rows = [*(row for row in kept[kind] if row["part"] not in bench["parts"]), *bench[kind]]
+        joined[kind] = sorted(rows, key=lambda row: order.index(row["part"]))
+    return joined
 
 
 def filled(page: str, bench: Bench) -> str:

@@ -86,6 +86,25 @@ def test_parts_of_another_machine_have_tables_of_their_own(docs: Path, bench: di
     assert "![" not in second
 
 
+def test_a_run_of_one_part_leaves_the_figures_of_the_others(docs: Path, bench: dict[str, Any]) -> None:
+    before = rendered(docs, bench)
+    alone = {
+        "quick": False,
+        "parts": {"import": circumstances("2026-11-30T02:00:00+00:00")},
+        "measured": [row("import", "import of 100 clips", 4.0)],
+        "bars": [bar("import", "start", 8.0, 5, 9.0)],
+    }
+    after = rendered(docs, alone)
+    assert set(after.splitlines()) ^ set(before.splitlines()) == {
+        "| start | 9 | 2.5 | ≤ 5 | yes |",
+        "| start | 9 | 8 | ≤ 5 | **no** |",
+        "| times faster |  | 7 | ≥ 10 | **no** |",
+        "| import of 100 clips | 1 |  | s | simplified |",
+        "| import of 100 clips | 4 |  | s | simplified |",
+    }
+    assert rendered(docs, bench) == before
+
+
 def test_without_curves_there_is_no_picture(docs: Path, bench: dict[str, Any]) -> None:
     assert "images" not in rendered(docs, bench | {"measured": [row("import", "import of 100 clips", 1.0)]})
     assert not (docs / "images").exists()
