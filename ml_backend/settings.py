@@ -221,6 +221,12 @@ class Settings(BaseSettings):
     )
     poll_seconds: float = Field(30.0, gt=0, description="how often the sidecar looks for what webhooks missed")
     keep_pushed: int = Field(2, ge=1, description="pushed orders whose predictions stay in Label Studio")
+    rest_seconds: float = Field(
+        180.0,
+        ge=0,
+        description="seconds without an answer after which old orders are removed: Label Studio takes no answer to a "
+        "project meanwhile",
+    )
     job_timeout: int = Field(3600, ge=60, description="seconds after which a fine-tune is given up")
 
     # Frames

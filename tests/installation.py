@@ -47,6 +47,7 @@ def settings_in(folder: Path, redis_url: str | None = None, **changes: object) -
         "views": 1,
         "epochs": 1,
         "minimum_steps": 2,
+        "rest_seconds": 0,
     }
     return load(**(values | changes))
 
@@ -65,6 +66,7 @@ def connected_settings(server: StudioServer, folder: Path, **changes: object) ->
         "basic_auth_password": "frames",
         "data_dir": folder / "data",
         "backbone": "efficientnet_lite0",
+        "rest_seconds": 0,
     }
     return load(**(values | changes))
 

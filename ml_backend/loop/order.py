@@ -29,7 +29,11 @@ from ml_backend.tsal.adaptive import FIRST_STRATEGY
 from ml_backend.tsal.round import COVER
 
 logger = logging.getLogger(__name__)
-PILE = 5  # pushed orders more than wanted that are put up with while annotators are busy
+# While people answer, old orders are put up with: as many as have so many predictions together, within these bounds.
+# Removing an order of 1,000 frames lets every submission in its project wait for 20 s (PostgreSQL). Keeping 25 of them
+# slows nothing that people wait for.
+PILED_PREDICTIONS = 200_000
+LEAST_PILE, PILE = 5, 30
 OTHER_BASIS = {
     "version": "another version is active",
     "strategy": "another strategy is set",
@@ -253,43 +257,51 @@ def unfit(services: Services, manifest: Manifest, configuration: Configuration) 
 def prune(services: Services, project: int, busy: bool = False) -> str | None:
     """Remove the predictions of the oldest order that is no longer needed; one a call, never the one that serves.
 
-    Label Studio on SQLite stands still meanwhile, so while annotators or a fine-tune are ``busy`` it is done only if
-    too many have piled up.
+    Meanwhile nobody can submit anything in the project, so while annotators or a fine-tune are ``busy`` it is done only
+    if too many have piled up.
     """
     with services.orders(project).alone():
-        return _pruned(services, project, put_up_with=PILE if busy else 0)
+        return _pruned(services, project, busy)
 
 
 def _keep_pile_low(services: Services, project: int) -> None:
-    """Remove the orders that have piled up: a team that never rests would fill Label Studio's database.
+    """Remove what has piled up beyond the bound: a team that never rests would fill Label Studio's database.
 
     Whoever adds an order does this before anybody else can add one. If it fails, the next refresh does it.
     """
     try:
-        while _pruned(services, project, put_up_with=PILE):
+        while _pruned(services, project, busy=True):
             pass
     except BackendError as error:
         event(logger, "old predictions stay", level=logging.WARNING, project=project, reason=error)
 
 
-def _pruned(services: Services, project: int, put_up_with: int) -> str | None:
+def _pruned(services: Services, project: int, busy: bool) -> str | None:
     studio, orders, keep = services.studio, services.orders(project), services.settings.keep_pushed
     current = orders.current_name()
     served = studio.project(project).model_version
     finish = services.finishes(project).standing()
-    needed = {current, served, finish.order if finish else None}
+    needed = {name for name in (current, served, finish.order if finish else None) if name}
     pushed = studio.model_versions(project)
     if served not in (None, *pushed):  # its frames were all deleted: the next order makes room
         return None
     ours = [name for name in pushed if NAME.match(name) and name not in needed]
-    ours.sort(key=lambda name: _age(services, project, name))
-    surplus = 1 + len(ours) - keep
-    if surplus <= put_up_with:
+    surplus = len(ours) + len(needed.intersection(pushed)) - keep
+    if not ours or surplus <= 0 or (busy and not _too_many(services, project, surplus)):
         return None
-    studio.delete_model_version(project, ours[0])
-    orders.prune([*ours[1:], *(name for name in needed if name)])
-    event(logger, "old predictions removed", project=project, order=ours[0])
-    return ours[0]
+    oldest = min(ours, key=lambda name: _age(services, project, name))
+    studio.delete_model_version(project, oldest)
+    orders.prune([*(name for name in ours if name != oldest), *needed])
+    event(logger, "old predictions removed", project=project, order=oldest)
+    return oldest
+
+
+def _too_many(services: Services, project: int, surplus: int) -> bool:
+    if surplus <= LEAST_PILE:  # most often, and nothing has to be read
+        return False
+    order = services.orders(project).current()
+    fits = PILED_PREDICTIONS // max(1, len(order.tasks)) if order else PILE
+    return surplus > min(max(fits, LEAST_PILE), PILE)
 
 
 def _age(services: Services, project: int, name: str) -> tuple[str, str]:

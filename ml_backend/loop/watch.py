@@ -44,6 +44,7 @@ class Watched:
     news: int | None = None
     version: str | None = None
     counts: Counts | None = None
+    worked: float = float("-inf")  # when it was last seen that somebody answers
     polled: float = float("-inf")
     polls: int = 0
     ended: str | None = None
@@ -161,6 +162,8 @@ def look(services: Services, project: int, state: Watched) -> None:
         state.polled = time.monotonic()
     changes = busy or news != state.news or state.polls % FULL_POLL == 1
     # A frame joins the pool by import, or because its annotation was deleted.
+    if state.counts is None or news != state.news or counts.annotations != state.counts.annotations:
+        state.worked = time.monotonic()
     more = state.counts is None or counts.tasks != state.counts.tasks or counts.annotated < state.counts.annotated
     remember_now = not jobs.soon_trained(services, project)
     reason = ordering.needs_refresh(services, project, more, changes, answers, remember_now)
@@ -169,7 +172,8 @@ def look(services: Services, project: int, state: Watched) -> None:
             event(logger, "refreshing", project=project, reason=reason)
         refresh_if_needed(services, project, look_for_frames=more, look_for_changes=changes)
     elif due:
-        ordering.prune(services, project, busy=busy or jobs.is_training(services, project))
+        works = busy or jobs.is_training(services, project) or not _rests(services, state)
+        ordering.prune(services, project, busy=works)
     state.written = write_pictures(services, project, state.written)
     ended = confirm.ended(services, project, pool=counts.unlabelled)
     if ended and ended != state.ended:
@@ -178,6 +182,11 @@ def look(services: Services, project: int, state: Watched) -> None:
     _overview(services, project, state, counts, ended, due)
     state.drawing = pool_map.draw(services, project, state.drawing)
     state.news, state.version, state.counts = news, version, counts
+
+
+def _rests(services: Services, state: Watched) -> bool:
+    """Whether nobody has answered for some time."""
+    return time.monotonic() - state.worked >= services.settings.rest_seconds
 
 
 def _overview(services: Services, project: int, state: Watched, counts: Counts, ended: str | None, due: bool) -> None:

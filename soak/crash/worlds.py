@@ -90,6 +90,7 @@ class World:
             "largest_fall": 1,
             "compute_threads": 1,
             "keep_pushed": 1,
+            "rest_seconds": 0,
         }
         return load(**(values | self.changes))
 

@@ -53,6 +53,7 @@ def settings(studio_server: StudioServer, redis_url: str, tmp_path: Path) -> Set
         minimum_steps=2,
         views=1,
         poll_seconds=3600,
+        rest_seconds=0,
     )
 
 

@@ -628,7 +628,7 @@ class TestPrune:
                 name=name,
                 version=None,
                 strategy="diversity",
-                created_at=f"2026-01-{serial:02}",
+                created_at=f"2026-{serial:04}",
                 seed=0,
                 unreadable={},
                 seconds={},
@@ -681,27 +681,37 @@ class TestPrune:
         services = installed.services(keep_pushed=1)
         assert [ordering.prune(services, PROJECT) for _ in range(3)] == [unknown, names[0], None]
 
-    def test_removal_waits_while_people_annotate_until_too_many_orders_exist(self, installed: Installation) -> None:
+    @pytest.mark.parametrize(("predictions", "pile"), [(200, 30), (13, 13), (2, 5)])
+    def test_removal_waits_while_people_annotate_until_too_many_orders_exist(
+        self, installed: Installation, monkeypatch: pytest.MonkeyPatch, predictions: int, pile: int
+    ) -> None:
+        monkeypatch.setattr(ordering, "PILED_PREDICTIONS", predictions)  # each order has one
         services = installed.services(keep_pushed=2)
-        names = self.pushed(installed, 7)
+        names = self.pushed(installed, 2 + pile)
         assert ordering.prune(services, PROJECT, busy=True) is None
-        self.pushed(installed, 1, first=8)
+        self.pushed(installed, 1, first=3 + pile)
         assert ordering.prune(services, PROJECT, busy=True) == names[0]
         assert ordering.prune(services, PROJECT, busy=True) is None
         assert ordering.prune(services, PROJECT) == names[1]
 
     def test_each_refresh_leaves_no_more_than_the_pile(self, installed: Installation) -> None:
-        names = self.pushed(installed, 20)
+        names = self.pushed(installed, 50)
         services = installed.services(keep_pushed=2)
         order = refreshed(services)
-        assert order is not None
         pile = [*names[-ordering.PILE - 1 :], order.about.name]
         assert sorted(installed.studio.model_versions(PROJECT)) == sorted(pile)
+
+    def test_the_bound_counts_orders_that_cannot_be_removed(self, installed: Installation) -> None:
+        names = self.pushed(installed, 4)
+        installed.studio.model_version = names[0]  # set by hand: it serves, beside the current one
+        services = installed.services(keep_pushed=3)
+        assert ordering.prune(services, PROJECT) == names[1]
+        assert ordering.prune(services, PROJECT) is None
 
     def test_an_order_serves_also_where_old_ones_cannot_be_removed(
         self, installed: Installation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        names = self.pushed(installed, 20)
+        names = self.pushed(installed, 50)
         services = installed.services(keep_pushed=2)
 
         def refused(project: int, name: str) -> None:
@@ -710,7 +720,6 @@ class TestPrune:
         monkeypatch.setattr(services.studio, "delete_model_version", refused)
         with caplog.at_level(logging.WARNING):
             order = refreshed(services)
-        assert order is not None
         assert installed.studio.model_version == order.about.name
         assert len(installed.studio.model_versions(PROJECT)) == len(names) + 1
         assert len(events(caplog, "old predictions stay")) == 1

@@ -9,7 +9,7 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
 from ml_backend.loop import confirm, jobs
-from ml_backend.loop.order import PILE
+from ml_backend.loop import order as ordering
 from ml_backend.loop.watch import FULL_POLL, Watched, look
 from ml_backend.services import Services
 from tests.installation import PROJECT
@@ -134,9 +134,10 @@ def test_old_orders_are_removed_also_when_every_frame_is_answered(
 
 
 def test_old_orders_do_not_pile_up_where_every_look_refreshes(
-    installed: Installation, watching: Services, state: Watched
+    installed: Installation, watching: Services, state: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    most = watching.settings.keep_pushed + PILE
+    monkeypatch.setattr(ordering, "PILED_PREDICTIONS", 1)
+    most = watching.settings.keep_pushed + ordering.LEAST_PILE
     for number in range(2 * most):
         installed.studio.change(FIRST, (B, A)[number % 2], f"later {number}")
         before = watching.orders(PROJECT).current_name()
@@ -144,6 +145,23 @@ def test_old_orders_do_not_pile_up_where_every_look_refreshes(
         polled(watching, state)
         assert watching.orders(PROJECT).current_name() != before
     assert len(installed.studio.model_versions(PROJECT)) == most
+
+
+def test_old_orders_are_removed_once_nobody_has_answered_for_some_time(
+    installed: Installation, watching: Services, state: Watched
+) -> None:
+    two = two_orders(installed, watching, state)
+    watching.settings = watching.settings.model_copy(update={"keep_pushed": 1, "rest_seconds": 100})
+    polled(watching, state)
+    assert watching.studio.model_versions(PROJECT) == two
+    state.worked -= 100
+    installed.studio.confirm(TASKS[4], B)
+    for _ in range(2):
+        polled(watching, state)
+    assert watching.studio.model_versions(PROJECT) == two, "somebody answers"
+    state.worked -= 100
+    polled(watching, state)
+    assert watching.studio.model_versions(PROJECT) == two[1:]
 
 
 def test_old_orders_stay_while_a_fine_tune_waits_or_is_under_way(

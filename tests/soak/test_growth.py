@@ -30,13 +30,13 @@ def test_a_day_in_which_all_is_well() -> None:
 
 
 def test_the_bounds_of_files_and_keys() -> None:
-    nine_orders = 2 + 5 + 2  # kept, the pile, a finish's and the next one
-    assert LIMITS.orders == nine_orders
+    most = 2 + 30 + 2  # kept, the pile, a finish's and the next one
+    assert LIMITS.orders == most
     assert keys_bound(at(4), LIMITS) == 30 + 12 + 2 * 5
     (figures,) = summary([at(4)], LIMITS)
     assert figures["files_bound"]["versions"] == 2 * 5 + 4
-    assert figures["files_bound"]["orders"] == 3 * nine_orders + 1
-    assert figures["predictions_bound"] == nine_orders * 1000
+    assert figures["files_bound"]["orders"] == 3 * most + 1
+    assert figures["predictions_bound"] == most * 1000
     assert figures["predictions"] == 2000
 
 
@@ -53,13 +53,13 @@ def test_memory_may_grow_by_a_tenth_some_leeway_and_what_frames_explain() -> Non
     [
         lambda one: replace(one, memory={**one.memory, "sidecar": (200 + 50 * one.hour) * MEBIBYTE}),
         lambda one: replace(one, handles={"sidecar": 20 + 20 * one.hour}),
-        lambda one: replace(one, files={**one.files, "orders": 9 + 30 * one.hour}),
+        lambda one: replace(one, files={**one.files, "orders": 9 + 60 * one.hour}),
         lambda one: replace(one, files={**one.files, "a new kind": one.hour}),
         lambda one: replace(one, size={**one.size, "features": 10**9 + one.hour}),
         lambda one: replace(one, redis_keys=20 + 50 * one.hour),
-        lambda one: replace(one, projects={1: replace(one.projects[1], predictions={"one": 1000 + 9000 * one.hour})}),
+        lambda one: replace(one, projects={1: replace(one.projects[1], predictions={"one": 1000 + 20_000 * one.hour})}),
         lambda one: replace(
-            one, projects={1: replace(one.projects[1], predictions={str(n): 1 for n in range(5 * one.hour)})}
+            one, projects={1: replace(one.projects[1], predictions={str(n): 1 for n in range(20 * one.hour)})}
         ),
     ],
     ids=["memory", "open files", "orders", "unknown files", "cache", "keys", "predictions", "orders pushed"],
