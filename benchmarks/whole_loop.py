@@ -20,7 +20,7 @@ def with_lite0(report: Report, quick: bool, folder: Path) -> None:
 
 
 def with_resnet50(report: Report, quick: bool, folder: Path) -> None:
-    """The same with ResNet50, whose weights are random here, on half as many frames: it takes half an hour as it is."""
+    """Measure both with ResNet50 and random weights, on half as many frames to save time."""
     _whole_loop(report, quick, folder, "resnet50", HALF, 0.6, None)
 
 

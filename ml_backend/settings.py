@@ -224,8 +224,8 @@ class Settings(BaseSettings):
     rest_seconds: float = Field(
         180.0,
         ge=0,
-        description="seconds without an answer after which old orders are removed: Label Studio takes no answer to a "
-        "project meanwhile",
+        description="seconds without a new answer before old orders are removed; during a removal nobody can submit in "
+        "that project",
     )
     job_timeout: int = Field(3600, ge=60, description="seconds after which a fine-tune is given up")
 

@@ -110,10 +110,10 @@ def leaks(secrets: Mapping[str, bytes], places: Mapping[str, bytes]) -> list[str
 
 
 def _released(serving: Serving, deeds: Iterable[Deed]) -> float:
-    """When a frame was certainly no longer held because of this serving.
+    """Return the time from which this serving certainly no longer held the frame.
 
-    A deed without an answer may not have arrived: the annotator may have got the same frame again, so the next deed
-    counts.
+    A deed without an answer may never have arrived. The annotator may then have been served the same frame again, so
+    the next deed counts.
     """
     for deed in deeds:
         if deed.annotator == serving.annotator and deed.task == serving.task and deed.sent >= serving.answered:

@@ -36,7 +36,7 @@ class Levels(NamedTuple):
     widths: tuple[int, ...]
 
     def last(self, count: int) -> Levels:
-        """Return the last ``count`` levels, or all where there are fewer."""
+        """Return the last ``count`` levels, or all of them if there are fewer."""
         widths = self.widths[-count:]
         return Levels(self.values[:, -sum(widths) :], widths)
 

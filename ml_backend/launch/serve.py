@@ -54,8 +54,8 @@ def _require_model(settings: Settings) -> None:
 def start(processes: Processes, settings: Settings, wait_for_backend: float = 0.0) -> dict[str, Child]:
     """Start the processes with these settings; returns them by name.
 
-    People wait for the backend, and each process computes for seconds while it starts: the others may wait until the
-    backend answers, at most ``wait_for_backend`` seconds.
+    People wait for the backend, and starting a process keeps a core busy for seconds. The others therefore start once
+    the backend answers, or after ``wait_for_backend`` seconds.
 
     Raises InvalidRequest if the port is in use, or the embedded Redis of the data folder is already running.
     """
@@ -130,7 +130,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def _wait_for_backend(backend: Child, settings: Settings, seconds: float) -> None:
-    # Imported while the backend starts on another core.
+    # Import it only now: the backend is already starting on another core.
     from ml_backend.launch.label_studio import answers
 
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104  an address to ask

@@ -29,9 +29,9 @@ from ml_backend.tsal.adaptive import FIRST_STRATEGY
 from ml_backend.tsal.round import COVER
 
 logger = logging.getLogger(__name__)
-# While people answer, old orders are put up with: as many as have so many predictions together, within these bounds.
-# Removing an order of 1,000 frames lets every submission in its project wait for 20 s (PostgreSQL). Keeping 25 of them
-# slows nothing that people wait for.
+# While people answer, old orders stay: up to this many predictions in total, but never fewer or more orders than the
+# bounds below. Removing an order of 1,000 frames makes every submission in the project wait for 20 s (PostgreSQL).
+# Keeping 25 such orders slows nothing that people wait for.
 PILED_PREDICTIONS = 200_000
 LEAST_PILE, PILE = 5, 30
 OTHER_BASIS = {
@@ -257,17 +257,18 @@ def unfit(services: Services, manifest: Manifest, configuration: Configuration) 
 def prune(services: Services, project: int, busy: bool = False) -> str | None:
     """Remove the predictions of the oldest order that is no longer needed; one a call, never the one that serves.
 
-    Meanwhile nobody can submit anything in the project, so while annotators or a fine-tune are ``busy`` it is done only
-    if too many have piled up.
+    Nobody can submit anything in the project meanwhile. While annotators or a fine-tune are ``busy``, an order is
+    removed only if too many have piled up.
     """
     with services.orders(project).alone():
         return _pruned(services, project, busy)
 
 
 def _keep_pile_low(services: Services, project: int) -> None:
-    """Remove what has piled up beyond the bound: a team that never rests would fill Label Studio's database.
+    """Remove the orders beyond the bound: a team that never rests would fill Label Studio's database.
 
-    Whoever adds an order does this before anybody else can add one. If it fails, the next refresh does it.
+    Call it while holding the lock under which an order was added, so that no other is added first. If a removal fails,
+    the next refresh tries again.
     """
     try:
         while _pruned(services, project, busy=True):

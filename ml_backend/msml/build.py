@@ -1,4 +1,4 @@
-"""Build MSML on a backbone, at the precision that the processor computes in."""
+"""Build an MSML network on a backbone, at a precision that suits the processor."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def build(
 
 
 def _computes_in_bfloat16() -> bool:
-    """Whether the processor, or the GPU, multiplies matrices of bfloat16; elsewhere it is emulated and slow."""
+    """Return whether the processor or the GPU multiplies bfloat16 matrices itself; emulating that is slow."""
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     able = torch.cpu.get_capabilities()

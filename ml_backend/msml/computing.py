@@ -1,6 +1,6 @@
-"""Copies of a network's layers that only compute: fused, and with their weights in the precision that they compute in.
+"""Make fast copies of a network's layers for inference: fused, with weights stored at the precision of the computation.
 
-On a GPU nothing is fused.
+Nothing is fused on a GPU.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ml_backend.msml.levels import Stage, stages
 
 
 def computing_stages(trunk: nn.Module, precision: str, batch: int) -> list[Stage]:
-    """Return the stages of a trunk for ``batch`` frames; weights become bfloat16 once, not at each call by autocast."""
+    """Return fast stages of a trunk for ``batch`` frames; weights are converted once, not by autocast at each call."""
     kind = torch.float32
     if precision == "bfloat16":
         trunk, kind = copy.deepcopy(trunk).to(torch.bfloat16), torch.bfloat16
@@ -29,7 +29,7 @@ def computing_stages(trunk: nn.Module, precision: str, batch: int) -> list[Stage
 
 
 def computing_body(body: nn.Module, precision: str, shape: Sequence[int]) -> nn.Module:
-    """Return a folded copy of the body of a tail, for activations of a ``shape`` (n, c, h, w)."""
+    """Return a fast copy of a tail's body for activations of this ``shape`` (n, c, h, w)."""
     if not _on_cpu(body):
         return body
     kind = torch.bfloat16 if precision == "bfloat16" else torch.float32

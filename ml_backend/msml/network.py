@@ -264,13 +264,13 @@ class Network(nn.Module):
             yield maps
 
     def _computing_stages(self) -> Sequence[Stage]:
-        """Return the stages that compute in place of the trunk."""
+        """Return the fast copies of the trunk's stages, made at first use."""
         if self._computing is None:
             self._computing = tuple(computing_stages(self.trunk, self.trunk_precision, TRUNK_BATCH))
         return self._computing
 
     def _computing_body(self) -> nn.Module:
-        """Return what computes in place of the tail's body, made again after training has changed the weights."""
+        """Return the fast copy of the tail's body, made again after training has changed the weights."""
         weights = tuple((id(value), value._version) for _, value in self._trainable())
         if self._body is None or self._body[0] != weights:
             self._body = (

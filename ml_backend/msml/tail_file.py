@@ -1,4 +1,4 @@
-"""The file of a version's trained weights, with what is said of them (safetensors)."""
+"""Write and read the file with a version's trained weights and metadata (safetensors)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _METADATA = "tsal"
 
 
 def write(path: Path, state: State, metadata: Mapping[str, str]) -> None:
-    """Write weights and metadata, aside first and then moved into place; the same ones give the same bytes."""
-    # Under one name, because safetensors writes several in an order that differs from call to call.
+    """Write weights and metadata to a file aside and move it into place; the same input gives the same bytes."""
+    # All metadata goes under one key: safetensors writes several keys in an order that changes from call to call.
     content = safetensors.numpy.save(state, metadata={_METADATA: json.dumps(dict(metadata), sort_keys=True)})
     aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     try:

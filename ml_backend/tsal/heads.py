@@ -84,7 +84,7 @@ def _weights(clips: NDArray[np.integer]) -> NDArray[np.float64]:
 
 
 def _by_clip(clips: NDArray[np.integer]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the place of each frame's clip, (n,), and the number of frames of the clip at each place."""
+    """Number the clips from 0: return the number of each frame's clip (n,), and how many frames each clip has."""
     _, place, frames = np.unique(clips, return_inverse=True, return_counts=True)
     return place, frames
 
