@@ -113,7 +113,7 @@ def _refreshed(services: Services, project: int, report: Report) -> Order | None
     keep_sample(services, project, scored[1], memory)
     order = refreshing.push(queue, order, started)
     compute_ahead(refreshing, queue)
-    _keep_pile_low(services, project)
+    _keep_pile_low(services, project, len(frames))
     return order
 
 
@@ -254,30 +254,34 @@ def unfit(services: Services, manifest: Manifest, configuration: Configuration) 
     return None
 
 
-def prune(services: Services, project: int, busy: bool = False) -> str | None:
+def prune(services: Services, project: int) -> str | None:
     """Remove the predictions of the oldest order that is no longer needed; one a call, never the one that serves.
 
-    Nobody can submit anything in the project meanwhile. While annotators or a fine-tune are ``busy``, an order is
-    removed only if too many have piled up.
+    Nobody can submit anything in the project meanwhile, so call this while people rest.
     """
     with services.orders(project).alone():
-        return _pruned(services, project, busy)
+        return _pruned(services, project, put_up_with=0)
 
 
-def _keep_pile_low(services: Services, project: int) -> None:
+def pile(frames: int) -> int:
+    """Return how many orders of so many frames stay while people answer, beyond those that are kept anyway."""
+    return min(max(PILED_PREDICTIONS // max(1, frames), LEAST_PILE), PILE)
+
+
+def _keep_pile_low(services: Services, project: int, frames: int) -> None:
     """Remove the orders beyond the bound: a team that never rests would fill Label Studio's database.
 
     Call it while holding the lock under which an order was added, so that no other is added first. If a removal fails,
     the next refresh tries again.
     """
     try:
-        while _pruned(services, project, busy=True):
+        while _pruned(services, project, pile(frames)):
             pass
     except BackendError as error:
         event(logger, "old predictions stay", level=logging.WARNING, project=project, reason=error)
 
 
-def _pruned(services: Services, project: int, busy: bool) -> str | None:
+def _pruned(services: Services, project: int, put_up_with: int) -> str | None:
     studio, orders, keep = services.studio, services.orders(project), services.settings.keep_pushed
     current = orders.current_name()
     served = studio.project(project).model_version
@@ -288,21 +292,13 @@ def _pruned(services: Services, project: int, busy: bool) -> str | None:
         return None
     ours = [name for name in pushed if NAME.match(name) and name not in needed]
     surplus = len(ours) + len(needed.intersection(pushed)) - keep
-    if not ours or surplus <= 0 or (busy and not _too_many(services, project, surplus)):
+    if not ours or surplus <= put_up_with:
         return None
     oldest = min(ours, key=lambda name: _age(services, project, name))
     studio.delete_model_version(project, oldest)
     orders.prune([*(name for name in ours if name != oldest), *needed])
     event(logger, "old predictions removed", project=project, order=oldest)
     return oldest
-
-
-def _too_many(services: Services, project: int, surplus: int) -> bool:
-    if surplus <= LEAST_PILE:  # most often, and nothing has to be read
-        return False
-    order = services.orders(project).current()
-    fits = PILED_PREDICTIONS // max(1, len(order.tasks)) if order else PILE
-    return surplus > min(max(fits, LEAST_PILE), PILE)
 
 
 def _age(services: Services, project: int, name: str) -> tuple[str, str]:

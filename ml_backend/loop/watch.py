@@ -171,9 +171,8 @@ def look(services: Services, project: int, state: Watched) -> None:
         if state.trouble is None:
             event(logger, "refreshing", project=project, reason=reason)
         refresh_if_needed(services, project, look_for_frames=more, look_for_changes=changes)
-    elif due:
-        works = busy or jobs.is_training(services, project) or not _rests(services, state)
-        ordering.prune(services, project, busy=works)
+    elif due and not busy and _rests(services, state) and not jobs.is_training(services, project):
+        ordering.prune(services, project)
     state.written = write_pictures(services, project, state.written)
     ended = confirm.ended(services, project, pool=counts.unlabelled)
     if ended and ended != state.ended:
